@@ -1,0 +1,42 @@
+# The two commands: `make run` and `make test`. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_ENV := $(VENV)/.installed-run
+DEV_ENV := $(VENV)/.installed-dev
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+.PHONY: run test lint bench lock clean
+
+run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
+	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
+
+test: $(DEV_ENV) ## Run all tests
+	$(BIN)/python -m pytest -n 4 $(PYTEST_ARGS)
+
+lint: $(DEV_ENV) ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(DEV_ENV) ## Measure speed and size (BENCH_ARGS=--short for the short form)
+	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
+
+lock: $(DEV_ENV) ## Pin every dependency again, with hashes
+	$(BIN)/$(LOCK) --upgrade pyproject.toml -o requirements.txt
+	$(BIN)/$(LOCK) --upgrade --group dev pyproject.toml -o requirements-dev.txt
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_ENV): requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(DEV_ENV): requirements-dev.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@ $(RUN_ENV)
