@@ -1,0 +1,8 @@
+"""The door: `python exporter.py`."""
+
+import sys
+
+from taskrouter_exporter.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

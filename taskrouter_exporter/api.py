@@ -1,0 +1,252 @@
+"""The API client of one account: a GET within a deadline, with retries, and typed errors."""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Final, Protocol
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
+from tenacity.wait import wait_base
+
+from taskrouter_exporter.config import Account, Polling
+from taskrouter_exporter.credentials import Credentials
+from taskrouter_exporter.errors import ApiError, Reason, reason_of_status
+from taskrouter_exporter.slots import Slots
+from taskrouter_exporter.transport import Answer, Transport
+
+_FIRST_BACKOFF_SECONDS: Final = 0.25
+_LONGEST_BACKOFF_SECONDS: Final = 10
+_LONGEST_MESSAGE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What the `X-Rate-Limit-*` headers told, in requests; limits are averaged over 10 s."""
+
+    limit: float | None
+    remaining: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP request and what came of it.
+
+    Attributes:
+        waited: Seconds between the attempt before (or the call's begin) and this one.
+        duration: Seconds that the request took.
+        status: HTTP status, None where none came.
+        error: Why the answer is not usable, None where it is.
+    """
+
+    waited: float
+    duration: float
+    status: int | None
+    error: ApiError | None
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One GET on its way: how long it may take, and what has happened to it so far.
+
+    Attributes:
+        path: Path of the API resource.
+        parameters: Query parameters.
+        deadline: Instant on the monotonic clock. It may be moved later while the call is under way.
+        attempts: The attempts that ended.
+        rate_limit: As the newest answer told.
+    """
+
+    path: str
+    parameters: Mapping[str, str]
+    deadline: float
+    attempts: list[Attempt] = field(default_factory=list)
+    rate_limit: RateLimit | None = None
+    begun: float = field(default_factory=time.monotonic)
+    requesting: bool = False
+
+    def failure_when_given_up(self) -> ApiError:
+        """Why the call has no answer if it is given up now: the last attempt's reason."""
+        if self.requesting:
+            return ApiError(Reason.TIMEOUT, "no answer before the deadline")
+        if self.attempts and (error := self.attempts[-1].error):
+            return error
+        return ApiError(
+            Reason.TIMEOUT, "no API request could begin before the deadline (polling.concurrency)"
+        )
+
+
+class Observer(Protocol):
+    """Who is told of every API request; called from the threads that carry them out."""
+
+    def requested(self, account: str, status: int | None, duration: float) -> None:
+        """A request ended after `duration` seconds, with an HTTP status or without an answer."""
+
+    def retried(self, account: str) -> None:
+        """Another attempt will follow."""
+
+
+class Client:
+    """The API as one account sees it."""
+
+    def __init__(
+        self, account: Account, polling: Polling, transport: Transport, slots: Slots, observer: Observer
+    ) -> None:
+        self._account = account
+        self._polling = polling
+        self._transport = transport
+        self._slots = slots
+        self._observer = observer
+        self._credentials = Credentials(account)
+
+    async def get(self, call: Call) -> Answer:
+        """Carry the call out: attempts and the waits between them, none of which would pass the deadline.
+
+        It does not end by itself at the deadline where an attempt does not: who awaits it, gives it up.
+
+        Raises:
+            ApiError: that of the last attempt.
+        """
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self._polling.attempts) | stop_before_deadline(lambda: call.deadline),
+            wait=wait_at_least_retry_after(
+                wait_random_exponential(multiplier=_FIRST_BACKOFF_SECONDS, max=_LONGEST_BACKOFF_SECONDS)
+            ),
+            retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.retryable),
+            before_sleep=lambda _: self._observer.retried(self._account.name),
+            reraise=True,
+        )
+        return await retrying(self._slots.run, self._account.name, partial(self._attempt, call))
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._transport.close()
+
+    def _attempt(self, call: Call) -> Answer:
+        """One attempt, in a slot's thread."""
+        begin = time.monotonic()
+        timeout = min(self._polling.request_timeout, call.deadline - begin)
+        if timeout <= 0:
+            raise call.failure_when_given_up()
+        call.requesting = True
+        status = error = None
+        password = self._credentials.password()
+        try:
+            answer = self._transport.get(
+                self._account.base_url + call.path,
+                call.parameters,
+                (self._account.username, password),
+                timeout,
+            )
+            status = answer.status
+            call.rate_limit = _rate_limit(answer.headers) or call.rate_limit
+            if status != HTTPStatus.OK:
+                raise _error_of(answer, secrets=_spellings(self._account.username, password))
+        except ApiError as failure:
+            error, status = failure, failure.status
+            raise
+        else:
+            return answer
+        finally:
+            end = time.monotonic()
+            self._observer.requested(self._account.name, status, end - begin)
+            previous = call.begun + sum(each.waited + each.duration for each in call.attempts)
+            call.attempts.append(Attempt(begin - previous, end - begin, status, error))
+            call.requesting = False
+
+
+class stop_before_deadline(stop_base):  # noqa: N801 -- named as tenacity's own strategies are
+    """Stop where the wait before the next attempt would end at the deadline or past it.
+
+    Unlike tenacity's stop_before_delay, the deadline is an instant that may move.
+    """
+
+    def __init__(self, deadline: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._deadline = deadline
+        self._clock = clock
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Whether to stop."""
+        return self._clock() + retry_state.upcoming_sleep >= self._deadline()
+
+
+class wait_at_least_retry_after(wait_base):  # noqa: N801 -- named as tenacity's own strategies are
+    """Wait as `backoff` says, but not less than the last answer's Retry-After."""
+
+    def __init__(self, backoff: wait_base) -> None:
+        self._backoff = backoff
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Seconds to wait."""
+        error = retry_state.outcome and retry_state.outcome.exception()
+        retry_after = error.retry_after if isinstance(error, ApiError) else None
+        return max(self._backoff(retry_state), retry_after or 0)
+
+
+def _error_of(answer: Answer, secrets: frozenset[str]) -> ApiError:
+    """The error that an answer with a status other than 200 stands for.
+
+    Twilio's body is `code` and `message`, or `code`, `title` and `detail` (RFC 9457); a proxy's is anything.
+    """
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        body = None
+    told = body if isinstance(body, dict) else {}
+    code = told.get("code")
+    texts = (told.get(key) for key in ("message", "detail", "title"))
+    message = next((text for text in texts if isinstance(text, str) and text), None) or _phrase(answer.status)
+    for secret in secrets:
+        message = message.replace(secret, "…")
+    return ApiError(
+        reason_of_status(answer.status),
+        "".join(char if char.isprintable() else " " for char in message[:_LONGEST_MESSAGE]),
+        answer.status,
+        code if isinstance(code, int) and not isinstance(code, bool) else None,
+        _retry_after(answer.headers.get("Retry-After")),
+    )
+
+
+def _spellings(username: str, password: str) -> frozenset[str]:
+    """The forms in which a server could echo the credentials."""
+    return frozenset({password, base64.b64encode(f"{username}:{password}".encode()).decode()})
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "an unknown HTTP status"
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3)."""
+    if header is None:
+        return None
+    if header.isascii() and header.isdigit():
+        return float(header)
+    try:
+        moment = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max((moment.astimezone(UTC) - datetime.now(UTC)).total_seconds(), 0)
+
+
+def _rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
+    limit, remaining = (
+        float(value) if (value := headers.get(name)) and value.isascii() and value.isdigit() else None
+        for name in ("X-Rate-Limit-Limit", "X-Rate-Limit-Remaining")
+    )
+    return None if limit is None and remaining is None else RateLimit(limit, remaining)

@@ -1,0 +1,152 @@
+"""The command line: flags, the parts put together, signals and exit statuses."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+
+from taskrouter_exporter import __version__
+from taskrouter_exporter.config import Config, ConfigError, load_config
+from taskrouter_exporter.demo import start_demo
+from taskrouter_exporter.engine import Engine
+from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
+from taskrouter_exporter.metrics import ExporterMetrics
+from taskrouter_exporter.queries import Query
+from taskrouter_exporter.revision import revision
+from taskrouter_exporter.server import HttpServer, ListenAddress, ListenError, describe
+from taskrouter_exporter.simulator import Scenario
+from taskrouter_exporter.web import Web
+
+log = structlog.get_logger()
+
+_SECONDS_PER_HOUR = 3600
+_USUAL_SCRAPE_INTERVAL = 60
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the exporter until a signal ends it.
+
+    Returns:
+        The exit status: 0 after a signal, 1 where the configuration or an address cannot be used.
+    """
+    flags = _parser().parse_args(arguments)
+    set_up_logging(flags.log_level, flags.log_format)
+    try:
+        if flags.config_check:
+            print(_describe_config(load_config(flags.config_file, os.environ), str(flags.config_file)))  # noqa: T201 -- the command's output
+            return 0
+        if flags.demo:
+            simulator, config = start_demo(flags.demo_scenario)
+            log.info("demo: simulated TaskRouter", address=simulator.base_url, scenario=flags.demo_scenario)
+        else:
+            config = load_config(flags.config_file, os.environ)
+        asyncio.run(_serve(config, flags))
+    except (ConfigError, ListenError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 -- one line per error, as a compiler writes them
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="taskrouter-exporter",
+        description="Prometheus exporter for Twilio TaskRouter.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--config.file", dest="config_file", type=Path, default=Path("config.yaml"), metavar="FILE",
+        help="configuration file")  # fmt: skip
+    add("--config.check", dest="config_check", action="store_true",
+        help="check the configuration, say what it would poll, and end")  # fmt: skip
+    add("--web.listen-address", dest="listen_addresses", type=_listen_address, action="append",
+        metavar="ADDRESS", help="address to listen on, repeatable (default: :10142)")  # fmt: skip
+    add("--web.telemetry-path", dest="telemetry_path", type=_path, default="/metrics", metavar="PATH",
+        help="path of the metrics")  # fmt: skip
+    add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
+        help="how long before Prometheus's scrape time-out an answer leaves")  # fmt: skip
+    add("--log.level", dest="log_level", choices=LEVELS, default="info", help="least severity that is logged")
+    add("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="form of the log lines")
+    add(
+        "--demo", action="store_true", help="export from an embedded TaskRouter simulator, without an account"
+    )
+    add("--demo.scenario", dest="demo_scenario", type=Scenario, choices=list(Scenario), default=Scenario.CALM,
+        metavar="|".join(Scenario), help="what happens in the demo")  # fmt: skip
+    add("--version", action="version", version=f"taskrouter-exporter {__version__} (revision {revision()})")
+    return parser
+
+
+async def _serve(config: Config, flags: argparse.Namespace) -> None:
+    """Listen and answer until SIGTERM or SIGINT; a second signal does not wait for scrapes in flight."""
+    engine = Engine(config, ExporterMetrics(__version__, revision()))
+    server = HttpServer(Web(engine, flags.telemetry_path, flags.timeout_offset).app)
+
+    def stop() -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop)
+    sockets = [address.bind() for address in flags.listen_addresses or [ListenAddress("", 10142)]]
+    log.info(
+        "listening",
+        address=", ".join(describe(sockets)),
+        version=__version__,
+        queries=len(config.queries),
+    )
+    await server.serve(sockets)
+    log.info("stopped")
+
+
+def _describe_config(config: Config, source: str) -> str:
+    per_scrape = len(config.queries)
+    per_hour = per_scrape * _SECONDS_PER_HOUR // _USUAL_SCRAPE_INTERVAL
+    cost = (
+        f"{per_scrape} API requests per scrape, {per_hour} per hour at a scrape interval of "
+        f"{_USUAL_SCRAPE_INTERVAL} s (retries not counted)"
+    )
+    return "\n".join([f"{source}: valid", *map(_describe_query, config.queries), cost])
+
+
+def _describe_query(query: Query) -> str:
+    target = query.target
+    return (
+        f"workspace={target.workspace} channel={target.channel} window={query.period.label} "
+        f"account={target.account} workspace_sid={target.workspace_sid}"
+    )
+
+
+def _listen_address(text: str) -> ListenAddress:
+    try:
+        return ListenAddress.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or text.startswith("/-/") or set(text) & set("{}?# ") or text == "/":
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path for the metrics (write /metrics)")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= _SECONDS_PER_HOUR:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {_SECONDS_PER_HOUR}")
+    return seconds

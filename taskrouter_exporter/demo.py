@@ -1,0 +1,49 @@
+"""The embedded demo: a TaskRouter simulator on loopback, and the configuration that exports from it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from taskrouter_exporter.config import Config, parse_config
+from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator
+
+_INCIDENT_DELAY = timedelta(minutes=5)
+_INCIDENT_LENGTH = timedelta(hours=1)
+
+
+def start_demo(scenario: Scenario) -> tuple[Simulator, Config]:
+    """Start a simulator and make the configuration for it.
+
+    The incident of a scenario other than calm begins five minutes from now and lasts for an hour.
+    """
+    begin = datetime.now(UTC) + _INCIDENT_DELAY
+    incident = None if scenario is Scenario.CALM else Incident(begin, begin + _INCIDENT_LENGTH)
+    simulator = Simulator(ContactCentre(scenario=scenario, incident=incident))
+    simulator.start()
+    return simulator, parse_config(demo_configuration(simulator), "--demo", Path.cwd(), {})
+
+
+def demo_configuration(simulator: Simulator) -> str:
+    """A configuration, as YAML, that exports every workspace and channel of a simulator."""
+    centre = simulator.centre
+    document = {
+        "accounts": {
+            "demo": {
+                "username": centre.account_sid,
+                "password": centre.auth_token,
+                "base_url": simulator.base_url,
+            }
+        },
+        "targets": [
+            {
+                "workspace": workspace.sid,
+                "name": workspace.friendly_name,
+                "account": "demo",
+                "channels": ["all", *(channel.unique_name for channel in workspace.channels)],
+                "windows": ["15m", "4h", "8h"],
+                "counters": "day",
+            }
+            for workspace in centre.workspaces
+        ],
+    }
+    return json.dumps(document, indent=2)

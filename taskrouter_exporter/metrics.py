@@ -1,0 +1,340 @@
+"""Outcomes → metric families: the only room that knows metric names."""
+
+import gzip
+import io
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from taskrouter_exporter.errors import Reason
+from taskrouter_exporter.poller import Outcome
+from taskrouter_exporter.queries import Query
+
+PREFIX: Final = "twilio_taskrouter_"
+
+_TARGET: Final = ("workspace", "channel")
+_QUERY: Final = (*_TARGET, "window")
+_ACTIVITY: Final = ("activity", "activity_sid")
+_SLIDES: Final = "The window slides: use the value as it is, not rate(). No series while up is 0."
+_ANCHORED: Final = "since the start of the UTC day (or week), where it resets; for rate() and increase()."
+
+
+_END: Final = b"# EOF\n"
+
+
+class Collector(Protocol):
+    """Anything that yields metric families, as prometheus-client's registries do."""
+
+    def collect(self) -> Iterable[Metric]:
+        """The families as they are now."""
+
+
+class TargetsCollector:
+    """The families of one scrape's outcomes, built fresh for it."""
+
+    def __init__(self, outcomes: Sequence[Outcome], errors: Callable[[Query], Mapping[Reason, int]]) -> None:
+        self._outcomes = outcomes
+        self._errors = errors
+        up = [(each, each.statistics) for each in outcomes]
+        self._windows = [
+            (_query_labels(each), statistics)
+            for each, statistics in up
+            if statistics is not None and each.anchor is None
+        ]
+        self._counters = [
+            (_query_labels(each)[:2], statistics, each.anchor.timestamp())
+            for each, statistics in up
+            if statistics is not None and each.anchor is not None
+        ]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one family after the other, so that no more than one is held in memory."""
+        yield from self._health()
+        yield from self._window_reservations()
+        for attribute, meaning in (
+            ("min", "Shortest"),
+            ("avg", "Average"),
+            ("max", "Longest"),
+            ("total", "Total"),
+        ):
+            yield self._window_activity(attribute, meaning)
+        yield self._window_timestamps("start", "Begin")
+        yield self._window_timestamps("end", "End")
+        if self._counters:
+            yield from self._anchored_counters()
+        yield from self._workspaces()
+
+    def _health(self) -> Iterator[Metric]:
+        up = _gauge("up", "Whether the query was polled in this scrape: 1 yes, 0 no.", _QUERY)
+        duration = _gauge(
+            "poll_duration_seconds",
+            "Seconds that the poll took, retries and waiting for a free connection included.",
+            _QUERY,
+            unit="seconds",
+        )
+        errors = _counter(
+            "poll_errors", "Polls that failed, by the reason of their last attempt.", _QUERY, "reason"
+        )
+        for outcome in self._outcomes:
+            labels = _query_labels(outcome)
+            up.add_metric(labels, outcome.up)
+            duration.add_metric(labels, outcome.duration)
+            for reason, count in self._errors(outcome.query).items():
+                errors.add_metric((*labels, reason), count)
+        yield from (up, duration, errors)
+
+    def _window_reservations(self) -> Iterator[Metric]:
+        created = _gauge("window_reservations", f"Reservations created in the window. {_SLIDES}", _QUERY)
+        ended = _gauge(
+            "window_reservation_outcomes",
+            f"Reservations of the window by how they ended; some are still pending. {_SLIDES}",
+            _QUERY,
+            "outcome",
+        )
+        for labels, statistics in self._windows:
+            if statistics.created is not None:
+                created.add_metric(labels, statistics.created)
+            for outcome, count in statistics.outcomes.items():
+                ended.add_metric((*labels, outcome), count)
+        yield from (created, ended)
+
+    def _window_activity(self, attribute: str, meaning: str) -> Metric:
+        family = _gauge(
+            f"window_activity_{attribute}_seconds",
+            f"{meaning} time in seconds that Workers spent in the Activity in the window. {_SLIDES}",
+            _QUERY,
+            *_ACTIVITY,
+            unit="seconds",
+        )
+        for labels, statistics in self._windows:
+            for activity in statistics.activities:
+                value = getattr(activity, attribute)
+                if value is not None:
+                    family.add_metric((*labels, activity.name, activity.sid), value)
+        return family
+
+    def _window_timestamps(self, attribute: str, meaning: str) -> Metric:
+        family = _gauge(
+            f"window_{attribute}_timestamp_seconds",
+            f"{meaning} of the interval that Twilio says it covers, in Unix seconds. {_SLIDES}",
+            _QUERY,
+            unit="seconds",
+        )
+        for labels, statistics in self._windows:
+            value = getattr(statistics, attribute)
+            if value is not None:
+                family.add_metric(labels, value)
+        return family
+
+    def _anchored_counters(self) -> Iterator[Metric]:
+        created = _counter("reservations", f"Reservations created {_ANCHORED}", _TARGET)
+        ended = _counter(
+            "reservation_outcomes", f"Reservations by how they ended, {_ANCHORED}", _TARGET, "outcome"
+        )
+        activity = _counter(
+            "activity_seconds",
+            f"Seconds that Workers spent in the Activity {_ANCHORED} Its rate is the Workers in it.",
+            _TARGET,
+            *_ACTIVITY,
+            unit="seconds",
+        )
+        for labels, statistics, anchor in self._counters:
+            if statistics.created is not None:
+                created.add_metric(labels, statistics.created, created=anchor)
+            for outcome, count in statistics.outcomes.items():
+                ended.add_metric((*labels, outcome), count, created=anchor)
+            for each in statistics.activities:
+                if each.total is not None:
+                    activity.add_metric((*labels, each.name, each.sid), each.total, created=anchor)
+        yield from (created, ended, activity)
+
+    def _workspaces(self) -> Iterator[Metric]:
+        info = InfoMetricFamily(f"{PREFIX}workspace", "A configured workspace, its SID and its account.")
+        for workspace, sid, account in dict.fromkeys(
+            (target.workspace, target.workspace_sid, target.account)
+            for target in (each.query.target for each in self._outcomes)
+        ):
+            info.add_metric((), {"workspace": workspace, "workspace_sid": sid, "account": account})
+        yield info
+        limit = _gauge("api_rate_limit", "Requests that the API allows, averaged over 10 s.", ("workspace",))
+        remaining = _gauge(
+            "api_rate_limit_remaining", "Requests that the API would still take.", ("workspace",)
+        )
+        newest = {
+            each.query.target.workspace: each.rate_limit
+            for each in sorted(self._outcomes, key=lambda outcome: outcome.finished)
+            if each.rate_limit is not None
+        }
+        for workspace, told in newest.items():
+            if told.limit is not None:
+                limit.add_metric((workspace,), told.limit)
+            if told.remaining is not None:
+                remaining.add_metric((workspace,), told.remaining)
+        yield from (limit, remaining)
+
+
+class ApiMetrics:
+    """API use: counted where it happens, over all scrapes. An api.Observer."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            f"{PREFIX}api_requests",
+            "API requests by HTTP status; code is none where no answer came.",
+            ("account", "code"),
+            registry=registry,
+        )
+        self._retries = Counter(
+            f"{PREFIX}api_retries",
+            "API requests that repeated a failed one.",
+            ("account",),
+            registry=registry,
+        )
+        self._duration = Histogram(
+            f"{PREFIX}api_request_duration_seconds",
+            "Seconds that an API request took, failed ones included.",
+            ("account",),
+            buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 10),
+            registry=registry,
+        )
+
+    def expect(self, account: str) -> None:
+        """Let an account's series begin at 0."""
+        self._retries.labels(account)
+        self._duration.labels(account)
+
+    def requested(self, account: str, status: int | None, duration: float) -> None:
+        """See api.Observer."""
+        self._requests.labels(account, "none" if status is None else str(status)).inc()
+        self._duration.labels(account).observe(duration)
+
+    def retried(self, account: str) -> None:
+        """See api.Observer."""
+        self._retries.labels(account).inc()
+
+
+class ExporterMetrics:
+    """The exporter's own metrics, which need no API request."""
+
+    def __init__(self, version: str, revision: str) -> None:
+        self.registry = CollectorRegistry()
+        self.api = ApiMetrics(self.registry)
+        Info(f"{PREFIX}exporter_build", "The exporter that runs here.", registry=self.registry).info(
+            {"version": version, "revision": revision, "python_version": platform.python_version()}
+        )
+        self._reload_successful = Gauge(
+            f"{PREFIX}exporter_config_last_reload_successful",
+            "Whether the last load of the configuration succeeded: 1 yes, 0 no.",
+            registry=self.registry,
+        )
+        self._reload_time = Gauge(
+            f"{PREFIX}exporter_config_last_reload_success_timestamp_seconds",
+            "When the configuration in use was loaded, in Unix seconds.",
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def config_loaded(self, at: float) -> None:
+        """The configuration was loaded, at Unix seconds `at`."""
+        self._reload_successful.set(1)
+        self._reload_time.set(at)
+
+    def config_rejected(self) -> None:
+        """A new configuration could not be used."""
+        self._reload_successful.set(0)
+
+
+class Exposition:
+    """How one client wants the metrics: the format by Accept, the compression by Accept-Encoding."""
+
+    def __init__(self, accept: str, accept_encoding: str) -> None:
+        self._openmetrics = _quality(accept, "application/openmetrics-text") >= max(
+            _quality(accept, "text/plain"), 0.001
+        )
+        self._gzip = _quality(accept_encoding, "gzip") > 0
+        self.headers = {
+            "Content-Type": openmetrics.CONTENT_TYPE_LATEST
+            if self._openmetrics
+            else CONTENT_TYPE_PLAIN_0_0_4,
+            "Vary": "Accept, Accept-Encoding",
+        }
+        if self._gzip:
+            self.headers["Content-Encoding"] = "gzip"
+
+    def render(self, collectors: Iterable[Collector]) -> bytes:
+        """Write the collectors' families, in their order, one after the other so that memory stays low."""
+        output = io.BytesIO()
+        sink = gzip.GzipFile(fileobj=output, mode="wb", compresslevel=1, mtime=0) if self._gzip else output
+        for collector in collectors:
+            for family in collector.collect():
+                sink.write(self._write(family))
+        if self._openmetrics:
+            sink.write(_END)
+        if sink is not output:
+            sink.close()
+        return output.getvalue()
+
+    def _write(self, family: Metric) -> bytes:
+        """One family in the chosen format.
+
+        All our names are valid ones of old. Saying that UTF-8 is allowed spares the library from checking
+        each character of each of them again.
+        """
+        if self._openmetrics:
+            write: Callable[..., bytes] = openmetrics.generate_latest
+            text = write(_Single(family), escaping=openmetrics.ALLOWUTF8)
+            return text.removesuffix(_END)
+        # The text format has no word for `_created`: prometheus-client would make gauges of it.
+        family.samples = [each for each in family.samples if not each.name.endswith("_created")]
+        return generate_latest(_Single(family), escaping=openmetrics.ALLOWUTF8)
+
+
+class _Single:
+    """One family where the library asks for a registry."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family
+
+
+def _quality(header: str, wanted: str) -> float:
+    """The weight that an Accept(-Encoding) header gives to what is wanted, 0 where it does not name it."""
+    best = 0.0
+    for item in header.lower().split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        if name == wanted:
+            weight = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+            try:
+                best = max(best, float(weight))
+            except ValueError:
+                continue
+    return best
+
+
+def _query_labels(outcome: Outcome) -> tuple[str, str, str]:
+    target = outcome.query.target
+    return target.workspace, target.channel, outcome.query.period.label
+
+
+def _gauge(name: str, text: str, labels: Iterable[str], *more: str, unit: str = "") -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=(*labels, *more), unit=unit)
+
+
+def _counter(name: str, text: str, labels: Iterable[str], *more: str, unit: str = "") -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, labels=(*labels, *more), unit=unit)

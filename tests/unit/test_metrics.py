@@ -1,0 +1,234 @@
+import gzip
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from taskrouter_exporter.api import RateLimit
+from taskrouter_exporter.errors import ApiError, Reason
+from taskrouter_exporter.metrics import ExporterMetrics, Exposition, TargetsCollector
+from taskrouter_exporter.poller import Ledger, Outcome
+from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
+from taskrouter_exporter.statistics import OUTCOMES, ActivityDurations, WorkersStatistics
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+ANCHOR = datetime(2026, 11, 25, tzinfo=UTC)
+P = "twilio_taskrouter_"
+
+STATISTICS = WorkersStatistics(
+    created=10,
+    outcomes=dict(zip(OUTCOMES, (5.0, 2.0, 1.0, 1.0, 0.0), strict=True)),
+    activities=(ActivityDurations("Available", "WA1", 1, 2.5, 4, 100),),
+    start=1_700_000_000,
+    end=1_700_000_900,
+)
+
+
+def outcome(
+    statistics: WorkersStatistics | None = STATISTICS,
+    *,
+    name: str = "support",
+    channel: str = "voice",
+    period: Period = Window(15),  # noqa: B008 -- frozen
+    finished: float = 0,
+    rate_limit: RateLimit | None = None,
+) -> Outcome:
+    query = Query(Target("main", "WS" + "0" * 32, name, channel), period)
+    error = None if statistics else ApiError(Reason.AUTH, "no")
+    anchor = ANCHOR if isinstance(period, Anchored) else None
+    return Outcome(query, finished, 0.25, (), statistics, error, rate_limit, anchor)
+
+
+def render(*outcomes: Outcome, accept: str = "") -> str:
+    return Exposition(accept, "").render([TargetsCollector(outcomes, Ledger().errors)]).decode()
+
+
+def samples(families: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def series(text: str, name: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith((f"{P}{name}{{", f"{P}{name} "))]
+
+
+def test_a_windows_statistics_are_gauges_by_workspace_channel_and_window() -> None:
+    text = render(outcome())
+    labels = 'channel="voice",window="15m",workspace="support"'
+    assert series(text, "window_reservations") == [f"{P}window_reservations{{{labels}}} 10.0"]
+    assert series(text, "window_reservation_outcomes")[0] == (
+        f"{P}window_reservation_outcomes{{{labels.replace(',', ',outcome=§accepted§,', 1)}}} 5.0".replace(
+            "§", '"'
+        )
+    )
+    assert len(series(text, "window_reservation_outcomes")) == 5
+    activity = f'activity="Available",activity_sid="WA1",{labels}'
+    assert series(text, "window_activity_min_seconds") == [
+        f"{P}window_activity_min_seconds{{{activity}}} 1.0"
+    ]
+    assert series(text, "window_activity_avg_seconds") == [
+        f"{P}window_activity_avg_seconds{{{activity}}} 2.5"
+    ]
+    assert series(text, "window_activity_max_seconds") == [
+        f"{P}window_activity_max_seconds{{{activity}}} 4.0"
+    ]
+    assert series(text, "window_activity_total_seconds") == [
+        f"{P}window_activity_total_seconds{{{activity}}} 100.0"
+    ]
+    assert series(text, "window_start_timestamp_seconds") == [
+        f"{P}window_start_timestamp_seconds{{{labels}}} 1.7e+09"
+    ]
+    assert series(text, "window_end_timestamp_seconds")[0].endswith(" 1.7000009e+09")
+    assert series(text, "up") == [f"{P}up{{{labels}}} 1.0"]
+    assert series(text, "poll_duration_seconds") == [f"{P}poll_duration_seconds{{{labels}}} 0.25"]
+
+
+def test_the_window_is_written_canonically() -> None:
+    assert 'window="4h"' in render(outcome(period=Window(240)))
+
+
+def test_every_reason_is_there_from_the_start_at_0() -> None:
+    lines = series(render(outcome()), "poll_errors_total")
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["0.0"] * 8
+    assert all(any(f'reason="{reason}"' in line for line in lines) for reason in Reason)
+
+
+def test_a_failed_query_has_no_statistics_and_the_others_stand() -> None:
+    text = render(outcome(None), outcome(name="sales"))
+    assert [line.rsplit(" ", 1)[1] for line in series(text, "up")] == ["0.0", "1.0"]
+    assert not any("window_" in line and 'workspace="support"' in line for line in text.splitlines())
+    assert len(series(text, "window_reservations")) == 1
+
+
+def test_what_the_api_did_not_say_has_no_series() -> None:
+    text = render(outcome(WorkersStatistics(activities=(ActivityDurations("Idle", "WA1", max=3),))))
+    names = {
+        line.split("{")[0] for line in text.splitlines() if "window_" in line and not line.startswith("#")
+    }
+    assert names == {f"{P}window_activity_max_seconds"}
+
+
+def test_anchored_statistics_are_counters_without_a_window_and_created_at_the_anchor() -> None:
+    text = render(outcome(period=Anchored("day")), accept=OPENMETRICS)
+    labels = 'channel="voice",workspace="support"'
+    assert series(text, "reservations_total") == [f"{P}reservations_total{{{labels}}} 10.0"]
+    (created,) = series(text, "reservations_created")
+    assert created.startswith(f"{P}reservations_created{{{labels}}} ")
+    assert float(created.rsplit(" ", 1)[1]) == ANCHOR.timestamp()
+    assert len(series(text, "reservation_outcomes_total")) == 5
+    assert series(text, "activity_seconds_total") == [
+        f'{P}activity_seconds_total{{activity="Available",activity_sid="WA1",{labels}}} 100.0'
+    ]
+    assert "window_reservations{" not in text
+    assert 'window="day"' in series(text, "up")[0]
+
+
+def test_the_text_format_has_no_created_series() -> None:
+    exporter = ExporterMetrics("1", "abc")
+    exporter.api.requested("main", 200, 0.1)
+    text = Exposition("", "").render(
+        [TargetsCollector([outcome(period=Anchored("day"))], Ledger().errors), exporter.registry]
+    )
+    assert b"_created" not in text
+
+
+def test_the_newest_rate_limit_of_a_workspace_is_told() -> None:
+    text = render(
+        outcome(channel="a", finished=2, rate_limit=RateLimit(100, 7)),
+        outcome(channel="b", finished=1, rate_limit=RateLimit(100, 9)),
+        outcome(channel="c", finished=3),
+    )
+    assert series(text, "api_rate_limit") == [f'{P}api_rate_limit{{workspace="support"}} 100.0']
+    assert series(text, "api_rate_limit_remaining") == [
+        f'{P}api_rate_limit_remaining{{workspace="support"}} 7.0'
+    ]
+
+
+def test_a_workspace_is_described_once() -> None:
+    text = render(outcome(channel="a"), outcome(channel="b"))
+    sid = "WS" + "0" * 32
+    assert series(text, "workspace_info") == [
+        f'{P}workspace_info{{account="main",workspace="support",workspace_sid="{sid}"}} 1.0'
+    ]
+
+
+def test_the_exporter_tells_its_build_its_configuration_and_its_api_use() -> None:
+    metrics = ExporterMetrics("1.2.3", "abc")
+    metrics.api.expect("main")
+    metrics.api.requested("main", 200, 0.1)
+    metrics.api.requested("main", None, 5)
+    metrics.config_loaded(1_700_000_000)
+    text = Exposition("", "").render([metrics.registry]).decode()
+    assert 'revision="abc",version="1.2.3"' in series(text, "exporter_build_info")[0]
+    assert series(text, "api_requests_total") == [
+        f'{P}api_requests_total{{account="main",code="200"}} 1.0',
+        f'{P}api_requests_total{{account="main",code="none"}} 1.0',
+    ]
+    assert series(text, "api_retries_total") == [f'{P}api_retries_total{{account="main"}} 0.0']
+    assert series(text, "api_request_duration_seconds_count") == [
+        f'{P}api_request_duration_seconds_count{{account="main"}} 2.0'
+    ]
+    assert series(text, "exporter_config_last_reload_successful") == [
+        f"{P}exporter_config_last_reload_successful 1.0"
+    ]
+    assert "process_resident_memory_bytes" in text
+    assert "python_info{" in text
+    metrics.config_rejected()
+    text = Exposition("", "").render([metrics.registry]).decode()
+    assert series(text, "exporter_config_last_reload_successful")[0].endswith(" 0.0")
+    assert series(text, "exporter_config_last_reload_success_timestamp_seconds")[0].endswith(" 1.7e+09")
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/html,application/xhtml+xml", "text/plain; version=0.0.4; charset=utf-8"),
+        (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("application/openmetrics-text;q=0.2,text/plain;q=0.9", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text;q=0", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text;q=junk", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+def test_the_format_is_chosen_by_accept(accept: str, content_type: str) -> None:
+    assert Exposition(accept, "").headers["Content-Type"] == content_type
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "compressed"),
+    [("gzip", True), ("deflate, gzip;q=0.5", True), ("gzip;q=0", False), ("identity", False), ("", False)],
+)
+def test_compression_is_chosen_by_accept_encoding(accept_encoding: str, *, compressed: bool) -> None:
+    exposition = Exposition(OPENMETRICS, accept_encoding)
+    body = exposition.render([TargetsCollector([outcome()], Ledger().errors)])
+    assert ("Content-Encoding" in exposition.headers) is compressed
+    assert (gzip.decompress(body) if compressed else body).endswith(b"\n# EOF\n")
+
+
+LABEL_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@example('"quoted"', "back\\slash\\n", "new\nline")
+@example("\\", '\\\\"', "\u2028\u0085\r\x00")
+@given(LABEL_TEXT, LABEL_TEXT, LABEL_TEXT)
+def test_label_values_of_any_unicode_come_through(workspace: str, activity: str, sid: str) -> None:
+    statistics = WorkersStatistics(activities=(ActivityDurations(activity, sid, total=3),))
+    window = outcome(statistics, name=workspace)
+    day = outcome(statistics, name=workspace, period=Anchored("day"))
+    expected = {"workspace": workspace, "channel": "voice", "activity": activity, "activity_sid": sid}
+    in_window = (f"{P}window_activity_total_seconds", frozenset({**expected, "window": "15m"}.items()))
+    since_anchor = (f"{P}activity_seconds_total", frozenset(expected.items()))
+    text = samples(parse_text(render(window, day)))
+    openmetrics = samples(parse_openmetrics(render(window, day, accept=OPENMETRICS)))
+    assert text[in_window] == openmetrics[in_window] == 3
+    assert text[since_anchor] == openmetrics[since_anchor] == 3

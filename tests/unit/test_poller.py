@@ -1,0 +1,379 @@
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from support.virtual_clock import run_virtually
+
+from taskrouter_exporter.api import Attempt, Call
+from taskrouter_exporter.errors import ApiError, Reason
+from taskrouter_exporter.poller import Ledger, Outcome, Poller
+from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
+from taskrouter_exporter.transport import Answer
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
+
+
+def query(name: str = "support", period: Window | Anchored = Window(15)) -> Query:  # noqa: B008 -- frozen
+    return Query(Target("main", "WS" + "0" * 32, name, "all"), period)
+
+
+class Api:
+    """A client that does what the test says for each call, and the wall clock beside it."""
+
+    def __init__(self, behave: Callable[[Call], Awaitable[Any]]) -> None:
+        self.calls: list[Call] = []
+        self.wall = NOON
+        self._behave = behave
+
+    async def get(self, call: Call) -> Answer:
+        self.calls.append(call)
+        call.requesting = True
+        document = await self._behave(call)
+        call.requesting = False
+        return Answer(200, {}, json.dumps(document).encode())
+
+    def poller(self, ledger: Ledger | None = None, cache: float = 0) -> Poller:
+        loop = asyncio.get_running_loop()
+        return Poller(
+            {"main": self},
+            ledger or Ledger(),
+            cache=cache,
+            clock=lambda: self.wall.timestamp(),  # noqa: PLW0108 -- the wall moves
+            monotonic=loop.time,
+        )
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def after(seconds: float, document: Any = None) -> Callable[[Call], Awaitable[Any]]:
+    async def behave(_call: Call) -> Any:
+        await asyncio.sleep(seconds)
+        return {"reservations_created": 5} if document is None else document
+
+    return behave
+
+
+def failing(reason: Reason) -> Callable[[Call], Awaitable[Any]]:
+    async def behave(call: Call) -> Any:
+        error = ApiError(reason, "no", 503)
+        call.attempts.append(Attempt(0, 0, 503, error))
+        call.requesting = False
+        raise error
+
+    return behave
+
+
+def test_all_queries_are_polled_at_once_and_come_back_in_order() -> None:
+    async def scenario() -> None:
+        begin, api = now(), Api(after(2))
+        queries = [query(str(number)) for number in range(50)]
+        outcomes = await api.poller().poll(queries, now() + 9)
+        assert [each.query for each in outcomes] == queries
+        assert all(each.up and each.statistics and each.statistics.created == 5 for each in outcomes)
+        assert now() - begin == pytest.approx(2)
+        assert outcomes[0].duration == pytest.approx(2)
+        assert outcomes[0].finished == NOON.timestamp()
+
+    run_virtually(scenario())
+
+
+def test_at_the_deadline_the_late_are_down_and_the_others_served() -> None:
+    async def scenario() -> None:
+        late, prompt = query("late"), query("prompt")
+
+        async def behave(call: Call) -> Any:
+            return await after(60 if call is api.calls[0] else 1)(call)
+
+        begin, api, ledger = now(), Api(behave), Ledger()
+        outcomes = await api.poller(ledger).poll([late, prompt], now() + 9)
+        assert now() - begin == pytest.approx(9)
+        assert [each.up for each in outcomes] == [False, True]
+        assert outcomes[0].error is not None
+        assert outcomes[0].error.reason is Reason.TIMEOUT
+        assert outcomes[0].statistics is None
+        assert ledger.errors(late)[Reason.TIMEOUT] == 1
+        assert sum(ledger.errors(prompt).values()) == 0
+
+    run_virtually(scenario())
+
+
+def test_a_poll_given_up_in_its_back_off_has_the_reason_of_its_last_attempt() -> None:
+    async def scenario() -> None:
+        async def behave(call: Call) -> Any:
+            call.attempts.append(Attempt(0, 1, 503, ApiError(Reason.SERVER_ERROR, "busy", 503)))
+            call.requesting = False
+            await asyncio.sleep(60)
+
+        outcomes = await Api(behave).poller().poll([query()], now() + 9)
+        assert outcomes[0].error is not None
+        assert outcomes[0].error.reason is Reason.SERVER_ERROR
+
+    run_virtually(scenario())
+
+
+def test_nothing_late_is_served_later() -> None:
+    async def scenario() -> None:
+        api = Api(after(15))
+        poller = api.poller()
+        first = await poller.poll([query()], now() + 9)
+        await asyncio.sleep(30)
+        second = await poller.poll([query()], now() + 9)
+        assert not first[0].up
+        assert not second[0].up
+        assert len(api.calls) == 2
+
+    run_virtually(scenario())
+
+
+def test_concurrent_scrapes_share_a_poll_in_flight() -> None:
+    async def scenario() -> None:
+        api = Api(after(4))
+        poller = api.poller()
+        first = asyncio.create_task(poller.poll([query()], now() + 9))
+        await asyncio.sleep(2)
+        second = asyncio.create_task(poller.poll([query(), query("other")], now() + 9))
+        (one,), (two, other) = await first, await second
+        assert one is two
+        assert other.up
+        assert len(api.calls) == 2
+
+    run_virtually(scenario())
+
+
+def test_a_scrape_that_joins_with_a_later_deadline_still_gets_the_answer() -> None:
+    async def scenario() -> None:
+        api, ledger = Api(after(5)), Ledger()
+        poller = api.poller(ledger)
+        impatient = asyncio.create_task(poller.poll([query()], now() + 2))
+        await asyncio.sleep(1)
+        patient = asyncio.create_task(poller.poll([query()], now() + 9))
+        assert not (await impatient)[0].up
+        assert (await patient)[0].up
+        assert len(api.calls) == 1
+        assert ledger.errors(query())[Reason.TIMEOUT] == 0, "the poll itself did not fail"
+
+    run_virtually(scenario())
+
+
+def test_a_scrape_that_joins_with_an_earlier_deadline_leaves_at_its_own() -> None:
+    async def scenario() -> None:
+        api = Api(after(5))
+        poller = api.poller()
+        patient = asyncio.create_task(poller.poll([query()], now() + 9))
+        await asyncio.sleep(1)
+        begin = now()
+        assert not (await poller.poll([query()], now() + 2))[0].up
+        assert now() - begin == pytest.approx(2)
+        assert (await patient)[0].up
+
+    run_virtually(scenario())
+
+
+@pytest.mark.parametrize("document", [[], {"reservations_created": "5"}])
+def test_nothing_of_a_bad_response_is_published(document: Any) -> None:
+    async def scenario() -> None:
+        (outcome,) = await Api(after(1, document)).poller().poll([query()], now() + 9)
+        assert outcome.statistics is None
+        assert outcome.error is not None
+        assert outcome.error.reason is Reason.BAD_RESPONSE
+
+    run_virtually(scenario())
+
+
+def test_a_good_answer_is_reused_within_the_cache_time_and_never_past_it() -> None:
+    async def scenario() -> None:
+        api = Api(after(1))
+        poller = api.poller(cache=30)
+        (first,) = await poller.poll([query()], now() + 9)
+        await asyncio.sleep(28.5)
+        assert (await poller.poll([query()], now() + 9))[0] is first
+        await asyncio.sleep(1)
+        assert (await poller.poll([query()], now() + 9))[0] is not first
+        assert len(api.calls) == 2
+
+    run_virtually(scenario())
+
+
+def test_after_a_failure_nothing_is_reused() -> None:
+    async def scenario() -> None:
+        async def behave(call: Call) -> Any:
+            return await (failing(Reason.SERVER_ERROR) if len(api.calls) == 2 else after(1))(call)
+
+        api = Api(behave)
+        poller = api.poller(cache=10)
+        ups = []
+        for pause in (11, 1, 1, 1):
+            ups.append((await poller.poll([query()], now() + 9))[0].up)
+            await asyncio.sleep(pause)
+        assert ups == [True, False, True, True]
+        assert len(api.calls) == 3
+
+    run_virtually(scenario())
+
+
+def test_failures_are_logged_when_they_begin_when_the_reason_changes_and_when_they_end() -> None:
+    reasons = [Reason.AUTH, Reason.AUTH, Reason.TIMEOUT, None, None, Reason.AUTH]
+
+    async def scenario() -> None:
+        async def behave(call: Call) -> Any:
+            reason = reasons[len(api.calls) - 1]
+            return await (failing(reason) if reason else after(0))(call)
+
+        api = Api(behave)
+        poller = api.poller()
+        for _ in reasons:
+            await poller.poll([query()], now() + 9)
+
+    with structlog.testing.capture_logs() as lines:
+        run_virtually(scenario())
+    assert [(line["event"], line.get("reason")) for line in lines] == [
+        ("poll failed", "auth"),
+        ("poll failed", "timeout"),
+        ("poll works again", None),
+        ("poll failed", "auth"),
+    ]
+    assert lines[0]["workspace"] == "support"
+    assert (lines[0]["status"], lines[0]["message"], lines[0]["attempts"]) == (503, "no", 1)
+
+
+def anchored_values(
+    period: AnchorName, script: list[tuple[datetime, float]], ledger: Ledger | None = None
+) -> list[tuple[str, float | None, datetime | None]]:
+    """Poll an anchored query at each instant, answered with each value; what was asked and what came."""
+
+    async def scenario() -> list[tuple[str, float | None, datetime | None]]:
+        seen = []
+        value = 0.0
+
+        async def behave(_call: Call) -> Mapping[str, float]:
+            return {"reservations_created": value}
+
+        api = Api(behave)
+        poller = api.poller(ledger)
+        for instant, told in script:
+            api.wall, value = instant, told
+            (outcome,) = await poller.poll([query(period=Anchored(period))], now() + 9)
+            assert outcome.statistics is not None
+            seen.append((api.calls[-1].parameters["StartDate"], outcome.statistics.created, outcome.anchor))
+        return seen
+
+    return run_virtually(scenario())
+
+
+def test_a_day_rolls_over_once_and_nothing_else_happens() -> None:
+    midnight = datetime(2026, 11, 26, tzinfo=UTC)
+    script = [
+        (midnight - timedelta(seconds=90), 500.0),
+        (midnight - timedelta(seconds=30), 501.0),
+        (midnight + timedelta(seconds=30), 2.0),
+        (midnight + timedelta(seconds=90), 3.0),
+    ]
+    assert anchored_values("day", script) == [
+        ("2026-11-25T00:00:00Z", 500, midnight - timedelta(days=1)),
+        ("2026-11-25T00:00:00Z", 501, midnight - timedelta(days=1)),
+        ("2026-11-26T00:00:00Z", 2, midnight),
+        ("2026-11-26T00:00:00Z", 3, midnight),
+    ]
+
+
+def test_a_week_rolls_over_on_monday_and_not_on_other_days() -> None:
+    monday = datetime(2026, 11, 30, tzinfo=UTC)
+    script = [(monday + timedelta(days=day, hours=1), 10.0 * (day % 7)) for day in range(-7, 2)]
+    seen = anchored_values("week", script)
+    assert [start for start, _, _ in seen] == ["2026-11-23T00:00:00Z"] * 7 + ["2026-11-30T00:00:00Z"] * 2
+    assert [value for _, value, _ in seen] == [0, 10, 20, 30, 40, 50, 60, 0, 10]
+
+
+def test_within_one_anchor_the_value_published_never_goes_down() -> None:
+    script = [(NOON + timedelta(minutes=minute), value) for minute, value in enumerate((5.0, 7.0, 6.0, 8.0))]
+    assert [value for _, value, _ in anchored_values("day", script)] == [5, 7, 7, 8]
+
+
+def test_a_clock_set_back_over_midnight_does_not_bring_the_old_day_back() -> None:
+    midnight = datetime(2026, 11, 26, tzinfo=UTC)
+    script = [
+        (midnight + timedelta(seconds=1), 1.0),
+        (midnight - timedelta(seconds=1), 1.0),
+        (midnight + timedelta(seconds=2), 2.0),
+    ]
+    assert {start for start, _, _ in anchored_values("day", script)} == {"2026-11-26T00:00:00Z"}
+
+
+def test_a_clock_that_was_a_day_ahead_is_corrected() -> None:
+    script = [(NOON + timedelta(days=1), 0.0), (NOON, 50.0)]
+    assert [(start, value) for start, value, _ in anchored_values("day", script)] == [
+        ("2026-11-26T00:00:00Z", 0),
+        ("2026-11-25T00:00:00Z", 50),
+    ]
+
+
+def test_a_cached_answer_of_yesterdays_anchor_is_not_reused() -> None:
+    async def scenario() -> None:
+        api = Api(after(0))
+        api.wall = datetime(2026, 11, 25, 23, 59, 59, tzinfo=UTC)
+        poller = api.poller(cache=600)
+        anchored = query(period=Anchored("day"))
+        await poller.poll([anchored], now() + 9)
+        api.wall += timedelta(seconds=2)
+        await poller.poll([anchored], now() + 9)
+        assert [call.parameters["StartDate"][:10] for call in api.calls] == ["2026-11-25", "2026-11-26"]
+
+    run_virtually(scenario())
+
+
+def test_what_is_known_of_a_query_that_went_away_is_forgotten() -> None:
+    ledger, stays, goes = Ledger(), query("stays"), query("goes")
+    for each in (stays, goes):
+        ledger.record(Outcome(each, 0, 1, error=ApiError(Reason.AUTH, "no")))
+    ledger.forget_all_but([stays])
+    assert ledger.errors(stays)[Reason.AUTH] == 1
+    assert ledger.last(stays) is not None
+    assert ledger.errors(goes)[Reason.AUTH] == 0
+    assert ledger.last(goes) is None
+
+
+BEHAVIOURS = st.one_of(
+    st.floats(0, 40).map(after),
+    st.sampled_from(list(Reason)).map(failing),
+    st.floats(0, 40).map(lambda seconds: after(seconds, {"reservations_created": "x"})),
+)
+SCRAPES = st.lists(st.tuples(st.floats(0, 15), st.floats(0.01, 20)), min_size=1, max_size=5)
+
+
+@given(
+    behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=6), scrapes=SCRAPES, cache=st.sampled_from([0, 5])
+)
+def test_whatever_the_api_does_each_scrape_leaves_at_its_deadline_with_every_query_whole_or_down(
+    behaviours: list[Callable[[Call], Awaitable[Any]]], scrapes: list[tuple[float, float]], cache: float
+) -> None:
+    queries = [query(str(number)) for number in range(len(behaviours))]
+
+    async def scenario() -> None:
+        async def behave(call: Call) -> Any:
+            return await behaviours[(len(api.calls) - 1) % len(behaviours)](call)
+
+        api = Api(behave)
+        poller = api.poller(cache=cache)
+
+        async def scrape(pause: float, budget: float) -> None:
+            await asyncio.sleep(pause)
+            deadline = now() + budget
+            outcomes = await poller.poll(queries, deadline)
+            assert now() <= deadline + 1e-6
+            assert [each.query for each in outcomes] == queries
+            assert all(
+                (each.statistics is None) == (each.error is not None) == (not each.up) for each in outcomes
+            )
+            assert all(each.statistics.created == 5 for each in outcomes if each.statistics)
+
+        await asyncio.gather(*(scrape(*each) for each in scrapes))
+
+    run_virtually(scenario())

@@ -1,0 +1,161 @@
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from taskrouter_exporter.slots import Slots, most_for_one_account
+
+
+class Hanging:
+    """Requests that end when they are let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.begun = 0
+        self.most = 0
+        self._lock = threading.Lock()
+        self._now = 0
+
+    def __call__(self) -> None:
+        with self._lock:
+            self.begun += 1
+            self._now += 1
+            self.most = max(self.most, self._now)
+        self.go.wait(20)
+        with self._lock:
+            self._now -= 1
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 -- what is waited for happens in threads
+        await asyncio.sleep(0.001)
+
+
+def test_no_more_than_concurrency_requests_are_in_flight_and_all_are_carried_out() -> None:
+    async def scenario() -> None:
+        slots, request = Slots(3, 1), Hanging()
+        tasks = [asyncio.create_task(slots.run("a", request)) for _ in range(10)]
+        await until(lambda: request.begun == 3)
+        request.go.set()
+        await asyncio.gather(*tasks)
+        assert (request.begun, request.most) == (10, 3)
+
+    asyncio.run(scenario())
+
+
+def test_a_hanging_account_leaves_slots_for_one_that_comes_later() -> None:
+    async def scenario() -> None:
+        slots, hanging = Slots(8, 2), Hanging()
+        hung = [asyncio.create_task(slots.run("hanging", hanging)) for _ in range(50)]
+        await until(lambda: hanging.begun == most_for_one_account(8, 2))
+        assert (
+            await asyncio.gather(*(slots.run("other", lambda: "answer") for _ in range(20)))
+            == ["answer"] * 20
+        )
+        assert hanging.begun == most_for_one_account(8, 2)
+        hanging.go.set()
+        await asyncio.gather(*hung)
+
+    asyncio.run(scenario())
+
+
+def test_the_account_with_the_fewest_requests_in_flight_comes_next_and_within_it_the_first() -> None:
+    order: list[str] = []
+
+    async def scenario() -> None:
+        slots, blocker = Slots(1, 2), Hanging()
+        blocked = asyncio.create_task(slots.run("a", blocker))
+        await until(lambda: blocker.begun == 1)
+        names = ["a1", "a2", "b1", "b2"]
+        tasks = [
+            asyncio.create_task(slots.run(name[0], lambda name=name: order.append(name))) for name in names
+        ]  # type: ignore[misc] # a lambda with a default
+        await asyncio.sleep(0)
+        blocker.go.set()
+        await asyncio.gather(blocked, *tasks)
+
+    asyncio.run(scenario())
+    assert [name for name in order if name[0] == "a"] == ["a1", "a2"]
+    assert [name for name in order if name[0] == "b"] == ["b1", "b2"]
+
+
+def test_a_request_given_up_while_it_waits_is_never_carried_out() -> None:
+    async def scenario() -> None:
+        slots, blocker, given_up = Slots(1, 1), Hanging(), Hanging()
+        blocked = asyncio.create_task(slots.run("a", blocker))
+        await until(lambda: blocker.begun == 1)
+        waiting = asyncio.create_task(slots.run("a", given_up))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        blocker.go.set()
+        await blocked
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await slots.run("a", lambda: "next") == "next"
+        assert given_up.begun == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_request_given_up_in_flight_keeps_its_slot_until_it_ends_and_then_frees_it() -> None:
+    async def scenario() -> None:
+        slots, hanging = Slots(1, 1), Hanging()
+        given_up = asyncio.create_task(slots.run("a", hanging))
+        await until(lambda: hanging.begun == 1)
+        given_up.cancel()
+        following = asyncio.create_task(slots.run("a", lambda: "next"))
+        done, _ = await asyncio.wait([following], timeout=0.05)
+        assert not done
+        hanging.go.set()
+        assert await following == "next"
+
+    asyncio.run(scenario())
+
+
+def test_given_up_at_the_moment_of_its_turn_the_slot_goes_back() -> None:
+    async def scenario() -> None:
+        slots, hanging = Slots(1, 1), Hanging()
+        blocked = asyncio.create_task(slots.run("a", hanging))
+        await until(lambda: hanging.begun == 1)
+        waiting = asyncio.create_task(slots.run("a", lambda: "never"))
+        await asyncio.sleep(0)
+        hanging.go.set()
+        await blocked
+        waiting.cancel()
+        assert await asyncio.wait_for(slots.run("a", lambda: "next"), 5) == "next"
+
+    asyncio.run(scenario())
+
+
+def test_an_error_reaches_whoever_awaits_and_frees_the_slot() -> None:
+    async def scenario() -> None:
+        slots = Slots(1, 1)
+        with pytest.raises(ZeroDivisionError):
+            await slots.run("a", lambda: 1 // 0)
+        assert await slots.run("a", lambda: "next") == "next"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3, 16, 64])
+@pytest.mark.parametrize("accounts", [1, 2, 3, 10, 100])
+def test_one_account_may_hold_all_slots_alone_and_leaves_one_for_each_other_as_far_as_there_are(
+    concurrency: int, accounts: int
+) -> None:
+    most = most_for_one_account(concurrency, accounts)
+    assert most == concurrency if accounts == 1 else 1 <= most <= max(1, concurrency - accounts + 1)
+
+
+def test_close_lets_the_threads_end() -> None:
+    async def scenario() -> list[threading.Thread]:
+        slots = Slots(2, 1)
+        await asyncio.gather(*(slots.run("a", lambda: None) for _ in range(4)))
+        slots.close()
+        return slots._threads
+
+    threads = asyncio.run(scenario())
+    for thread in threads:
+        thread.join(5)
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)

@@ -1,0 +1,163 @@
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskrouter_exporter.statistics import (
+    OUTCOMES,
+    ActivityDurations,
+    BadStatisticsError,
+    CounterFloor,
+    WorkersStatistics,
+    parse_statistics,
+)
+
+PUBLISHED = {
+    "account_sid": "AC" + "a" * 32,
+    "reservations_created": 100,
+    "reservations_accepted": 90,
+    "reservations_rejected": 4,
+    "reservations_timed_out": 3,
+    "reservations_canceled": 2,
+    "reservations_rescinded": 1,
+    "activity_durations": [
+        {
+            "max": 0,
+            "min": 900,
+            "sid": "WA" + "a" * 32,
+            "friendly_name": "Offline",
+            "avg": 1080,
+            "total": 5400,
+        },
+        {"max": 0, "min": 900, "sid": "WA" + "a" * 32, "friendly_name": "Busy", "avg": 1012, "total": 8100},
+    ],
+    "start_time": "2015-07-30T20:00:00Z",
+    "end_time": "2015-07-30T20:15:00Z",
+}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=12,
+)
+ATTRIBUTES = st.sampled_from([*PUBLISHED, "sid", "friendly_name", "min", "avg", "max", "total"])
+
+
+def parse(document: Any) -> WorkersStatistics:
+    return parse_statistics(json.dumps(document).encode())
+
+
+def test_the_published_form_is_read_whole_also_where_max_is_below_min() -> None:
+    statistics = parse(PUBLISHED)
+    assert statistics.created == 100
+    assert statistics.outcomes == dict(zip(OUTCOMES, (90, 4, 3, 2, 1), strict=True))
+    assert statistics.activities[0] == ActivityDurations("Offline", "WA" + "a" * 32, 900, 1080, 0, 5400)
+    assert [each.name for each in statistics.activities] == ["Offline", "Busy"]
+    assert statistics.end is not None
+    assert statistics.start == 1438286400
+    assert statistics.end - statistics.start == 900
+
+
+@pytest.mark.parametrize("document", [{}, dict.fromkeys(PUBLISHED)], ids=["missing", "null"])
+def test_a_null_or_missing_attribute_is_absent(document: dict[str, Any]) -> None:
+    assert parse(document) == WorkersStatistics()
+
+
+def test_null_attributes_of_an_activity_are_absent_and_its_identity_is_empty() -> None:
+    nulls = dict.fromkeys(("sid", "friendly_name", "min", "avg", "max", "total"))
+    assert parse({"activity_durations": [nulls]}).activities == (ActivityDurations("", ""),)
+
+
+def test_the_same_activity_twice_is_one_series() -> None:
+    twice = {
+        "activity_durations": [{"friendly_name": "Idle", "total": 1}, {"friendly_name": "Idle", "total": 2}]
+    }
+    assert parse(twice).activities == (ActivityDurations("Idle", "", total=1),)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b"", "the body"),
+        (b"<html>", "the body"),
+        (b"[]", "the body"),
+        (b"null", "the body"),
+        (b"\xff{}", "the body"),
+        (b"[" * 100_000, "the body"),
+        (b'{"reservations_created": "1"}', "reservations_created"),
+        (b'{"reservations_created": true}', "reservations_created"),
+        (b'{"reservations_created": NaN}', "reservations_created"),
+        (b'{"reservations_created": 1e999}', "reservations_created"),
+        (b'{"activity_durations": {}}', "activity_durations"),
+        (b'{"activity_durations": [null]}', "activity_durations.0"),
+        (b'{"activity_durations": [{"avg": "9"}]}', "activity_durations.0.avg"),
+        (b'{"activity_durations": [{"friendly_name": 9}]}', "activity_durations.0.friendly_name"),
+        (b'{"start_time": 1438286400}', "start_time"),
+        (b'{"start_time": "1438286400"}', "start_time"),
+        (b'{"end_time": "2015-07-30T20:00:00"}', "end_time"),
+    ],
+)
+def test_another_type_is_a_bad_response_that_names_the_place(body: bytes, place: str) -> None:
+    with pytest.raises(BadStatisticsError, match=f"^{place}: "):
+        parse_statistics(body)
+
+
+@given(JSON | st.dictionaries(ATTRIBUTES, JSON | st.lists(st.dictionaries(ATTRIBUTES, JSON))))
+def test_any_json_is_statistics_or_a_bad_response(document: Any) -> None:
+    try:
+        statistics = parse(document)
+    except BadStatisticsError:
+        return
+    numbers = [statistics.created, statistics.start, statistics.end, *statistics.outcomes.values()]
+    numbers += [
+        value for each in statistics.activities for value in (each.min, each.avg, each.max, each.total)
+    ]
+    assert all(number is None or math.isfinite(number) for number in numbers)
+    assert all(each.name.encode() is not None for each in statistics.activities)
+
+
+@given(st.binary())
+def test_any_bytes_are_statistics_or_a_bad_response(body: bytes) -> None:
+    try:
+        parse_statistics(body)
+    except BadStatisticsError:
+        return
+
+
+def some_statistics(created: float | None, accepted: float, total: float | None) -> WorkersStatistics:
+    return WorkersStatistics(
+        created, {"accepted": accepted}, (ActivityDurations("Idle", "WA1", total=total),)
+    )
+
+
+def test_a_lower_later_answer_is_held_at_the_highest_seen() -> None:
+    floor = CounterFloor().raised_by(some_statistics(10, 8, 100)).raised_by(some_statistics(9, 9, 50))
+    assert floor.hold(some_statistics(7, 7, 70)) == some_statistics(10, 9, 100)
+
+
+def test_what_a_later_answer_does_not_say_stays_absent_and_comes_back_held() -> None:
+    floor = CounterFloor().raised_by(some_statistics(10, 8, 100)).raised_by(WorkersStatistics())
+    assert floor.hold(WorkersStatistics()) == WorkersStatistics()
+    assert floor.hold(some_statistics(None, 1, None)) == some_statistics(None, 8, None)
+    assert floor.hold(some_statistics(1, 1, 1)) == some_statistics(10, 8, 100)
+
+
+NUMBERS = st.none() | st.integers(0, 50).map(float)
+
+
+@given(st.lists(st.tuples(NUMBERS, st.integers(0, 50).map(float), NUMBERS)))
+def test_held_counters_never_go_down(answers: list[tuple[float | None, float, float | None]]) -> None:
+    floor, highest = CounterFloor(), (0.0, 0.0, 0.0)
+    for answer in answers:
+        statistics = some_statistics(*answer)
+        held = floor.hold(statistics)
+        floor = floor.raised_by(statistics)
+        published = held.created, held.outcomes["accepted"], held.activities[0].total
+        assert [value is None for value in published] == [value is None for value in answer]
+        assert all(value is None or value >= low for value, low in zip(published, highest, strict=True))
+        highest = tuple(
+            low if value is None else value for value, low in zip(published, highest, strict=True)
+        )  # type: ignore[assignment] # three again
