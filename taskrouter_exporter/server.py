@@ -1,6 +1,7 @@
 """Sockets: where the exporter listens, and how it treats slow and idle clients."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 HEAD_TIMEOUT_SECONDS: Final = 10
@@ -63,9 +65,12 @@ class ListenAddress:
             family, *_, address = found[0]
             return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
         except OSError as error:
-            raise ListenError(
-                f"cannot listen on {self.host}:{self.port}: {error.strerror or error}"
-            ) from error
+            raise ListenError(f"cannot listen on {self.host}:{self.port}: {_explain(error)}") from error
+
+
+def _explain(error: OSError) -> str:
+    """The system's own words; Python adds the address, and a host name's error number is not the system's."""
+    return str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
 
 
 class HttpServer(uvicorn.Server):
@@ -74,7 +79,7 @@ class HttpServer(uvicorn.Server):
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                _answering_when_stopped(app),
                 http=_Protocol,
                 loop="asyncio",
                 ws="none",
@@ -94,6 +99,18 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to whoever runs the server: uvicorn would end the process by them."""
         yield
+
+
+def _answering_when_stopped(app: ASGIApp) -> ASGIApp:
+    """Answer 503 to a request that the end of the process cuts off, where uvicorn would log a traceback."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            await PlainTextResponse("The exporter is stopping.\n", 503)(scope, receive, send)
+
+    return answer
 
 
 class _Protocol(H11Protocol):

@@ -57,8 +57,7 @@ class RequestsTransport:
     def __init__(self, base_url: str, connections: int, environ: Mapping[str, str], user_agent: str) -> None:
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.headers["User-Agent"] = user_agent
-        self._session.headers["Accept"] = "application/json"
+        self._headers = {**self._session.headers, "User-Agent": user_agent, "Accept": "application/json"}
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = _DeadlineAdapter(pool_connections=1, pool_maxsize=connections)
         self._session.mount("https://", adapter)
@@ -73,10 +72,12 @@ class RequestsTransport:
     def get(self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], timeout: float) -> Answer:
         """See Transport.get."""
         try:
-            settings = {**self._settings, "timeout": urllib3.Timeout(total=timeout)}
             credentials = HTTPBasicAuth(*(part.encode() for part in auth))
-            response = self._session.get(url, params=parameters, auth=credentials, **settings)
-            with response:
+            request = requests.Request(
+                "GET", url, self._headers, params=parameters, auth=credentials
+            ).prepare()
+            settings = {**self._settings, "timeout": urllib3.Timeout(total=timeout)}
+            with self._session.send(request, **settings) as response:
                 return Answer(response.status_code, response.headers, _read_body(response))
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise ApiError(Reason.TIMEOUT, f"no answer within {timeout:.3g} s") from error

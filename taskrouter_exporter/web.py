@@ -42,6 +42,7 @@ class Web:
             ],
             exception_handlers={404: self._not_found},
         )
+        self.app.router.redirect_slashes = False
 
     async def _metrics(self, request: Request) -> Response:
         deadline = time.monotonic() + self._budget(request)

@@ -237,6 +237,7 @@ def test_a_wait_may_end_before_the_deadline_and_not_at_it(*, sleep: float, stops
         ("soon", None, None),
         ("-1", None, None),
     ],
+    ids=["seconds", "none", "a date", "a date gone by", "nonsense", "negative"],
 )
 def test_retry_after_is_seconds_or_a_date(header: str, least: float | None, most: float | None) -> None:
     with pytest.raises(ApiError) as caught:

@@ -1,0 +1,199 @@
+"""Speed and size of a scrape, measured from outside: wall time, CPU, memory, time to start.
+
+`make bench` prints a table and writes build/bench.json. Targets are shown, never asserted in a test.
+"""
+
+import argparse
+import http.client
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+import requests
+from slow_api import start_api
+
+ROOT: Final = Path(__file__).parent.parent
+API_SECONDS: Final = 0.2
+PROMETHEUS: Final = {
+    "Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2",
+    "Accept-Encoding": "gzip",
+    "X-Prometheus-Scrape-Timeout-Seconds": "30",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured quantity beside its target."""
+
+    what: str
+    measured: float
+    target: float | None
+    unit: str
+
+    def __str__(self) -> str:
+        target = "" if self.target is None else f"at most {self.target:g}"
+        verdict = "" if self.target is None else ("ok" if self.measured <= self.target else "MISSED")
+        return f"{self.what:<66} {self.measured:>9.3f} {self.unit:<4} {target:<13} {verdict}"
+
+
+class Exporter:
+    """A running exporter, looked at from outside."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int, started_in: float) -> None:
+        self.started_in = started_in
+        self._process = psutil.Process(process.pid)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def scrape(self) -> float:
+        """Scrape as Prometheus does; seconds until the last byte is here."""
+        begin = time.perf_counter()
+        self._connection.request("GET", "/metrics", headers=PROMETHEUS)
+        self._connection.getresponse().read()
+        return time.perf_counter() - begin
+
+    def cpu(self) -> float:
+        """CPU seconds used so far."""
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+    def resident(self) -> float:
+        """Resident memory in MB."""
+        return self._process.memory_info().rss / 1e6
+
+
+@contextmanager
+def running_exporter(api: str, queries: int, concurrency: int) -> Iterator[Exporter]:
+    """Start the exporter with so many queries of one account against an API."""
+    channels = ["all", "voice", "chat", "sms"]
+    config = {
+        "accounts": {"bench": {"username": "AC" + "0" * 32, "password": "bench", "base_url": api}},
+        "polling": {"concurrency": concurrency},
+        "targets": [
+            {"workspace": f"WS{number:032x}", "name": f"w{number}", "account": "bench", "channels": channels}
+            for number in range(queries // len(channels))
+        ],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        begin = time.perf_counter()
+        command = [sys.executable, "exporter.py", f"--config.file={path}", "--web.listen-address=127.0.0.1:0"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                port = listening_port(process)
+                requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=5).raise_for_status()
+                yield Exporter(process, port, time.perf_counter() - begin)
+            finally:
+                process.terminate()
+
+
+def listening_port(process: subprocess.Popen[str]) -> int:
+    """The port that the exporter says it listens on."""
+    for line in process.stderr or ():
+        if "msg=listening" in line:
+            return int(line.split("address=127.0.0.1:")[1].split()[0])
+    raise RuntimeError("the exporter did not start")
+
+
+def bare_requests_cpu(api: str, count: int) -> float:
+    """CPU milliseconds that a bare requests.get costs, in a loop."""
+    begin = time.process_time()
+    for _ in range(count):
+        requests.get(api, auth=("AC", "bench"), timeout=5).json()
+    return (time.process_time() - begin) / count * 1000
+
+
+def measure(queries: int, concurrency: int, factor: float, scrapes: int) -> Iterator[Row]:
+    """Measure scrapes of so many queries against their ideal."""
+    ideal = math.ceil(queries / concurrency) * API_SECONDS
+    name = f"{queries} queries at concurrency {concurrency}"
+    api, process = start_api(API_SECONDS)
+    with running_exporter(api, queries, concurrency) as exporter:
+        first = exporter.scrape()
+        cpu = exporter.cpu()
+        times = [exporter.scrape() for _ in range(scrapes)]
+        cpu = exporter.cpu() - cpu
+        yield Row(f"{name}: first scrape", first, None, "s")
+        yield Row(
+            f"{name}: scrape, median of {scrapes} (ideal {ideal:g} s)",
+            statistics.median(times),
+            factor * ideal,
+            "s",
+        )
+        yield Row(f"{name}: scrape, slowest", max(times), None, "s")
+        yield Row(f"{name}: scrape as a multiple of the ideal", statistics.median(times) / ideal, factor, "x")
+        yield Row(f"{name}: CPU per query and scrape", cpu / scrapes / queries * 1000, 1.6, "ms")
+    process.terminate()
+
+
+def measure_memory(queries: int, concurrency: int, scrapes: int) -> Iterator[Row]:
+    """Measure resident memory over many scrapes."""
+    api, process = start_api(0.05)
+    with running_exporter(api, queries, concurrency) as exporter:
+        sizes = []
+        for _ in range(scrapes):
+            exporter.scrape()
+            sizes.append(exporter.resident())
+        settled = sizes[len(sizes) // 10]
+        yield Row(f"{queries} queries: resident memory, highest of {scrapes} scrapes", max(sizes), 80, "MB")
+        yield Row(f"{queries} queries: growth after the first tenth of them", sizes[-1] - settled, 2, "MB")
+    process.terminate()
+
+
+def measure_start(times: int) -> Iterator[Row]:
+    """Measure the time from the start of the process to /-/ready."""
+    starts = []
+    for _ in range(times):
+        with running_exporter("http://127.0.0.1:1", 4, 1) as exporter:
+            starts.append(exporter.started_in)
+    yield Row(f"start to /-/ready, median of {times}", statistics.median(starts), 1.0, "s")
+
+
+def main() -> None:
+    """Run all measurements."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="fewer repetitions")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json")
+    flags = parser.parse_args()
+    few = flags.short
+    rows: list[Row] = []
+
+    def show(measured: Iterator[Row]) -> None:
+        for row in measured:
+            rows.append(row)
+            print(row, flush=True)
+
+    show(measure_start(3 if few else 9))
+    show(measure(200, 20, 1.10, 2 if few else 10))
+    show(measure(1000, 64, 1.20, 2 if few else 10))
+    show(measure_memory(1000, 64, 10 if few else 200))
+    api, process = start_api(0)
+    show(
+        iter(
+            [
+                Row(
+                    "for comparison: CPU of a bare requests.get",
+                    bare_requests_cpu(api, 100 if few else 1000),
+                    None,
+                    "ms",
+                )
+            ]
+        )
+    )
+    process.terminate()
+    flags.json.parent.mkdir(parents=True, exist_ok=True)
+    flags.json.write_text(json.dumps([vars(row) for row in rows], indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What is wrong with a configuration, in words: the place, and what is allowed there."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from taskrouter_exporter.config_schema import AccountKeys, Allowed, FileKeys, PollingKeys, TargetKeys
+from taskrouter_exporter.yaml_positions import Document, Path, Problem
+
+_SHOWN_CHARACTERS = 60
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used.
+
+    Attributes:
+        problems: Everything that is wrong, a line each, in file order.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def schema_problems(document: Document) -> Iterator[Problem]:
+    """Every key and value that the schema does not allow."""
+    try:
+        FileKeys.model_validate(document.data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            path = tuple(step for step in details["loc"] if step != "[key]")
+            yield document.problem(path, _message(details, path, document))
+
+
+def error_line(source: str, problem: Problem) -> str:
+    """A problem as it is told: `config.yaml:14: targets[1].windows[0]: …`."""
+    return ": ".join(filter(None, (f"{source}:{problem.line}", _place(problem.path), problem.message)))
+
+
+def shown(text: str) -> str:
+    """A text of the file's, quoted, on one line and not too long."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
+
+
+def _place(path: Path) -> str:
+    if path[:1] == ("accounts",) and "password" in path[2:]:
+        path = path[: path.index("password", 2) + 1]  # a password in braces is a key to YAML
+    place = ""
+    for step in path:
+        if isinstance(step, str) and re.fullmatch(r"[\w-]{1,60}", step):
+            place += f".{step}" if place else step
+        else:
+            place += f"[{shown(step) if isinstance(step, str) else step}]"
+    return place
+
+
+def _message(error: ErrorDetails, path: Path, document: Document) -> str:
+    match error["type"]:
+        case "sentence":
+            return error["msg"]
+        case "extra_forbidden":
+            return _unknown_key(path)
+        case "missing":
+            field = _keys_of(path[:-1]).model_fields[str(path[-1])]
+            allowed = next((data.what for data in field.metadata if isinstance(data, Allowed)), "a list")
+            return f"missing, must be {allowed}"
+        case "too_short":
+            return "empty, must have at least one entry"
+        case "list_type":
+            what = "a list"
+        case "dict_type":
+            what = "a mapping"
+        case "model_type":
+            what = f"a mapping with the keys {_list(_keys_of(path))}"
+        case _:
+            what = error["msg"]
+    if error["loc"][-1:] == ("[key]",):
+        return f"this key is not {what}"
+    return _not_allowed(what, path, document, quotable=error["type"] == "text")
+
+
+def _not_allowed(what: str, path: Path, document: Document, *, quotable: bool) -> str:
+    kind, written = document.kind(path), document.written(path)
+    if kind in {"a list", "a mapping", "empty"}:
+        return f"{kind}, must be {what}"
+    # Nothing is quoted that can be a secret: what stands under accounts, or a whole file that is a password.
+    value = "this"
+    if path[:1] in {("targets",), ("polling",)}:
+        value = shown(written) if kind == "text" else written[:_SHOWN_CHARACTERS]
+    if quotable and kind != "text":
+        return f"{value} is {kind} in YAML, not text: quote it"
+    if kind == "text" or re.fullmatch("-?[0-9]+", written):
+        return f"{value} is not {what}"
+    return f"{value} is {kind} in YAML, not {what}"
+
+
+def _unknown_key(path: Path) -> str:
+    keys = _keys_of(path[:-1])
+    near = difflib.get_close_matches(str(path[-1])[:_SHOWN_CHARACTERS], keys.model_fields, n=1)
+    return "unknown key, " + (f"did you mean {near[0]}? " if near else "") + f"allowed: {_list(keys)}"
+
+
+def _keys_of(path: Path) -> type[BaseModel]:
+    match path:
+        case ("accounts", *_):
+            return AccountKeys
+        case ("polling", *_):
+            return PollingKeys
+        case ("targets", *_):
+            return TargetKeys
+        case _:
+            return FileKeys
+
+
+def _list(keys: type[BaseModel]) -> str:
+    return ", ".join(keys.model_fields)

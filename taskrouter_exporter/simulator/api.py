@@ -1,0 +1,407 @@
+"""The TaskRouter API, as far as the exporter uses it, served on loopback out of a contact centre.
+
+What it does follows Twilio's OpenAPI description and documentation pages of TaskRouter v1. Where these say
+nothing, a comment says what was chosen.
+"""
+
+import base64
+import math
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlencode
+
+from taskrouter_exporter.simulator.faults import Faults, answer_about_faults
+from taskrouter_exporter.simulator.traffic import ContactCentre, WorkspaceModel
+from taskrouter_exporter.simulator.wire import (
+    Answer,
+    Connection,
+    Request,
+    Server,
+    error_answer,
+    json_answer,
+)
+
+HISTORY: Final = timedelta(days=30)
+"""How far back statistics reach. Source: https://www.twilio.com/docs/taskrouter/api/worker/statistics."""
+
+_DEFAULT_MINUTES: Final = 15
+_MAX_MINUTES: Final = HISTORY // timedelta(minutes=1)
+_AVERAGED_SECONDS: Final = 10
+_DEFAULT_PAGE_SIZE: Final = 50
+_MAX_PAGE_SIZE: Final = 1000
+_REQUESTS_KEPT: Final = 2_000
+_POLL_SECONDS: Final = 0.05
+_CREATED: Final = "2024-02-05T09:30:00Z"
+
+_PATH: Final = re.compile(
+    r"/v1/Workspaces(?:/(?P<sid>[^/]+)(?:/(?P<resource>TaskChannels|Workers/CumulativeStatistics))?)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """A line of the request log. `workspace_sid` is what stands in the path, known or not."""
+
+    method: str
+    path: str
+    parameters: Mapping[str, str]
+    workspace_sid: str | None
+
+
+class RequestLog:
+    """The latest requests to the TaskRouter API (2,000 at most), and how many there were in all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._latest: deque[ReceivedRequest] = deque(maxlen=_REQUESTS_KEPT)
+        self._counts: dict[str | None, int] = {}
+
+    def add(self, request: ReceivedRequest, *, known: bool) -> None:
+        """Note a request; only known workspaces are counted by themselves."""
+        with self._lock:
+            self._latest.append(request)
+            for key in {None, request.workspace_sid if known else None}:
+                self._counts[key] = self._counts.get(key, 0) + 1
+
+    def count(self, workspace_sid: str | None = None) -> int:
+        """How many requests there were, about a workspace or in all."""
+        with self._lock:
+            return self._counts.get(workspace_sid, 0)
+
+    def latest(self, workspace_sid: str | None = None) -> list[ReceivedRequest]:
+        """The requests that are still kept, oldest first, about a workspace or all."""
+        with self._lock:
+            kept = list(self._latest)
+        return [request for request in kept if workspace_sid in (None, request.workspace_sid)]
+
+    def clear(self) -> None:
+        """Forget every request."""
+        with self._lock:
+            self._latest.clear()
+            self._counts.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the limiter says about one request.
+
+    Attributes:
+        limit: Requests that ten seconds have room for.
+        remaining: What is left of them after this one.
+        retry_after: Whole seconds until there is room again, if this one had none.
+    """
+
+    limit: int
+    remaining: int
+    retry_after: int | None
+
+
+class RateLimiter:
+    """Bounds the requests per key to a rate that is averaged over the last ten seconds.
+
+    Args:
+        rate: Requests per second.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate = rate
+        self._limit = max(1, round(rate * _AVERAGED_SECONDS))
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._admitted: dict[tuple[str | None, str], deque[float]] = {}
+
+    def admit(self, key: tuple[str | None, str]) -> Allowance:
+        """Ask for one request. One that is refused does not count."""
+        now = self._clock()
+        with self._lock:
+            admitted = self._admitted.setdefault(key, deque())
+            while admitted and admitted[0] <= now - _AVERAGED_SECONDS:
+                admitted.popleft()
+            if len(admitted) >= self._limit:
+                wait = admitted[0] + _AVERAGED_SECONDS - now
+                return Allowance(self._limit, 0, max(1, math.ceil(wait)))
+            admitted.append(now)
+            return Allowance(self._limit, self._limit - len(admitted), None)
+
+
+class _ApiError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, message: str | None = None, *headers: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.answer = replace(error_answer(status, message), headers=headers)
+
+
+class Simulator:
+    """A TaskRouter of our own on `http://127.0.0.1`, for the demo and for tests.
+
+    It listens as soon as it is made and answers between `start` and `close`, or within a `with` block.
+
+    Args:
+        centre: Where the numbers come from.
+        clock: Seconds since the epoch; nothing after it is counted.
+        port: To listen on; 0 for any that is free.
+        rate_limit: Requests per second, per workspace and resource, averaged over ten seconds of real time.
+        latency: Seconds added to every answer.
+        retry_after: Whether a 429 tells when to come back.
+
+    Attributes:
+        base_url: What to use in place of `https://taskrouter.twilio.com`.
+        faults: What goes wrong, by workspace.
+        requests: What was asked.
+    """
+
+    def __init__(  # noqa: PLR0913 - the rest are options
+        self,
+        centre: ContactCentre,
+        clock: Callable[[], float] = time.time,
+        port: int = 0,
+        *,
+        rate_limit: float = 500,
+        latency: float = 0.0,
+        retry_after: bool = False,
+    ) -> None:
+        self.centre = centre
+        self.faults = Faults()
+        self.requests = RequestLog()
+        self.latency = latency
+        self._clock = clock
+        self._retry_after = retry_after
+        self._limiter = RateLimiter(rate_limit)
+        self._workspaces = {workspace.sid: workspace for workspace in centre.workspaces}
+        credentials = f"{centre.account_sid}:{centre.auth_token}"
+        self._credentials = base64.b64encode(credentials.encode()).decode()
+        self._server = Server(port, self._respond)
+        self._thread: threading.Thread | None = None
+        self.base_url = f"http://127.0.0.1:{self._server.port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="simulator", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and end every connection."""
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._thread = None
+        self._server.close_all()
+
+    def _respond(self, connection: Connection, request: Request) -> None:
+        """Answer one request, with the workspace's fault if there is one."""
+        if request.path.startswith("/simulator/"):
+            connection.send_answer(answer_about_faults(self.faults, self._workspaces.keys(), request))
+            return
+        route = _PATH.fullmatch(request.path)
+        sid = route["sid"] if route else None
+        self.requests.add(
+            ReceivedRequest(request.method, request.path, request.parameters, sid),
+            known=sid in self._workspaces,
+        )
+        fault = self.faults.take(sid) if sid else None
+        answer = self._answer(route, request)
+        if fault is not None:
+            answer = fault.rewrite(answer)
+        if request.method == "HEAD":
+            answer = replace(answer, body=b"")
+        if self.latency and connection.gone_within(self.latency):
+            return
+        deliver = fault.deliver if fault is not None else Connection.send_answer
+        deliver(connection, answer)
+
+    def _answer(self, route: re.Match[str] | None, request: Request) -> Answer:
+        """The answer of a TaskRouter without faults."""
+        try:
+            return self._good_answer(route, request)
+        except _ApiError as error:
+            return error.answer
+
+    def _good_answer(self, route: re.Match[str] | None, request: Request) -> Answer:
+        self._authenticate(request)
+        sid, resource = (route["sid"], route["resource"]) if route else (None, None)
+        if route is None or (sid and not (resource and sid in self._workspaces)):
+            raise _ApiError(HTTPStatus.NOT_FOUND, f"The requested resource {request.path} was not found")
+        if request.method != "GET":
+            raise _ApiError(HTTPStatus.METHOD_NOT_ALLOWED, None, ("Allow", "GET"))
+        limits = self._limit(sid, resource or "Workspaces")
+        if sid is None:
+            content = self._list_workspaces(request)
+        elif resource == "TaskChannels":
+            content = self._list_channels(self._workspaces[sid], request)
+        else:
+            content = self._statistics(self._workspaces[sid], request)
+        return json_answer(content, headers=limits)
+
+    def _authenticate(self, request: Request) -> None:
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic" or credentials.strip() != self._credentials:
+            raise _ApiError(HTTPStatus.UNAUTHORIZED, None, ("WWW-Authenticate", 'Basic realm="Twilio API"'))
+
+    def _limit(self, sid: str | None, resource: str) -> tuple[tuple[str, str], ...]:
+        """The rate limit headers, of which Twilio documents names and meaning.
+
+        Limit and remaining are in requests per ten seconds here, and the text of the third is made up.
+        Source: https://support.twilio.com/hc/en-us/articles/37736751264283-Monitoring-TaskRouter-API-Usage
+        """
+        allowance = self._limiter.admit((sid, resource))
+        headers: tuple[tuple[str, str], ...] = (
+            ("X-Rate-Limit-Limit", str(allowance.limit)),
+            ("X-Rate-Limit-Remaining", str(allowance.remaining)),
+            ("X-Rate-Limit-Config", f"{resource.replace('/', '')}: {self._limiter.rate:g}/s over 10s"),
+        )
+        if allowance.retry_after is not None:
+            if self._retry_after:
+                headers = (*headers, ("Retry-After", str(allowance.retry_after)))
+            raise _ApiError(HTTPStatus.TOO_MANY_REQUESTS, None, *headers)
+        return headers
+
+    def _statistics(self, workspace: WorkspaceModel, request: Request) -> dict[str, Any]:
+        name = request.parameters.get("TaskChannel")
+        if name is not None and workspace.channel(name) is None:
+            # What the real API says to an unknown TaskChannel is not documented; a resource by that name is
+            # not there, so 404 it is here.
+            raise _ApiError(HTTPStatus.NOT_FOUND, f"TaskChannel {name} was not found")
+        start, end = _interval(request.parameters, datetime.fromtimestamp(int(self._clock()), UTC))
+        statistics = self.centre.statistics(workspace.sid, start, end, name)
+        return {"account_sid": self.centre.account_sid, "url": self.base_url + request.path, **statistics}
+
+    def _list_workspaces(self, request: Request) -> dict[str, Any]:
+        return self._page(request, "workspaces", [self._workspace(w) for w in self.centre.workspaces])
+
+    def _list_channels(self, workspace: WorkspaceModel, request: Request) -> dict[str, Any]:
+        url = f"{self.base_url}/v1/Workspaces/{workspace.sid}"
+        channels = [
+            {
+                "account_sid": self.centre.account_sid,
+                "date_created": _CREATED,
+                "date_updated": _CREATED,
+                "friendly_name": channel.friendly_name,
+                "sid": channel.sid,
+                "unique_name": channel.unique_name,
+                "url": f"{url}/TaskChannels/{channel.sid}",
+                "workspace_sid": workspace.sid,
+                "channel_optimized_routing": False,
+                "links": {"workspace": url},
+            }
+            for channel in workspace.channels
+        ]
+        return self._page(request, "channels", channels)
+
+    def _workspace(self, workspace: WorkspaceModel) -> dict[str, Any]:
+        url = f"{self.base_url}/v1/Workspaces/{workspace.sid}"
+        offline = workspace.activities[0]
+        return {
+            "account_sid": self.centre.account_sid,
+            "date_created": _CREATED,
+            "date_updated": _CREATED,
+            "default_activity_name": offline.friendly_name,
+            "default_activity_sid": offline.sid,
+            "event_callback_url": "",
+            "events_filter": None,
+            "friendly_name": workspace.friendly_name,
+            "links": {
+                "activities": f"{url}/Activities",
+                "statistics": f"{url}/Statistics",
+                "real_time_statistics": f"{url}/RealTimeStatistics",
+                "cumulative_statistics": f"{url}/CumulativeStatistics",
+                "task_queues": f"{url}/TaskQueues",
+                "tasks": f"{url}/Tasks",
+                "workers": f"{url}/Workers",
+                "workflows": f"{url}/Workflows",
+                "task_channels": f"{url}/TaskChannels",
+                "events": f"{url}/Events",
+            },
+            "multi_task_enabled": True,
+            "prioritize_queue_order": "FIFO",
+            "sid": workspace.sid,
+            "timeout_activity_name": offline.friendly_name,
+            "timeout_activity_sid": offline.sid,
+            "url": url,
+        }
+
+    def _page(self, request: Request, key: str, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """One page of a list with its `meta`.
+
+        A PageToken belongs to its page. Without one, `Page` alone is enough here; clients are told to follow
+        `next_page_url` instead. Source: https://www.twilio.com/docs/usage/twilios-response
+        """
+        size = _integer(request.parameters, "PageSize", _DEFAULT_PAGE_SIZE, 1, _MAX_PAGE_SIZE)
+        page = _integer(request.parameters, "Page", 0, 0, 1_000_000)
+        if request.parameters.get("PageToken") not in (None, _page_token(items, page * size)):
+            raise _ApiError(HTTPStatus.BAD_REQUEST, "PageToken does not belong to this page")
+
+        def url(number: int) -> str:
+            token = _page_token(items, number * size)
+            parameters = {"PageSize": size, "Page": number, **({"PageToken": token} if token else {})}
+            return f"{self.base_url}{request.path}?{urlencode(parameters)}"
+
+        meta = {
+            "first_page_url": url(0),
+            "key": key,
+            "next_page_url": url(page + 1) if (page + 1) * size < len(items) else None,
+            "page": page,
+            "page_size": size,
+            "previous_page_url": url(page - 1) if page else None,
+            "url": url(page),
+        }
+        return {key: items[page * size : (page + 1) * size], "meta": meta}
+
+
+def _page_token(items: Sequence[Mapping[str, Any]], offset: int) -> str | None:
+    """The token of the page that begins at this offset: the last item before it."""
+    return f"PT{items[offset - 1]['sid']}" if 0 < offset <= len(items) else None
+
+
+def _interval(parameters: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
+    """Start and end of what is asked about.
+
+    EndDate without StartDate is not documented: here it asks about the 15 minutes before it.
+    """
+    dates = {name: _date(parameters, name) for name in ("StartDate", "EndDate") if name in parameters}
+    if "Minutes" in parameters and dates:
+        raise _ApiError(HTTPStatus.BAD_REQUEST, "Minutes cannot be used together with StartDate or EndDate")
+    minutes = timedelta(minutes=_integer(parameters, "Minutes", _DEFAULT_MINUTES, 1, _MAX_MINUTES))
+    end = min(dates.get("EndDate", now), now)
+    start = dates.get("StartDate", end - minutes)
+    if start > end:
+        raise _ApiError(HTTPStatus.BAD_REQUEST, "StartDate is not before EndDate and now")
+    if start < now - HISTORY:
+        raise _ApiError(HTTPStatus.BAD_REQUEST, "StartDate is more than 30 days ago")
+    return start, end
+
+
+def _date(parameters: Mapping[str, str], name: str) -> datetime:
+    """An ISO 8601 time; UTC where it does not say."""
+    try:
+        moment = datetime.fromisoformat(parameters[name])
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise _ApiError(HTTPStatus.BAD_REQUEST, f"{name} is not an ISO 8601 date and time") from error
+
+
+def _integer(parameters: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = parameters.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+        raise _ApiError(HTTPStatus.BAD_REQUEST, f"{name} is not an integer from {low} to {high}")
+    return int(text)

@@ -1,0 +1,485 @@
+"""A seeded contact centre whose whole history is a pure function of time.
+
+Reservations are generated an hour and a TaskChannel at a time, Workers' activities a UTC day and a workspace
+at a time, each from a random source of its own that is seeded with what it stands for. So any interval can
+be asked for in any order, overlapping intervals agree, and two processes with one seed answer alike.
+Instants are whole microseconds since the epoch inside, of which reservations use whole milliseconds.
+"""
+
+import enum
+import hashlib
+from array import array
+from bisect import bisect, bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import accumulate
+from random import Random
+from typing import Any, Final, NamedTuple
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_SECOND: Final = 1_000_000
+_HOUR: Final = 3600 * _SECOND
+_DAY_SECONDS: Final = 86_400
+
+_HOURS_CACHED: Final = 8192
+"""Hours of one TaskChannel kept: 30 days of all nine are 6,480, some 10 MB."""
+_DAYS_CACHED: Final = 128
+"""Days of one workspace's Workers kept: 30 days of all three are 93, some 2 MB."""
+
+
+class Scenario(enum.StrEnum):
+    """What goes wrong in the voice channel of the first workspace during the incident."""
+
+    CALM = "calm"
+    REJECTION_SPIKE = "rejection-spike"
+    TIMEOUT_SPIKE = "timeout-spike"
+    OUTAGE = "outage"
+
+
+class Outcome(enum.StrEnum):
+    """How a reservation ended, in the words of the API's `reservations_*` attributes."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    TIMED_OUT = "timed_out"
+    CANCELED = "canceled"
+    RESCINDED = "rescinded"
+
+
+_OUTCOMES: Final = tuple(Outcome)
+_SPIKES: Final = {Scenario.REJECTION_SPIKE: Outcome.REJECTED, Scenario.TIMEOUT_SPIKE: Outcome.TIMED_OUT}
+_SPIKE_SHARE: Final = 0.43
+"""Share of the reservations that a spike takes; with the calm share of the rest it makes some 45 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """When a scenario's trouble lasts: `[start, end)`, aware datetimes."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("an incident's start and end need a time zone")
+        if self.end <= self.start:
+            raise ValueError("an incident ends after its start")
+
+
+class ActivityModel(NamedTuple):
+    """An Activity that Workers can be in."""
+
+    sid: str
+    friendly_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelModel:
+    """A TaskChannel."""
+
+    sid: str
+    unique_name: str
+    friendly_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceModel:
+    """A workspace with what can be asked about it."""
+
+    sid: str
+    friendly_name: str
+    channels: tuple[ChannelModel, ...]
+    activities: tuple[ActivityModel, ...]
+
+    def channel(self, name: str) -> ChannelModel | None:
+        """The TaskChannel of this SID or unique name."""
+        return next(
+            (channel for channel in self.channels if name in (channel.sid, channel.unique_name)), None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A line of the event log. Every reservation ends some day, at most an hour after its creation.
+
+    Attributes:
+        channel: The TaskChannel's unique name.
+        created: In UTC.
+        outcome: How it ends.
+        ended: In UTC; until then it is pending.
+    """
+
+    channel: str
+    created: datetime
+    outcome: Outcome
+    ended: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _ChannelProfile:
+    unique_name: str
+    friendly_name: str
+    hourly: float  # reservations in the busiest hour
+    answer: float  # median seconds until a Worker answers
+    timeout: int  # seconds until a reservation times out
+    shares: tuple[float, float, float, float, float]  # of the outcomes, in the order of Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkspaceProfile:
+    name: str
+    workers: int
+    night_workers: int
+    weekend: float  # traffic in relation to a weekday's
+    channels: tuple[_ChannelProfile, ...]
+
+
+_PROFILES: Final = (
+    _WorkspaceProfile("support", 40, 4, 0.4, (
+        _ChannelProfile("voice", "Voice", 180, 9, 60, (0.86, 0.04, 0.05, 0.03, 0.02)),
+        _ChannelProfile("chat", "Chat", 95, 22, 120, (0.88, 0.03, 0.05, 0.03, 0.01)),
+        _ChannelProfile("sms", "SMS", 40, 70, 300, (0.92, 0.02, 0.03, 0.02, 0.01)),
+    )),
+    _WorkspaceProfile("sales", 18, 0, 0.15, (
+        _ChannelProfile("voice", "Voice", 70, 7, 45, (0.89, 0.03, 0.03, 0.03, 0.02)),
+        _ChannelProfile("chat", "Chat", 45, 15, 90, (0.9, 0.03, 0.03, 0.02, 0.02)),
+        _ChannelProfile("sms", "SMS", 14, 90, 600, (0.93, 0.02, 0.02, 0.02, 0.01)),
+    )),
+    _WorkspaceProfile("billing", 8, 0, 0.05, (
+        _ChannelProfile("voice", "Voice", 30, 12, 60, (0.82, 0.06, 0.06, 0.04, 0.02)),
+        _ChannelProfile("chat", "Chat", 12, 30, 120, (0.85, 0.04, 0.06, 0.03, 0.02)),
+        _ChannelProfile("sms", "SMS", 6, 120, 600, (0.9, 0.03, 0.04, 0.02, 0.01)),
+    )),
+)  # fmt: skip
+
+_BY_HOUR: Final = (
+    *(0.03, 0.02, 0.02, 0.02, 0.03, 0.05, 0.12, 0.35, 0.7, 0.95, 1.0, 0.95),
+    *(0.8, 0.85, 0.95, 1.0, 0.9, 0.7, 0.45, 0.3, 0.2, 0.12, 0.07, 0.04),
+    0.03,
+)
+"""Traffic at each full hour of a UTC day in relation to the busiest; in between it is interpolated."""
+
+_ACTIVITIES: Final = (
+    "Offline", "Available", "Unavailable", "Break", "Lunch", "Training", "Meeting", "Wrap-up",
+)  # fmt: skip
+_OFFLINE: Final = _ACTIVITIES.index("Offline")
+_AVAILABLE: Final = _ACTIVITIES.index("Available")
+_LUNCH: Final = _ACTIVITIES.index("Lunch")
+_PAUSES: Final = tuple(
+    (_ACTIVITIES.index(name), shortest, longest)
+    for name, shortest, longest in (
+        ("Wrap-up", 40, 240),
+        ("Unavailable", 60, 600),
+        ("Break", 600, 1080),
+        ("Meeting", 900, 2700),
+        ("Training", 1800, 3600),
+    )
+)
+_PAUSE_WEIGHTS: Final = (60, 20, 13, 4, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hour:
+    """The reservations of one TaskChannel that were created in one hour, microseconds since the epoch."""
+
+    created: "array[int]"
+    outcomes: bytes
+    ended: "array[int]"
+    ended_by_outcome: "tuple[array[int], ...]"  # each sorted
+
+
+class _Draw(NamedTuple):
+    """What chance says about a reservation: the calm outcome, the seconds until an answer, and in a spike."""
+
+    outcome: Outcome
+    answer: float
+    luck: float
+
+
+_Timeline = tuple["array[int]", bytes]
+"""Starts of a Worker's stints of a day, epoch seconds, and the index of each one's Activity."""
+
+
+class ContactCentre:
+    """The model: three workspaces with their reservations and their Workers' activities.
+
+    Outside the incident everything is what it is in the calm scenario with the same seed. (After an outage,
+    what is missing still is missing among the endings, for as long as reservations pend.)
+
+    Args:
+        seed: What everything is derived from.
+        scenario: What goes wrong during the incident.
+        incident: When. Every scenario but the calm one needs it, and the calm one takes none.
+
+    Raises:
+        ValueError: The scenario and the incident do not go together.
+    """
+
+    def __init__(
+        self, seed: int = 1, scenario: Scenario = Scenario.CALM, incident: Incident | None = None
+    ) -> None:
+        if (scenario is Scenario.CALM) != (incident is None):
+            raise ValueError(f"{scenario}: the calm scenario has no incident, and every other one needs one")
+        self.seed = seed
+        self.scenario = scenario
+        self.incident = incident
+        self.account_sid = "AC" + self._hex("account")
+        self.auth_token = self._hex("token")
+        self.workspaces = tuple(
+            WorkspaceModel(
+                sid="WS" + self._hex(profile.name),
+                friendly_name=profile.name,
+                channels=tuple(
+                    ChannelModel(
+                        "TC" + self._hex(profile.name, c.unique_name), c.unique_name, c.friendly_name
+                    )
+                    for c in profile.channels
+                ),
+                activities=tuple(
+                    ActivityModel("WA" + self._hex(profile.name, name), name) for name in _ACTIVITIES
+                ),
+            )
+            for profile in _PROFILES
+        )
+        self._index = {workspace.sid: index for index, workspace in enumerate(self.workspaces)}
+        self._hour = lru_cache(_HOURS_CACHED)(self._generate_hour)
+        self._day = lru_cache(_DAYS_CACHED)(self._generate_day)
+
+    def reservations(
+        self, workspace_sid: str, start: datetime, end: datetime, channel: str | None = None
+    ) -> list[Reservation]:
+        """The event log: every reservation created in `[start, end)`, in the order of creation.
+
+        Raises:
+            KeyError: There is no such workspace or TaskChannel (SID or unique name).
+        """
+        index, channels = self._find(workspace_sid, channel)
+        first, last = _microseconds(start), _microseconds(end)
+        log = [
+            Reservation(
+                channel=_PROFILES[index].channels[number].unique_name,
+                created=_EPOCH + created * _MICROSECOND,
+                outcome=_OUTCOMES[outcome],
+                ended=_EPOCH + ended * _MICROSECOND,
+            )
+            for number in channels
+            for hour in self._hours(index, number, first, last)
+            for created, outcome, ended in zip(hour.created, hour.outcomes, hour.ended, strict=True)
+            if first <= created < last
+        ]
+        return sorted(log, key=lambda reservation: reservation.created)
+
+    def statistics(
+        self, workspace_sid: str, start: datetime, end: datetime, channel: str | None = None
+    ) -> dict[str, Any]:
+        """Cumulative statistics of `[start, end)` in the API's form, without `account_sid` and `url`.
+
+        `reservations_created` counts by time of creation, the outcomes by the time of the end. Durations are
+        clipped to the interval, whose bounds are cut to whole seconds for them, so that totals add up. They
+        are the same for every channel: whether the real API's `TaskChannel` filters them is not known.
+
+        Raises:
+            KeyError: There is no such workspace or TaskChannel (SID or unique name).
+        """
+        index, channels = self._find(workspace_sid, channel)
+        first, last = _microseconds(start), _microseconds(end)
+        created = 0
+        ended = [0] * len(_OUTCOMES)
+        for number in channels:
+            for hour in self._hours(index, number, first - _HOUR, last):
+                created += bisect_left(hour.created, last) - bisect_left(hour.created, first)
+                for outcome, times in enumerate(hour.ended_by_outcome):
+                    if times:
+                        ended[outcome] += bisect_left(times, last) - bisect_left(times, first)
+        return {
+            "workspace_sid": workspace_sid,
+            "reservations_created": created,
+            **{f"reservations_{outcome}": count for outcome, count in zip(_OUTCOMES, ended, strict=True)},
+            "activity_durations": self._activity_durations(index, first // _SECOND, last // _SECOND),
+            "start_time": api_time(start),
+            "end_time": api_time(end),
+        }
+
+    def _activity_durations(self, index: int, start: int, end: int) -> list[dict[str, Any]]:
+        """Each Activity's durations within the epoch seconds `[start, end)`."""
+        durations: list[list[int]] = [[] for _ in _ACTIVITIES]
+        days = [self._day(index, day) for day in range(start // _DAY_SECONDS, -(-end // _DAY_SECONDS))]
+        for worker in range(_PROFILES[index].workers if end > start else 0):
+            activity, since = -1, start
+            for timelines in days:
+                starts, activities = timelines[worker]
+                for stint in range(max(bisect(starts, start) - 1, 0), bisect_left(starts, end)):
+                    # A stint that midnight cuts, or a pause that ends in another of its kind, is one.
+                    if activities[stint] != activity:
+                        if activity >= 0:
+                            durations[activity].append(starts[stint] - since)
+                            since = starts[stint]
+                        activity = activities[stint]
+            durations[activity].append(end - since)
+        return [
+            {
+                "max": max(stints, default=0),
+                "min": min(stints, default=0),
+                "sid": activity_model.sid,
+                "friendly_name": activity_model.friendly_name,
+                "avg": round(sum(stints) / len(stints)) if stints else 0,
+                "total": sum(stints),
+            }
+            for activity_model, stints in zip(self.workspaces[index].activities, durations, strict=True)
+        ]
+
+    def _find(self, workspace_sid: str, channel: str | None) -> tuple[int, range]:
+        """Index of the workspace and of the channels asked for."""
+        index = self._index[workspace_sid]
+        channels = self.workspaces[index].channels
+        if channel is None:
+            return index, range(len(channels))
+        found = self.workspaces[index].channel(channel)
+        if found is None:
+            raise KeyError(channel)
+        number = channels.index(found)
+        return index, range(number, number + 1)
+
+    def _hours(self, index: int, number: int, start: int, end: int) -> Iterator[_Hour]:
+        """Every hour that has a part in the microseconds `[start, end)`."""
+        return (self._hour(index, number, hour) for hour in range(start // _HOUR, -(-end // _HOUR)))
+
+    def _generate_hour(self, index: int, number: int, hour: int) -> _Hour:
+        """Draw the reservations of an hour: a Poisson process, thinned to the rate at each instant."""
+        profile = _PROFILES[index]
+        channel = profile.channels[number]
+        random = self._random(profile.name, channel.unique_name, hour)
+        day, hour_of_day = divmod(hour, 24)
+        level = channel.hourly * (profile.weekend if _is_weekend(day) else 1)
+        at_start, at_end = level * _BY_HOUR[hour_of_day], level * _BY_HOUR[hour_of_day + 1]
+        busiest = max(at_start, at_end)
+        shares = tuple(accumulate(channel.shares))
+        created, outcomes, ended = array("q"), bytearray(), array("q")
+        by_outcome = tuple(array("q") for _ in _OUTCOMES)
+        position = random.expovariate(busiest)
+        while position < 1:
+            kept = random.random() * busiest < at_start + (at_end - at_start) * position
+            # Drawn for every instant, kept or not, and used in every scenario or not: so none shifts another.
+            draw = _Draw(
+                outcome=_OUTCOMES[min(bisect(shares, random.random()), len(shares) - 1)],
+                answer=random.lognormvariate(0, 0.6) * channel.answer,
+                luck=random.random(),
+            )
+            begin = hour * _HOUR + int(position * 3_600_000) * 1000
+            position += random.expovariate(busiest)
+            fate = self._fate(index, number, begin, draw) if kept else None
+            if fate is not None:
+                outcome, end = fate
+                created.append(begin)
+                outcomes.append(_OUTCOMES.index(outcome))
+                ended.append(end)
+                by_outcome[_OUTCOMES.index(outcome)].append(end)
+        return _Hour(
+            created, bytes(outcomes), ended, tuple(array("q", sorted(times)) for times in by_outcome)
+        )
+
+    def _fate(self, index: int, number: int, created: int, draw: _Draw) -> tuple[Outcome, int] | None:
+        """Outcome and end of a reservation under the scenario; none for one that an outage prevents.
+
+        A spike changes only what is created and ends within the incident, so that no count of any other
+        interval changes.
+        """
+        channel = _PROFILES[index].channels[number]
+        calm = draw.outcome, _end(channel, created, draw.outcome, draw.answer)
+        if self.incident is None or (index, number) != (0, 0):
+            return calm
+        start, end = _microseconds(self.incident.start), _microseconds(self.incident.end)
+        if not start <= created < end:
+            return calm
+        if self.scenario is Scenario.OUTAGE:
+            return None
+        spike = _SPIKES[self.scenario]
+        struck = spike, _end(channel, created, spike, draw.answer)
+        return struck if draw.luck < _SPIKE_SHARE and max(calm[1], struck[1]) < end else calm
+
+    def _generate_day(self, index: int, day: int) -> tuple[_Timeline, ...]:
+        """Draw what each Worker of a workspace does on a day (days since the epoch)."""
+        profile = _PROFILES[index]
+        random = self._random(profile.name, "workers", day)
+        midnight = day * _DAY_SECONDS
+        timelines = []
+        for worker in range(profile.workers):
+            starts, activities = array("q", [midnight]), bytearray([_OFFLINE])
+            for begin, end in _shifts(random, profile, worker, day):
+                if begin == 0:
+                    starts.pop()
+                    activities.pop()
+                for second, activity in (*_stints(random, begin, end), (end, _OFFLINE)):
+                    if second < _DAY_SECONDS:
+                        starts.append(midnight + second)
+                        activities.append(activity)
+            timelines.append((starts, bytes(activities)))
+        return tuple(timelines)
+
+    def _hex(self, *names: str) -> str:
+        """32 hexadecimal digits that stand for these names."""
+        return hashlib.sha256("/".join(("sid", str(self.seed), *names)).encode()).hexdigest()[:32]
+
+    def _random(self, *names: str | int) -> Random:
+        """The random source for these names, the same in every process: hash() is not asked."""
+        return Random("/".join(map(str, (self.seed, *names))))  # noqa: S311 - invents traffic, no secrets
+
+
+def api_time(moment: datetime) -> str:
+    """A time as the API writes it, cut to seconds: `2026-11-23T00:00:00Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _is_weekend(day: int) -> bool:
+    """Whether this day since the epoch is a Saturday or a Sunday; the epoch was a Thursday."""
+    return (day + 3) % 7 > 4  # noqa: PLR2004 - Friday, counted from Monday
+
+
+def _end(channel: _ChannelProfile, created: int, outcome: Outcome, answer: float) -> int:
+    """When a reservation ends, in microseconds; `answer` is how many seconds its answer would take."""
+    seconds = (
+        channel.timeout if outcome is Outcome.TIMED_OUT else min(max(answer, 0.5), channel.timeout - 0.5)
+    )
+    return created + int(seconds * 1000) * 1000
+
+
+def _shifts(random: Random, profile: _WorkspaceProfile, worker: int, day: int) -> Iterator[tuple[int, int]]:
+    """When a Worker is at work, in seconds of the UTC day. A night shift has a part in each of two days."""
+    if worker >= profile.workers - profile.night_workers:
+        if _works(worker, day - 1):
+            yield 0, 6 * 3600 + random.randint(0, 900)
+        if _works(worker, day):
+            yield 22 * 3600 - random.randint(0, 900), _DAY_SECONDS
+    elif _works(worker, day):
+        begin = (6 + worker % 8) * 3600 + random.randint(-900, 900)
+        yield begin, begin + 8 * 3600 + random.randint(1200, 2400)
+
+
+def _works(worker: int, day: int) -> bool:
+    """Every fourth Worker has two changing days off a week, all others have the weekend."""
+    return (day + worker) % 7 > 1 if worker % 4 == 0 else not _is_weekend(day)
+
+
+def _stints(random: Random, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Starts and activities of a shift: available, in turn with pauses, and lunch after half a long one."""
+    lunch = begin + (end - begin) // 2 if end - begin > 7 * 3600 else end
+    now = begin
+    while now < end:
+        yield now, _AVAILABLE
+        now += 30 + int(random.expovariate(1 / 900))
+        if now >= end:
+            return
+        if now >= lunch:
+            lunch = end
+            activity, shortest, longest = _LUNCH, 1800, 2700
+        else:
+            activity, shortest, longest = random.choices(_PAUSES, _PAUSE_WEIGHTS)[0]
+        yield now, activity
+        now += random.randint(shortest, longest)

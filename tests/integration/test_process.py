@@ -1,0 +1,270 @@
+"""The real process: how it starts, answers and ends."""
+
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.configurations import simulated
+from support.exporter import ROOT, Exporter, Scrape
+
+from taskrouter_exporter import __version__
+from taskrouter_exporter.simulator import Fault, Simulator
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+StartExporter = Callable[..., Exporter]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
+    exporter = Exporter(["--demo"], tmp_path_factory.mktemp("demo") / "log")
+    yield exporter
+    exporter.stop()
+    exporter.assert_clean_log()
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the exporter to its end."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TWILIO_")}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "exporter.py"), *arguments],
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_demo_exports_believable_statistics_of_three_workspaces(start_exporter: StartExporter) -> None:
+    scrape = start_exporter(arguments=["--demo"]).scrape()
+    assert set(scrape.find("up").values()) == {1}
+    assert len({dict(labels)["workspace"] for labels in scrape.find("up")}) == 3
+    assert {dict(labels)["window"] for labels in scrape.find("window_reservations")} == {"15m", "4h", "8h"}
+    for labels, created in scrape.find("window_reservations", window="8h").items():
+        ended = sum(scrape.find("window_reservation_outcomes", **dict(labels)).values())
+        assert 0.5 * created <= ended <= 1.5 * created + 5
+    activities = scrape.find("window_activity_total_seconds", window="8h", channel="all")
+    assert len({dict(labels)["activity"] for labels in activities}) == 8
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_scrape_in_flight_finish(
+    number: signal.Signals, simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    for workspace in simulator.centre.workspaces:
+        simulator.faults.set(workspace.sid, Fault.latency(1))
+    scrapes: list[Scrape] = []
+    scraping = threading.Thread(target=lambda: scrapes.append(exporter.scrape()))
+    scraping.start()
+    while simulator.requests.count() == 0:
+        time.sleep(0.01)
+    assert exporter.stop(number) == 0
+    scraping.join(10)
+    assert set(scrapes[0].find("up").values()) == {1}
+
+
+def test_a_signal_does_not_wait_long_for_a_hanging_api(
+    simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator, request_timeout="1m"))
+    for workspace in simulator.centre.workspaces:
+        simulator.faults.set(workspace.sid, Fault.hang())
+    with socket.create_connection(("127.0.0.1", exporter.port)) as scraping:
+        scraping.sendall(
+            b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 60\r\n\r\n"
+        )
+        while simulator.requests.count() == 0:
+            time.sleep(0.01)
+        begin = time.monotonic()
+        assert exporter.stop() == 0
+        assert 4 < time.monotonic() - begin < 15
+
+
+def test_an_idle_connection_does_not_delay_the_end(start_exporter: StartExporter) -> None:
+    exporter = start_exporter(arguments=["--demo"])
+    with socket.create_connection(("127.0.0.1", exporter.port)):
+        begin = time.monotonic()
+        assert exporter.stop() == 0
+        assert time.monotonic() - begin < 4
+
+
+def test_a_missing_configuration_is_one_line_that_names_the_demo(tmp_path: Path) -> None:
+    ended = run(cwd=tmp_path)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "config.yaml" in line
+    assert "--demo" in line
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run("--demo", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ("--web.listen-address=10142", "is not an address (write :10142, 127.0.0.1:10142 or [::1]:10142)"),
+        ("--web.listen-address=:65536", "the port is larger than 65535"),
+        ("--web.telemetry-path=metrics", "is not a path for the metrics (write /metrics)"),
+        ("--timeout-offset=-1", "is not a number of seconds from 0 to 3600"),
+        ("--log.level=loud", "invalid choice: 'loud'"),
+        ("--demo.scenario=calamity", "calamity"),
+        ("--unknown", "unrecognized arguments: --unknown"),
+    ],
+)
+def test_a_bad_flag_is_one_line(flag: str, complaint: str, tmp_path: Path) -> None:
+    ended = run(flag, cwd=tmp_path)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert complaint in line
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert f"taskrouter-exporter {__version__} (revision " in run("--version", cwd=tmp_path).stdout
+
+
+def test_a_check_says_what_would_be_polled_and_asks_nobody(simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(json.dumps(simulated(simulator)), encoding="utf-8")
+    ended = run("--config.check", cwd=tmp_path)
+    assert ended.returncode == 0
+    lines = ended.stdout.splitlines()
+    assert lines[0] == "config.yaml: valid"
+    assert lines[1].startswith("workspace=support channel=all window=15m account=default workspace_sid=WS")
+    assert lines[-1].startswith("12 API requests per scrape, 720 per hour at a scrape interval of 60 s")
+    assert simulator.requests.count() == 0
+    assert simulator.centre.auth_token not in ended.stdout + ended.stderr
+
+
+def test_a_check_of_a_bad_file_says_every_error_and_fails(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "targets:\n- workspace: 1\n  windows: [15 minutes]\n", encoding="utf-8"
+    )
+    ended = run("--config.check", cwd=tmp_path, TWILIO_ACCOUNT_SID="AC" + "0" * 32, TWILIO_AUTH_TOKEN="x")
+    assert ended.returncode == 1
+    assert [line.split(": ")[:2] for line in ended.stderr.splitlines()] == [
+        ["config.yaml:2", "targets[0].workspace"],
+        ["config.yaml:3", "targets[0].windows[0]"],
+    ]
+
+
+def test_a_rotated_password_file_is_used_without_a_restart(
+    simulator: Simulator, start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    config = simulated(simulator)
+    token = tmp_path / "auth_token"
+    token.write_text("an-old-secret\n", encoding="utf-8")
+    account = config["accounts"]["default"]
+    account["password_file"] = "auth_token"
+    del account["password"]
+    exporter = start_exporter(config)
+    assert set(exporter.scrape().find("up").values()) == {0}
+    token.write_text(simulator.centre.auth_token + "\n", encoding="utf-8")
+    assert set(exporter.scrape().find("up").values()) == {1}
+    exporter.assert_clean_log(["an-old-secret"])
+
+
+def test_formats_and_compression_follow_the_headers(
+    simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    text, openmetrics = exporter.scrape(), exporter.scrape(accept=OPENMETRICS)
+    assert text.answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert openmetrics.answer.text.endswith("\n# EOF\n")
+    assert text.statistics() <= openmetrics.statistics()
+    packed = exporter.request("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert b"twilio_taskrouter_up{" in gzip.decompress(packed.body)
+
+
+def test_one_of_the_two_collectors_can_be_asked_for(
+    simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    own = exporter.scrape(path="/metrics?collect[]=exporter")
+    assert simulator.requests.count() == 0
+    assert "exporter_build_info" in own.names()
+    assert "up" not in own.names()
+    targets = exporter.scrape(path="/metrics?collect[]=targets")
+    assert "up" in targets.names()
+    assert "exporter_build_info" not in targets.names()
+    assert exporter.request("/metrics?collect[]=other").status == 400
+
+
+def test_head_answers_without_polling(simulator: Simulator, start_exporter: StartExporter) -> None:
+    exporter = start_exporter(simulated(simulator))
+    answer = exporter.request("/metrics", "HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert simulator.requests.count() == 0
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/metrics", "/-/healthy", "/-/ready"])
+def test_other_methods_are_not_allowed(method: str, path: str, demo: Exporter) -> None:
+    answer = demo.request(path, method)
+    assert answer.status == 405
+    assert "GET" in answer.headers["allow"]
+
+
+def test_elsewhere_there_is_a_hint(demo: Exporter) -> None:
+    answer = demo.request("/metrics/")
+    assert answer.status == 404
+    assert "/metrics" in answer.text
+
+
+def test_health_never_touches_the_api(simulator: Simulator, start_exporter: StartExporter) -> None:
+    exporter = start_exporter(simulated(simulator))
+    assert exporter.request("/-/healthy").status == 200
+    assert exporter.request("/-/ready").status == 200
+    assert simulator.requests.count() == 0
+
+
+@pytest.mark.parametrize("timeout", ["soon", "", "0", "-1", "nan", "inf", "1,5"])
+def test_a_malformed_scrape_timeout_is_a_bad_request(timeout: str, demo: Exporter) -> None:
+    answer = demo.request("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": timeout})
+    assert answer.status == 400
+    assert answer.text.startswith("X-Prometheus-Scrape-Timeout-Seconds: ")
+
+
+def test_answers_name_no_server(demo: Exporter) -> None:
+    for path in ("/metrics", "/nowhere", "/-/healthy"):
+        assert "server" not in demo.request(path).headers
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"GET /metrics\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01", b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000],
+    ids=["HTTP 0.9", "TLS", "endless header"],
+)
+def test_a_malformed_head_is_refused_and_the_server_goes_on(head: bytes, demo: Exporter) -> None:
+    with socket.create_connection(("127.0.0.1", demo.port), timeout=20) as connection:
+        connection.sendall(head)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(100)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    assert demo.request("/-/healthy").status == 200
+
+
+def test_json_logs_are_json(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run("--demo", "--log.format=json", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
+    line = json.loads(ended.stderr.splitlines()[0])
+    assert (line["level"], line["msg"]) == ("info", "demo: simulated TaskRouter")
+    assert line["ts"].endswith("Z")

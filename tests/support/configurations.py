@@ -1,0 +1,29 @@
+"""Configurations that export from a simulator."""
+
+from typing import Any
+
+from taskrouter_exporter.simulator import Simulator
+
+
+def simulated(simulator: Simulator, **polling: Any) -> dict[str, Any]:
+    """Every workspace of the simulator, all channels and voice, a window and the day's counters."""
+    return {
+        "accounts": {
+            "default": {
+                "username": simulator.centre.account_sid,
+                "password": simulator.centre.auth_token,
+                "base_url": simulator.base_url,
+            }
+        },
+        "polling": polling,
+        "targets": [
+            {
+                "workspace": workspace.sid,
+                "name": workspace.friendly_name,
+                "channels": ["all", "voice"],
+                "windows": ["15m"],
+                "counters": "day",
+            }
+            for workspace in simulator.centre.workspaces
+        ],
+    }

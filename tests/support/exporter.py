@@ -1,0 +1,140 @@
+"""The real exporter process, looked at from outside: its answers, its log, its end."""
+
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+ROOT: Final = Path(__file__).parent.parent.parent
+PREFIX: Final = "twilio_taskrouter_"
+Labels = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer and how long it took, in seconds."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class Scrape:
+    """The samples of one scrape; names are without the prefix."""
+
+    def __init__(self, answer: Answer) -> None:
+        assert answer.status == 200, answer.text
+        self.answer = answer
+        openmetrics = answer.headers["content-type"].startswith("application/openmetrics-text")
+        parse = parse_openmetrics if openmetrics else parse_text
+        self._values: dict[tuple[str, Labels], float] = {}
+        for family in parse(answer.text):
+            for sample in family.samples:
+                key = sample.name.removeprefix(PREFIX), frozenset(sample.labels.items())
+                assert key not in self._values, f"{key} stands twice"
+                self._values[key] = sample.value
+
+    def find(self, name: str, **labels: str) -> dict[Labels, float]:
+        """The series of that name that have these labels."""
+        return {
+            theirs: value
+            for (each, theirs), value in self._values.items()
+            if each == name and labels.items() <= dict(theirs).items()
+        }
+
+    def value(self, name: str, **labels: str) -> float:
+        """The value of the one series of that name that has these labels."""
+        (value,) = self.find(name, **labels).values()
+        return value
+
+    def names(self, **labels: str) -> set[str]:
+        """The names of all series that have these labels."""
+        return {name for name, theirs in self._values if labels.items() <= dict(theirs).items()}
+
+    def statistics(self, **labels: str) -> set[tuple[str, Labels]]:
+        """The series that a query's answer is published as."""
+        own = re.compile("window_|reservations_total|reservation_outcomes_total|activity_seconds_total")
+        return {
+            (name, theirs)
+            for name, theirs in self._values
+            if own.match(name) and labels.items() <= dict(theirs).items()
+        }
+
+
+class Exporter:
+    """`python exporter.py`, started with the given arguments on a free port of loopback."""
+
+    def __init__(
+        self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._log = log
+        command = [sys.executable, str(ROOT / "exporter.py"), "--web.listen-address=127.0.0.1:0", *arguments]
+        with log.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                command,
+                cwd=log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            )
+        self.port = int(self.wait_for_log(r"msg=listening address=127\.0\.0\.1:(\d+)").group(1))
+        self.address = f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def wait_for_log(self, pattern: str, seconds: float = 20) -> re.Match[str]:
+        """Wait until a line of the log matches."""
+        end = time.monotonic() + seconds
+        while not (match := re.search(pattern, self.log)):
+            assert self.process.poll() is None, f"the exporter ended:\n{self.log}"
+            assert time.monotonic() < end, f"no {pattern} in the log:\n{self.log}"
+            time.sleep(0.01)
+        return match
+
+    def request(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+        """One request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        begin = time.monotonic()
+        try:
+            connection.request(method, path, headers=dict(headers or {}))
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        lower = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, lower, body, time.monotonic() - begin)
+
+    def scrape(self, timeout: float = 10, accept: str = "", path: str = "/metrics") -> Scrape:
+        """Scrape as Prometheus would that gives up after so many seconds."""
+        headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout), "Accept": accept}
+        return Scrape(self.request(path, headers=headers))
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
+        """End it by a signal and return its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def assert_clean_log(self, secrets: Iterable[str] = ()) -> None:
+        """No traceback and no secret has reached the log."""
+        assert "Traceback" not in self.log
+        assert "Error in" not in self.log
+        for secret in secrets:
+            assert secret not in self.log

@@ -1,0 +1,369 @@
+import json
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+from taskrouter_exporter.simulator.faults import FAULT_NAMES, Faults
+
+Get = Callable[..., requests.Response]
+Switch = Callable[[Fault], None]
+
+
+@pytest.fixture
+def switch_on(simulator: Simulator, centre: ContactCentre) -> Switch:
+    """Switch on a fault of the first workspace."""
+
+    def switch_on(fault: Fault) -> None:
+        simulator.faults.set(centre.workspaces[0].sid, fault)
+
+    return switch_on
+
+
+@pytest.fixture
+def good(get: Get, statistics_path: str) -> dict[str, Any]:
+    """The statistics without a fault."""
+    answer: dict[str, Any] = get(statistics_path).json()
+    return answer
+
+
+def test_a_fault_is_one_workspaces_own(
+    get: Get, switch_on: Switch, centre: ContactCentre, statistics_path: str
+) -> None:
+    switch_on(Fault.status(500))
+    other = f"/v1/Workspaces/{centre.workspaces[1].sid}/Workers/CumulativeStatistics"
+    assert get(statistics_path).status_code == 500
+    assert get(other).status_code == 200
+    assert get("/v1/Workspaces").status_code == 200
+
+
+def test_a_fault_lasts_until_it_is_cleared_or_used_up(
+    get: Get, switch_on: Switch, simulator: Simulator, centre: ContactCentre, statistics_path: str
+) -> None:
+    switch_on(Fault.status(503, times=2))
+    assert [get(statistics_path).status_code for _ in range(3)] == [503, 503, 200]
+    switch_on(Fault.status(503))
+    assert [get(statistics_path).status_code for _ in range(3)] == [503, 503, 503]
+    simulator.faults.clear(centre.workspaces[1].sid)
+    assert get(statistics_path).status_code == 503
+    simulator.faults.clear(centre.workspaces[0].sid)
+    assert get(statistics_path).status_code == 200
+
+
+def test_a_status_has_twilios_body_and_no_retry_after_unless_asked_for(
+    get: Get, switch_on: Switch, statistics_path: str
+) -> None:
+    switch_on(Fault.status(429))
+    response = get(statistics_path)
+    assert "Retry-After" not in response.headers
+    assert response.json() == {
+        "code": 20429,
+        "message": "Too Many Requests",
+        "more_info": "https://www.twilio.com/docs/errors/20429",
+        "status": 429,
+    }
+    switch_on(Fault.status(503, retry_after=7))
+    assert get(statistics_path).headers["Retry-After"] == "7"
+
+
+def test_a_status_can_have_a_problem_detail_as_its_body(
+    get: Get, switch_on: Switch, statistics_path: str
+) -> None:
+    switch_on(Fault.status(403, problem=True))
+    response = get(statistics_path)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json() == {
+        "type": "https://www.twilio.com/docs/errors/20403",
+        "title": "Forbidden",
+        "status": 403,
+        "code": 20403,
+        "detail": "Forbidden",
+    }
+
+
+@pytest.mark.parametrize("status", [204, 304, 520])
+def test_a_status_without_a_body_or_a_name_keeps_the_connection_in_step(
+    get: Get, switch_on: Switch, statistics_path: str, status: int
+) -> None:
+    switch_on(Fault.status(status, times=1))
+    assert get(statistics_path).status_code == status
+    assert get(statistics_path).status_code == 200
+
+
+def test_latency_delays_the_right_answer(
+    get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
+) -> None:
+    switch_on(Fault.latency(0.2))
+    begin = time.monotonic()
+    assert get(statistics_path).json() == good
+    assert time.monotonic() - begin >= 0.2
+
+
+def test_a_hang_never_answers(
+    get: Get, switch_on: Switch, session: requests.Session, simulator: Simulator
+) -> None:
+    switch_on(Fault.hang())
+    with pytest.raises(requests.ReadTimeout):
+        session.get(
+            f"{simulator.base_url}/v1/Workspaces/{simulator.centre.workspaces[0].sid}/TaskChannels",
+            timeout=0.3,
+        )
+    assert get("/v1/Workspaces").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.hang(), Fault.latency(60), Fault.slow_drip(60)], ids=lambda f: f.name
+)
+@pytest.mark.parametrize("leaves_first", ["client", "simulator"])
+def test_a_waiting_connections_thread_ends_with_the_client_or_the_simulator(
+    centre: ContactCentre, statistics_path: str, fault: Fault, leaves_first: str
+) -> None:
+    with Simulator(centre) as simulator:
+        simulator.faults.set(centre.workspaces[0].sid, fault)
+        host, port = simulator.base_url.removeprefix("http://").split(":")
+        client = socket.create_connection((host, int(port)), timeout=10)
+        client.sendall(f"GET {statistics_path} HTTP/1.1\r\n\r\n".encode())
+        wait_until(lambda: simulator.requests.count() == 1)
+        assert connections(port) == 1
+        if leaves_first == "client":
+            client.close()
+            wait_until(lambda: connections(port) == 0)
+    wait_until(lambda: connections(port) == 0)
+    client.close()
+
+
+def connections(port: str) -> int:
+    return sum(thread.name == f"simulator-{port}-connection" for thread in threading.enumerate())
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_reset_is_a_tcp_reset(simulator: Simulator, switch_on: Switch, statistics_path: str) -> None:
+    switch_on(Fault.reset())
+    host, port = simulator.base_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(f"GET {statistics_path} HTTP/1.1\r\n\r\n".encode())
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+
+
+@pytest.mark.parametrize("headers", [False, True])
+def test_a_slow_drip_sends_a_byte_at_a_time(
+    simulator: Simulator, switch_on: Switch, statistics_path: str, *, headers: bool
+) -> None:
+    switch_on(Fault.slow_drip(0.05, headers=headers))
+    host, port = simulator.base_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(f"GET {statistics_path} HTTP/1.1\r\n\r\n".encode())
+        pieces: list[bytes] = []
+        begin = time.monotonic()
+        while len(pieces) < 6:
+            pieces.append(sock.recv(65_536))
+        assert time.monotonic() - begin >= 0.2
+    first, *rest = pieces
+    assert first == b"H" if headers else b"Content-Length" in first
+    assert sum(map(len, rest)) < 20
+
+
+def test_a_slow_drip_arrives_complete(
+    get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
+) -> None:
+    switch_on(Fault.slow_drip(0, headers=True))
+    assert get(statistics_path).json() == good
+
+
+def test_a_truncated_body_is_shorter_than_announced(
+    get: Get, switch_on: Switch, statistics_path: str
+) -> None:
+    switch_on(Fault.truncated())
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
+        get(statistics_path)
+
+
+@pytest.mark.parametrize("status", [200, 502])
+def test_html_is_a_page(get: Get, switch_on: Switch, statistics_path: str, status: int) -> None:
+    switch_on(Fault.html(status))
+    response = get(statistics_path)
+    assert response.status_code == status
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert response.text.startswith("<!DOCTYPE html>")
+
+
+def test_invalid_json_is_a_complete_body_that_does_not_parse(
+    get: Get, switch_on: Switch, statistics_path: str
+) -> None:
+    switch_on(Fault.invalid_json())
+    response = get(statistics_path)
+    assert response.status_code == 200
+    assert response.text.startswith("{")
+    with pytest.raises(requests.JSONDecodeError):
+        response.json()
+
+
+def test_wrong_types_stand_where_numbers_belong(
+    get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
+) -> None:
+    switch_on(Fault.wrong_types())
+    assert get(statistics_path).json() == {**good, "reservations_created": "12"}
+    switch_on(Fault.wrong_types("reservations_accepted", math.nan))
+    assert '"reservations_accepted": NaN' in get(statistics_path).text
+
+
+def test_nulls_and_missing_take_all_attributes_or_one(
+    get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
+) -> None:
+    switch_on(Fault.nulls())
+    assert get(statistics_path).json() == dict.fromkeys(good)
+    switch_on(Fault.nulls("activity_durations"))
+    assert get(statistics_path).json() == {**good, "activity_durations": None}
+    switch_on(Fault.missing())
+    assert get(statistics_path).json() == {}
+    switch_on(Fault.missing("end_time"))
+    assert get(statistics_path).json() == {k: v for k, v in good.items() if k != "end_time"}
+
+
+def test_not_object_is_a_list(
+    get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
+) -> None:
+    switch_on(Fault.not_object())
+    assert get(statistics_path).json() == [good]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_huge_body_is_right_but_for_its_size(
+    get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str, *, chunked: bool
+) -> None:
+    switch_on(Fault.huge_body(chunked=chunked, times=1))
+    response = get(statistics_path)
+    assert len(response.content) > 4 * 1024 * 1024
+    assert ("Content-Length" in response.headers) is not chunked
+    assert response.json() == good
+    assert get(statistics_path).json() == good
+
+
+def test_a_redirect_points_elsewhere(get: Get, switch_on: Switch, statistics_path: str) -> None:
+    switch_on(Fault.redirect("http://127.0.0.1:9/x", status=307))
+    response = get(statistics_path)
+    assert (response.status_code, response.headers["Location"]) == (307, "http://127.0.0.1:9/x")
+
+
+def test_an_error_stays_an_error_under_a_fault_of_the_content(
+    get: Get, switch_on: Switch, statistics_path: str
+) -> None:
+    switch_on(Fault.nulls())
+    assert get(statistics_path, Minutes="0").json()["code"] == 20001
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"fault": "latency", "seconds": 1},
+        {"fault": "hang", "times": 3},
+        {"fault": "slow_drip", "interval": 0.01, "headers": True},
+        {"fault": "wrong_types", "attribute": "end_time", "value": [True]},
+        {"fault": "status", "status": 503, "times": 2, "retry_after": "Wed, 25 Nov 2026 12:00:00 GMT"},
+    ],
+    ids=lambda content: str(content["fault"]),
+)
+def test_a_fault_is_put_listed_and_deleted_over_http(
+    simulator: Simulator, centre: ContactCentre, content: dict[str, Any]
+) -> None:
+    sid = centre.workspaces[0].sid
+    url = f"{simulator.base_url}/simulator/faults"
+    put = requests.put(f"{url}/{sid}", json=content, timeout=10)
+    assert put.status_code == 200
+    assert content.items() <= put.json().items()
+    assert requests.get(url, timeout=10).json() == {sid: put.json()}
+    assert simulator.faults.active() == {sid: Fault.from_json(content)}
+    assert requests.delete(f"{url}/{sid}", timeout=10).status_code == 204
+    assert requests.get(url, timeout=10).json() == {}
+
+
+def test_every_fault_survives_the_way_to_json_and_back() -> None:
+    needed: dict[str, dict[str, Any]] = {"latency": {"seconds": 1}, "status": {"status": 500}}
+    for name in FAULT_NAMES:
+        fault = getattr(Fault, name)(**needed.get(name, {}))
+        assert fault.name == name
+        assert Fault.from_json(json.loads(json.dumps(fault.to_json()))) == fault
+
+
+def test_deleting_without_a_workspace_clears_every_fault(simulator: Simulator, centre: ContactCentre) -> None:
+    for workspace in centre.workspaces:
+        simulator.faults.set(workspace.sid, Fault.hang())
+    assert requests.delete(f"{simulator.base_url}/simulator/faults", timeout=10).status_code == 204
+    assert simulator.faults.active() == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "Expecting"),
+        (b"\xff", "utf-8"),
+        (b"[]", "write an object"),
+        (b"{}", "no fault None: choose from latency, hang"),
+        (b'{"fault": []}', "no fault"),
+        (b'{"fault": "from_json"}', "no fault 'from_json'"),
+        (b'{"fault": "latency"}', "latency: .*seconds"),
+        (b'{"fault": "latency", "seconds": NaN}', "between 0 and 3600"),
+        (b'{"fault": "latency", "seconds": true}', "seconds is not True"),
+        (b'{"fault": "latency", "second": 1}', "has no 'second'"),
+        (b'{"fault": "hang", "times": 0}', "at least 1"),
+        (b'{"fault": "hang", "times": 1.5}', "times is not 1.5"),
+        (b'{"fault": "status", "status": 99}', "between 200 and 599"),
+        (b'{"fault": "status", "status": 500, "retry_after": "1\\r\\nX: y"}', "printable"),
+        (b'{"fault": "redirect", "location": "\\u00e9"}', "printable"),
+        (b'{"fault": "huge_body", "size": 0}', "size"),
+        (b'{"fault": "slow_drip", "headers": 1}', "headers is not 1"),
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_a_bad_request_that_says_why(
+    simulator: Simulator, centre: ContactCentre, body: bytes, message: str
+) -> None:
+    url = f"{simulator.base_url}/simulator/faults/{centre.workspaces[0].sid}"
+    response = requests.put(url, data=body, timeout=10)
+    assert response.status_code == 400
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(response.json()["message"])
+    assert simulator.faults.active() == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/simulator/faults/WS0", 404),
+        ("DELETE", "/simulator/faults/WS0", 404),
+        ("GET", "/simulator/faultsWS0", 404),
+        ("GET", "/simulator/", 404),
+        ("PUT", "/simulator/faults", 405),
+        ("POST", "/simulator/faults", 405),
+    ],
+)
+def test_the_test_api_refuses_what_it_does_not_have(
+    simulator: Simulator, method: str, path: str, status: int
+) -> None:
+    assert requests.request(method, simulator.base_url + path, timeout=10).status_code == status
+
+
+def test_concurrent_requests_use_a_fault_up_exactly() -> None:
+    faults = Faults()
+    faults.set("WS", Fault.hang(times=1000))
+    taken: list[Fault | None] = []
+    threads = [
+        threading.Thread(target=lambda: taken.extend(faults.take("WS") for _ in range(300))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(fault is not None for fault in taken) == 1000

@@ -1,0 +1,82 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
+
+WS = "WS0123456789abcdef0123456789abcdef"
+MOMENTS = st.datetimes(datetime(1970, 1, 5), datetime(2200, 1, 1), timezones=st.timezones())  # noqa: DTZ001 - the zones are drawn
+
+
+def target(channel: str) -> Target:
+    return Target("default", WS, "support", channel)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "label"), [(1, "1m"), (15, "15m"), (240, "4h"), (90, "1h30m"), (10080, "1w")]
+)
+def test_a_window_is_labelled_canonically(minutes: int, label: str) -> None:
+    assert Window(minutes).label == label
+
+
+def test_a_window_of_a_channel_asks_for_minutes_and_task_channel() -> None:
+    query = Query(target("voice"), Window(240))
+    assert query.path == f"/v1/Workspaces/{WS}/Workers/CumulativeStatistics"
+    assert query.parameters() == {"Minutes": "240", "TaskChannel": "voice"}
+
+
+def test_all_channels_are_asked_for_without_a_task_channel() -> None:
+    assert Query(target("all"), Window(15)).parameters() == {"Minutes": "15"}
+
+
+def test_an_anchored_period_asks_from_its_anchor_in_utc_and_never_for_minutes() -> None:
+    start = datetime(2026, 11, 23, 1, tzinfo=timezone(timedelta(hours=1)))
+    query = Query(target("chat"), Anchored("day"))
+    assert query.parameters(start) == {"StartDate": "2026-11-23T00:00:00Z", "TaskChannel": "chat"}
+
+
+def test_an_anchored_period_without_its_anchor_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="from its anchor on"):
+        Query(target("all"), Anchored("day")).parameters()
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "anchor"),
+    [
+        ("day", datetime(2026, 11, 25, 13, 14, 15, 16, tzinfo=UTC), datetime(2026, 11, 25, tzinfo=UTC)),
+        ("day", datetime(2026, 11, 25, tzinfo=UTC), datetime(2026, 11, 25, tzinfo=UTC)),
+        ("week", datetime(2026, 11, 25, 13, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=UTC)),
+        ("week", datetime(2026, 11, 29, 23, 59, 59, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=UTC)),
+        ("week", datetime(2026, 11, 30, tzinfo=UTC), datetime(2026, 11, 30, tzinfo=UTC)),
+        # Still the day before in UTC
+        (
+            "day",
+            datetime(2026, 3, 1, 1, tzinfo=timezone(timedelta(hours=9))),
+            datetime(2026, 2, 28, tzinfo=UTC),
+        ),
+    ],
+)
+def test_the_anchor_is_midnight_utc_of_the_day_or_of_monday(
+    name: AnchorName, now: datetime, anchor: datetime
+) -> None:
+    assert Anchored(name).start(now) == anchor
+
+
+@given(st.sampled_from(["day", "week"]), MOMENTS)
+def test_a_moment_lies_within_the_period_that_its_anchor_begins(name: AnchorName, now: datetime) -> None:
+    start = Anchored(name).start(now)
+    assert timedelta() <= now - start < timedelta(days=1 if name == "day" else 7)
+    assert Anchored(name).start(start) == start
+    if name == "week":
+        assert start.weekday() == 0
+
+
+def test_targets_windows_and_queries_are_equal_by_value_and_can_be_keys() -> None:
+    queries = {
+        Query(target("voice"), Window(15)),
+        Query(target("voice"), Window(15)),
+        Query(target("voice"), Anchored("day")),
+    }
+    assert len(queries) == 2
