@@ -110,6 +110,17 @@ class Client:
         self._slots = slots
         self._observer = observer
         self._credentials = Credentials(account)
+        # One for all calls: what tenacity keeps in it is used up between two awaits, and one for each call
+        # would leave a reference cycle behind that only the garbage collector frees.
+        self._retrying = AsyncRetrying(
+            stop=stop_after_attempt(polling.attempts) | stop_before_deadline(),
+            wait=wait_at_least_retry_after(
+                wait_random_exponential(multiplier=_FIRST_BACKOFF_SECONDS, max=_LONGEST_BACKOFF_SECONDS)
+            ),
+            retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.retryable),
+            before_sleep=lambda _: observer.retried(account.name),
+            reraise=True,
+        )
 
     async def get(self, call: Call) -> Answer:
         """Carry the call out: attempts and the waits between them, none of which would pass the deadline.
@@ -119,23 +130,17 @@ class Client:
         Raises:
             ApiError: that of the last attempt.
         """
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._polling.attempts) | stop_before_deadline(lambda: call.deadline),
-            wait=wait_at_least_retry_after(
-                wait_random_exponential(multiplier=_FIRST_BACKOFF_SECONDS, max=_LONGEST_BACKOFF_SECONDS)
-            ),
-            retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.retryable),
-            before_sleep=lambda _: self._observer.retried(self._account.name),
-            reraise=True,
-        )
-        return await retrying(self._slots.run, self._account.name, partial(self._attempt, call))
+        return await self._retrying(self._attempt, call)
 
     def close(self) -> None:
         """Close the kept connections."""
         self._transport.close()
 
-    def _attempt(self, call: Call) -> Answer:
-        """One attempt, in a slot's thread."""
+    async def _attempt(self, call: Call) -> Answer:
+        return await self._slots.run(self._account.name, partial(self._request, call))
+
+    def _request(self, call: Call) -> Answer:
+        """The request of one attempt, in a slot's thread."""
         begin = time.monotonic()
         timeout = min(self._polling.request_timeout, call.deadline - begin)
         if timeout <= 0:
@@ -168,18 +173,19 @@ class Client:
 
 
 class stop_before_deadline(stop_base):  # noqa: N801 -- named as tenacity's own strategies are
-    """Stop where the wait before the next attempt would end at the deadline or past it.
+    """Stop where the wait before the next attempt would end at the Call's deadline or past it.
 
-    Unlike tenacity's stop_before_delay, the deadline is an instant that may move.
+    Unlike tenacity's stop_before_delay, the deadline is an instant, which may move while the Call, the first
+    argument of what is retried, is under way.
     """
 
-    def __init__(self, deadline: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
-        self._deadline = deadline
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Whether to stop."""
-        return self._clock() + retry_state.upcoming_sleep >= self._deadline()
+        call: Call = retry_state.args[0]
+        return self._clock() + retry_state.upcoming_sleep >= call.deadline
 
 
 class wait_at_least_retry_after(wait_base):  # noqa: N801 -- named as tenacity's own strategies are

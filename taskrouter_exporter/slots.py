@@ -5,104 +5,105 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A blocking request, and the future of whoever awaits it."""
+
+    account: str
+    request: Callable[[], object]
+    future: asyncio.Future[Any]
+
+
 class Slots:
-    """So many threads that carry out blocking requests, handed out from one event loop.
+    """So many threads that carry out blocking requests for one event loop.
 
     A free slot goes to the account with the fewest requests in flight, and within an account first come,
     first served. An account whose requests all hang cannot take every slot: some stay reserved for each of
-    the others. A request that nobody waits for any more keeps its slot until it really ends, so that
+    the others. A request that nobody awaits any more keeps its slot until it really ends, so that
     `concurrency` is never exceeded; the request's own time-out frees it.
 
     The threads are daemons: a hanging request does not delay the end of the process.
     """
 
     def __init__(self, concurrency: int, accounts: int) -> None:
-        self._free = concurrency
+        self._concurrency = concurrency
         self._limit = most_for_one_account(concurrency, accounts)
+        self._changed = threading.Condition()
+        self._waiting: dict[str, deque[_Job]] = {}
         self._in_flight: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._idle_threads = 0
+        self._idle = 0
+        self._closed = False
 
     async def run(self, account: str, request: Callable[[], _Result]) -> _Result:
-        """Wait for a slot, then carry the blocking request out in a thread."""
-        await self._take(account)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[_Result] = loop.create_future()
-
-        def job() -> None:
-            try:
-                settle = partial(future.set_result, request())
-            except Exception as error:  # noqa: BLE001 -- handed over to whoever awaits the request
-                settle = partial(future.set_exception, error)
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                loop.call_soon_threadsafe(finish, settle)
-
-        def finish(settle: Callable[[], None]) -> None:
-            self._idle_threads += 1
-            self._give_back(account)
-            if not future.done():
-                settle()
-
-        self._start(job)
+        """Wait for a slot, and carry the blocking request out in its thread."""
+        future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        with self._changed:
+            self._waiting.setdefault(account, deque()).append(_Job(account, request, future))
+            if self._idle:
+                self._idle -= 1
+                self._changed.notify()
+            elif len(self._threads) < self._concurrency:
+                self._start_thread()
         return await future
 
     def close(self) -> None:
         """Let the threads end, each after the request it is carrying out."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
-    async def _take(self, account: str) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(account, deque()).append(turn)
-        self._hand_out()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._give_back(account)
-            raise
+    def _start_thread(self) -> None:
+        name = f"slot-{len(self._threads)}"
+        self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+        self._threads[-1].start()
 
-    def _give_back(self, account: str) -> None:
-        self._free += 1
-        self._in_flight[account] -= 1
-        self._hand_out()
+    def _work(self) -> None:
+        """Carry out one job after the other; what waits is taken by whoever becomes free."""
+        while (job := self._next_job()) is not None:
+            try:
+                settle = partial(job.future.set_result, job.request())
+            except Exception as error:  # noqa: BLE001 -- handed over to whoever awaits the request
+                settle = partial(job.future.set_exception, error)
+            with self._changed:
+                self._in_flight[job.account] -= 1
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                job.future.get_loop().call_soon_threadsafe(_unless_given_up, job.future, settle)
 
-    def _hand_out(self) -> None:
-        while self._free and (account := self._next_account()) is not None:
-            turns = self._waiting[account]
-            turn = turns.popleft()
-            if not turns:
+    def _next_job(self) -> _Job | None:
+        with self._changed:
+            while (job := self._take()) is None and not self._closed:
+                self._idle += 1
+                self._changed.wait()
+            return job
+
+    def _take(self) -> _Job | None:
+        """The job whose turn it is, if there is one that may begin."""
+        while (account := self._next_account()) is not None:
+            jobs = self._waiting[account]
+            job = jobs.popleft()
+            if not jobs:
                 del self._waiting[account]
-            if not turn.done():
-                self._free -= 1
+            if not job.future.done():
                 self._in_flight[account] += 1
-                turn.set_result(None)
+                return job
+        return None
 
     def _next_account(self) -> str | None:
         candidates = [account for account in self._waiting if self._in_flight[account] < self._limit]
         return min(candidates, key=self._in_flight.__getitem__, default=None)
 
-    def _start(self, job: Callable[[], None]) -> None:
-        if self._idle_threads:
-            self._idle_threads -= 1
-        else:
-            thread = threading.Thread(target=self._work, name=f"slot-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._jobs.put(job)
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
+def _unless_given_up(future: asyncio.Future[Any], settle: Callable[[], None]) -> None:
+    if not future.done():
+        settle()
 
 
 def most_for_one_account(concurrency: int, accounts: int) -> int:

@@ -93,7 +93,7 @@ class Exporter:
                 stderr=stderr,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             )
-        self.port = int(self.wait_for_log(r"msg=listening address=127\.0\.0\.1:(\d+)").group(1))
+        self.port = int(self.wait_for_log(r'msg=listening address="?127\.0\.0\.1:(\d+)').group(1))
         self.address = f"127.0.0.1:{self.port}"
 
     @property

@@ -223,8 +223,34 @@ def test_retry_after_lengthens_the_back_off_and_never_shortens_it(
 
 @pytest.mark.parametrize(("sleep", "stops"), [(0.9, False), (1.0, True), (1.1, True)])
 def test_a_wait_may_end_before_the_deadline_and_not_at_it(*, sleep: float, stops: bool) -> None:
-    stop = stop_before_deadline(lambda: 101.0, lambda: 100.0)
-    assert stop(retry_state(ApiError(Reason.TIMEOUT, "x"), sleep)) is stops
+    stop = stop_before_deadline(lambda: 100.0)
+    state = retry_state(ApiError(Reason.TIMEOUT, "x"), sleep)
+    state.args = (Call("/", {}, 101.0),)
+    assert stop(state) is stops
+
+
+def test_calls_that_are_retried_side_by_side_do_not_disturb_each_other() -> None:
+    """Each call fails as often as its path says, and gets that many attempts more, not its neighbour's."""
+
+    class Failing:
+        def __init__(self) -> None:
+            self._seen: dict[str, int] = {}
+
+        def get(self, url: str, _parameters: object, _auth: object, _timeout: float) -> Answer:
+            failures = int(url.rsplit("/", 1)[1]) % 4
+            self._seen[url] = self._seen.get(url, 0) + 1
+            return OK if self._seen[url] > failures else Answer(503, {}, b"")
+
+        def close(self) -> None:
+            pass
+
+    async def run() -> list[int]:
+        client = Client(ACCOUNT, Polling(attempts=4), Failing(), Slots(4, 1), Notes())
+        calls = [Call(f"/v1/{number}", {}, time.monotonic() + 5) for number in range(100)]
+        assert await asyncio.gather(*map(client.get, calls)) == [OK] * 100
+        return [len(call.attempts) for call in calls]
+
+    assert asyncio.run(run()) == [1 + number % 4 for number in range(100)]
 
 
 @pytest.mark.parametrize(

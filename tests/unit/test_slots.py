@@ -44,6 +44,19 @@ def test_no_more_than_concurrency_requests_are_in_flight_and_all_are_carried_out
     asyncio.run(scenario())
 
 
+def test_all_slots_are_used_also_after_a_time_with_few_requests() -> None:
+    async def scenario() -> None:
+        slots, request = Slots(8, 1), Hanging()
+        await asyncio.gather(*(slots.run("a", lambda: None) for _ in range(2)))
+        await until(lambda: slots._idle == 2)
+        tasks = [asyncio.create_task(slots.run("a", request)) for _ in range(20)]
+        await until(lambda: request.begun == 8)
+        request.go.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+
+
 def test_a_hanging_account_leaves_slots_for_one_that_comes_later() -> None:
     async def scenario() -> None:
         slots, hanging = Slots(8, 2), Hanging()
