@@ -65,26 +65,37 @@ def _parser() -> argparse.ArgumentParser:
         prog="taskrouter-exporter",
         description="Prometheus exporter for Twilio TaskRouter.",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add("--config.file", dest="config_file", type=Path, default=Path("config.yaml"), metavar="FILE",
-        help="configuration file")  # fmt: skip
+        help="configuration file (default: %(default)s)")  # fmt: skip
     add("--config.check", dest="config_check", action="store_true",
         help="check the configuration, say what it would poll, and end")  # fmt: skip
     add("--web.listen-address", dest="listen_addresses", type=_listen_address, action="append",
         metavar="ADDRESS", help="address to listen on, repeatable (default: :10142)")  # fmt: skip
     add("--web.telemetry-path", dest="telemetry_path", type=_path, default="/metrics", metavar="PATH",
-        help="path of the metrics")  # fmt: skip
+        help="path of the metrics (default: %(default)s)")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
-        help="how long before Prometheus's scrape time-out an answer leaves")  # fmt: skip
-    add("--log.level", dest="log_level", choices=LEVELS, default="info", help="least severity that is logged")
-    add("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="form of the log lines")
+        help="how long before Prometheus's time-out an answer leaves (default: %(default)s)")  # fmt: skip
+    add(
+        "--log.level",
+        dest="log_level",
+        choices=LEVELS,
+        default="info",
+        help="least severity that is logged (default: %(default)s)",
+    )
+    add(
+        "--log.format",
+        dest="log_format",
+        choices=FORMATS,
+        default="logfmt",
+        help="form of the log lines (default: %(default)s)",
+    )
     add(
         "--demo", action="store_true", help="export from an embedded TaskRouter simulator, without an account"
     )
     add("--demo.scenario", dest="demo_scenario", type=Scenario, choices=list(Scenario), default=Scenario.CALM,
-        metavar="|".join(Scenario), help="what happens in the demo")  # fmt: skip
+        metavar="|".join(Scenario), help="what happens in the demo (default: %(default)s)")  # fmt: skip
     add("--version", action="version", version=f"taskrouter-exporter {__version__} (revision {revision()})")
     return parser
 

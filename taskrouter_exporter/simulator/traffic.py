@@ -138,17 +138,17 @@ class _WorkspaceProfile:
 
 
 _PROFILES: Final = (
-    _WorkspaceProfile("support", 40, 4, 0.4, (
+    _WorkspaceProfile("support", 40, 6, 0.5, (
         _ChannelProfile("voice", "Voice", 180, 9, 60, (0.86, 0.04, 0.05, 0.03, 0.02)),
         _ChannelProfile("chat", "Chat", 95, 22, 120, (0.88, 0.03, 0.05, 0.03, 0.01)),
         _ChannelProfile("sms", "SMS", 40, 70, 300, (0.92, 0.02, 0.03, 0.02, 0.01)),
     )),
-    _WorkspaceProfile("sales", 18, 0, 0.15, (
+    _WorkspaceProfile("sales", 18, 2, 0.35, (
         _ChannelProfile("voice", "Voice", 70, 7, 45, (0.89, 0.03, 0.03, 0.03, 0.02)),
         _ChannelProfile("chat", "Chat", 45, 15, 90, (0.9, 0.03, 0.03, 0.02, 0.02)),
         _ChannelProfile("sms", "SMS", 14, 90, 600, (0.93, 0.02, 0.02, 0.02, 0.01)),
     )),
-    _WorkspaceProfile("billing", 8, 0, 0.05, (
+    _WorkspaceProfile("billing", 8, 1, 0.25, (
         _ChannelProfile("voice", "Voice", 30, 12, 60, (0.82, 0.06, 0.06, 0.04, 0.02)),
         _ChannelProfile("chat", "Chat", 12, 30, 120, (0.85, 0.04, 0.06, 0.03, 0.02)),
         _ChannelProfile("sms", "SMS", 6, 120, 600, (0.9, 0.03, 0.04, 0.02, 0.01)),
@@ -156,9 +156,9 @@ _PROFILES: Final = (
 )  # fmt: skip
 
 _BY_HOUR: Final = (
-    *(0.03, 0.02, 0.02, 0.02, 0.03, 0.05, 0.12, 0.35, 0.7, 0.95, 1.0, 0.95),
-    *(0.8, 0.85, 0.95, 1.0, 0.9, 0.7, 0.45, 0.3, 0.2, 0.12, 0.07, 0.04),
-    0.03,
+    *(0.15, 0.13, 0.12, 0.12, 0.13, 0.16, 0.22, 0.4, 0.7, 0.95, 1.0, 0.95),
+    *(0.8, 0.85, 0.95, 1.0, 0.9, 0.7, 0.5, 0.38, 0.3, 0.24, 0.2, 0.17),
+    0.15,
 )
 """Traffic at each full hour of a UTC day in relation to the busiest; in between it is interpolated."""
 
