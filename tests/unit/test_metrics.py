@@ -1,5 +1,5 @@
 import gzip
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import pytest
@@ -227,6 +227,7 @@ def test_label_values_of_any_unicode_come_through(workspace: str, activity: str,
     in_window = (f"{P}window_activity_total_seconds", frozenset({**expected, "window": "15m"}.items()))
     since_anchor = (f"{P}activity_seconds_total", frozenset(expected.items()))
     text = samples(parse_text(render(window, day)))
-    openmetrics = samples(parse_openmetrics(render(window, day, accept=OPENMETRICS)))
+    parse: Callable[[str], Iterable[Metric]] = parse_openmetrics
+    openmetrics = samples(parse(render(window, day, accept=OPENMETRICS)))
     assert text[in_window] == openmetrics[in_window] == 3
     assert text[since_anchor] == openmetrics[since_anchor] == 3

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -81,9 +82,7 @@ def test_the_account_with_the_fewest_requests_in_flight_comes_next_and_within_it
         blocked = asyncio.create_task(slots.run("a", blocker))
         await until(lambda: blocker.begun == 1)
         names = ["a1", "a2", "b1", "b2"]
-        tasks = [
-            asyncio.create_task(slots.run(name[0], lambda name=name: order.append(name))) for name in names
-        ]  # type: ignore[misc] # a lambda with a default
+        tasks = [asyncio.create_task(slots.run(name[0], partial(order.append, name))) for name in names]
         await asyncio.sleep(0)
         blocker.go.set()
         await asyncio.gather(blocked, *tasks)
