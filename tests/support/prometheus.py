@@ -1,0 +1,148 @@
+"""The real Prometheus: one server that scrapes one address, and what its query API says."""
+
+import http.client
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from support.exporter import Labels
+
+JOB: Final = "taskrouter"
+_ADDED: Final = {"__name__", "job", "instance"}
+"""Labels that tell nothing where there is one job with one address."""
+
+Series = dict[Labels, float]
+
+
+class Prometheus:
+    """Debian's `prometheus` on a free port of loopback, scraping `target` (host:port) every second."""
+
+    def __init__(self, program: str, target: str, directory: Path) -> None:
+        config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
+        }
+        directory.mkdir()
+        (directory / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
+        self._log = directory / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    program,
+                    f"--config.file={directory / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={directory / 'data'}",
+                    "--web.listen-address=127.0.0.1:0",
+                ],
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            self.port = int(self._wait_for_log(r'msg="Listening on" address=127\.0\.0\.1:(\d+)').group(1))
+            self._wait_for_log("Server is ready to receive web requests")
+            assert self.get("/-/ready")[0] == 200
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def api(self, resource: str, **parameters: str) -> Any:
+        """The `data` that the HTTP API answers."""
+        status, body = self.get(f"/api/v1/{resource}?{urlencode(parameters)}")
+        answer = json.loads(body)
+        assert status == 200, answer
+        assert not answer.get("warnings"), answer
+        return answer["data"]
+
+    def query(self, expression: str, at: float | None = None) -> Series:
+        """The value of each series of an instant vector, at Unix seconds `at` or now."""
+        return {
+            labels: float(value)
+            for labels, series in self._query("vector", expression, at)
+            for _, value in [series["value"]]
+        }
+
+    def samples(self, selector: str, at: float | None = None) -> dict[Labels, list[float]]:
+        """The values of each series that were scraped in the range of `selector`, as in `up[1m]`."""
+        return {
+            labels: [float(value) for _, value in series["values"]]
+            for labels, series in self._query("matrix", selector, at)
+        }
+
+    def wait_for(self, expression: str, condition: Callable[[Series], bool], seconds: float = 20) -> Series:
+        """Ask again and again until the answer is as wanted."""
+        end = time.monotonic() + seconds
+        while not condition(series := self.query(expression)):
+            assert self.process.poll() is None, f"Prometheus ended:\n{self.log}"
+            assert time.monotonic() < end, f"{expression} stays {series}\n{self.explain_target()}"
+            time.sleep(0.05)
+        return series
+
+    def wait_for_series(self, expression: str, wanted: Series, seconds: float = 20) -> None:
+        """Wait until an expression has these values."""
+        self.wait_for(expression, lambda series: series == wanted, seconds)
+
+    def explain_target(self) -> str:
+        """What Prometheus says of its last scrape."""
+        targets: Sequence[dict[str, Any]] = self.api("targets", state="active")["activeTargets"]
+        return "\n".join(f"{each['scrapeUrl']}: {each['health']} {each['lastError']}" for each in targets)
+
+    def stop(self) -> None:
+        """End it, by force where it does not by itself."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def assert_clean_log(self) -> None:
+        """No sample was refused as a duplicate or out of order, and nothing else went wrong."""
+        bad = [line for line in self.log.splitlines() if re.search("level=(warn|error)", line)]
+        assert [line for line in bad if "Received SIGTERM" not in line] == []
+
+    def _query(self, kind: str, expression: str, at: float | None) -> list[tuple[Labels, dict[str, Any]]]:
+        when = {} if at is None else {"time": repr(at)}
+        data = self.api("query", query=expression, **when)
+        assert data["resultType"] == kind, data
+        found = [
+            (frozenset((name, value) for name, value in each["metric"].items() if name not in _ADDED), each)
+            for each in data["result"]
+        ]
+        assert len({labels for labels, _ in found}) == len(found), f"{expression} mixes several metrics"
+        return found
+
+    def _wait_for_log(self, pattern: str, seconds: float = 20) -> re.Match[str]:
+        end = time.monotonic() + seconds
+        while not (match := re.search(pattern, self.log)):
+            assert self.process.poll() is None, f"Prometheus ended:\n{self.log}"
+            assert time.monotonic() < end, f"no {pattern} in the log:\n{self.log}"
+            time.sleep(0.01)
+        return match
+
+
+def increase(values: Sequence[float]) -> float:
+    """What a counter grew by between the first and the last sample, as Prometheus counts resets."""
+    lost = sum(before for before, after in pairwise(values) if after < before)
+    return values[-1] - values[0] + lost
