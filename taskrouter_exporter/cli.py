@@ -6,9 +6,12 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -49,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_describe_config(load_config(flags.config_file, os.environ), str(flags.config_file)))  # noqa: T201 -- the command's output
             return 0
         if flags.demo:
-            simulator, config = start_demo(flags.demo_scenario)
+            simulator, demo_config = start_demo(flags.demo_scenario)
             log.info("demo: simulated TaskRouter", address=simulator.base_url, scenario=flags.demo_scenario)
+            asyncio.run(_serve(lambda: demo_config, flags))
         else:
-            config = load_config(flags.config_file, os.environ)
-        asyncio.run(_serve(config, flags))
+            asyncio.run(_serve(partial(load_config, flags.config_file, os.environ), flags))
     except (ConfigError, ListenError) as error:
         print(error, file=sys.stderr)  # noqa: T201 -- one line per error, as a compiler writes them
         return 1
@@ -75,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDRESS", help="address to listen on, repeatable (default: :10142)")  # fmt: skip
     add("--web.telemetry-path", dest="telemetry_path", type=_path, default="/metrics", metavar="PATH",
         help="path of the metrics (default: %(default)s)")  # fmt: skip
+    add("--web.external-url", dest="external_url", type=_url, metavar="URL",
+        help="how Prometheus reaches the exporter, for /sd (default: the request's Host)")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
         help="how long before Prometheus's time-out an answer leaves (default: %(default)s)")  # fmt: skip
     add(
@@ -100,10 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _serve(config: Config, flags: argparse.Namespace) -> None:
+async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     """Listen and answer until SIGTERM or SIGINT; a second signal does not wait for scrapes in flight."""
-    engine = Engine(config, ExporterMetrics(__version__, revision()))
-    server = HttpServer(Web(engine, flags.telemetry_path, flags.timeout_offset).app)
+    engine = Engine(load, ExporterMetrics(__version__, revision()))
+    web = Web(engine, flags.telemetry_path, flags.timeout_offset, flags.external_url)
+    server = HttpServer(web.app)
 
     def stop() -> None:
         server.force_exit = server.should_exit
@@ -112,16 +118,29 @@ async def _serve(config: Config, flags: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(engine))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     sockets = [address.bind() for address in flags.listen_addresses or [ListenAddress("", 10142)]]
     log.info(
         "listening",
         address=", ".join(describe(sockets)),
         version=__version__,
-        queries=len(config.queries),
+        queries=len(engine.setup.queries),
     )
     _spare_the_garbage_collector()
     await server.serve(sockets)
     log.info("stopped")
+
+
+async def _reload(engine: Engine) -> None:
+    with suppress(ConfigError):  # told in the log and by a metric
+        await engine.reload()
 
 
 def _spare_the_garbage_collector() -> None:
@@ -158,6 +177,19 @@ def _listen_address(text: str) -> ListenAddress:
         return ListenAddress.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or "@" in text
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL (write https://exporter.example:10142)")
+    return text
 
 
 def _path(text: str) -> str:

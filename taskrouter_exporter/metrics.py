@@ -23,7 +23,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from taskrouter_exporter.errors import Reason
-from taskrouter_exporter.poller import Outcome
+from taskrouter_exporter.poller import Outcome, newest_rate_limits
 from taskrouter_exporter.queries import Query
 
 PREFIX: Final = "twilio_taskrouter_"
@@ -176,12 +176,7 @@ class TargetsCollector:
         remaining = _gauge(
             "api_rate_limit_remaining", "Requests that the API would still take.", ("workspace",)
         )
-        newest = {
-            each.query.target.workspace: each.rate_limit
-            for each in sorted(self._outcomes, key=lambda outcome: outcome.finished)
-            if each.rate_limit is not None
-        }
-        for workspace, told in newest.items():
+        for workspace, told in newest_rate_limits(self._outcomes).items():
             if told.limit is not None:
                 limit.add_metric((workspace,), told.limit)
             if told.remaining is not None:
@@ -217,6 +212,11 @@ class ApiMetrics:
         """Let an account's series begin at 0."""
         self._retries.labels(account)
         self._duration.labels(account)
+
+    def forget(self, account: str) -> None:
+        """Drop the series of an account that is no longer configured."""
+        for family in (self._requests, self._retries, self._duration):
+            family.remove_by_labels({"account": account})
 
     def requested(self, account: str, status: int | None, duration: float) -> None:
         """See api.Observer."""

@@ -56,6 +56,15 @@ class Outcome:
         return self.error is None
 
 
+def newest_rate_limits(outcomes: Iterable[Outcome]) -> dict[str, RateLimit]:
+    """What the API said last of each workspace's rate limit, where it said something."""
+    return {
+        each.query.target.workspace: each.rate_limit
+        for each in sorted(outcomes, key=lambda outcome: outcome.finished)
+        if each.rate_limit is not None
+    }
+
+
 @dataclass(slots=True)
 class _Anchor:
     """The anchor that is in force for a query, and the highest counter values since."""
@@ -189,6 +198,11 @@ class Poller:
                 each.outcome.result() if each.outcome.done() else self._give_up(each, deadline)
             )
         return [ready[query] for query in queries]
+
+    async def drained(self) -> None:
+        """Wait until no poll is in flight."""
+        while self._in_flight:
+            await asyncio.wait([poll.outcome for poll in self._in_flight.values()])
 
     def _fresh(self, query: Query) -> Outcome | None:
         """A cached outcome that may still be used."""

@@ -1,7 +1,7 @@
 """What is asked of TaskRouter: targets, periods and queries."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
@@ -18,13 +18,14 @@ class Target:
     """A workspace with one TaskChannel, or with `all` of them.
 
     Attributes:
-        account: Name of the account whose credentials reach the workspace.
+        account: Name of the account whose credentials reach the workspace. A target that moves to another
+            account stays the same target.
         workspace_sid: `WS…`.
         workspace: The label `workspace`: the configured name, by default the SID.
         channel: The label `channel`: a TaskChannel's unique name or SID, or `all`.
     """
 
-    account: str
+    account: str = field(compare=False)
     workspace_sid: str
     workspace: str
     channel: str

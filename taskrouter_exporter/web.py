@@ -4,16 +4,22 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from taskrouter_exporter.config import ConfigError
 from taskrouter_exporter.engine import Engine
-from taskrouter_exporter.metrics import Collector, Exposition
+from taskrouter_exporter.landing import LANDING_HEADERS, landing_page
+from taskrouter_exporter.metrics import Collector, Exposition, TargetsCollector
+from taskrouter_exporter.queries import Query
+from taskrouter_exporter.story import tell_polls
 
 _TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 _DEFAULT_TIMEOUT_SECONDS: Final = 10.0
@@ -27,18 +33,26 @@ class Web:
         engine: What polls.
         telemetry_path: Where the metrics stand, `/metrics` by default.
         timeout_offset: Seconds by which an answer leaves before Prometheus would give up.
+        external_url: How Prometheus reaches the exporter, where that is not the request's Host.
     """
 
-    def __init__(self, engine: Engine, telemetry_path: str, timeout_offset: float) -> None:
+    def __init__(
+        self, engine: Engine, telemetry_path: str, timeout_offset: float, external_url: str | None = None
+    ) -> None:
         self._engine = engine
         self._telemetry_path = telemetry_path
         self._timeout_offset = timeout_offset
+        self._external_url = external_url
         self._rendering = _RenderingTime()
         self.app = Starlette(
             routes=[
+                Route("/", self._landing),
                 Route(telemetry_path, self._metrics),
+                Route("/probe", self._probe),
+                Route("/sd", self._discover),
                 Route("/-/healthy", _healthy),
                 Route("/-/ready", _healthy),
+                Route("/-/reload", self._reload, methods=["POST", "PUT"]),
             ],
             exception_handlers={404: self._not_found},
         )
@@ -47,19 +61,78 @@ class Web:
     async def _metrics(self, request: Request) -> Response:
         deadline = time.monotonic() + self._budget(request)
         wanted = _wanted_collectors(request)
-        exposition = Exposition(request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", ""))
+        exposition = _exposition(request)
         if request.method == "HEAD":
             return Response(headers=exposition.headers)
         collectors: list[Collector] = []
-        queries = self._engine.config.queries if "targets" in wanted else ()
+        setup = self._engine.setup
+        queries = setup.queries if "targets" in wanted else ()
         if queries:
-            reserve = self._rendering.reserve(len(queries), deadline - time.monotonic())
-            collectors.append(await self._engine.poll(queries, deadline - reserve))
+            outcomes = await setup.poll(queries, deadline - self._reserve(queries, deadline))
+            collectors.append(TargetsCollector(outcomes, self._engine.ledger.errors))
         if "exporter" in wanted:
             collectors.append(self._engine.metrics.registry)
+        return await self._answer(exposition, collectors, len(queries))
+
+    async def _probe(self, request: Request) -> Response:
+        deadline = time.monotonic() + self._budget(request)
+        workspace, channel = (_parameter(request, name) for name in ("workspace", "channel"))
+        setup = self._engine.setup
+        queries = setup.find(workspace, channel)
+        if not queries:
+            message = (
+                f"workspace={workspace!r} channel={channel!r} is no configured target. /sd lists them.\n"
+            )
+            raise HTTPException(404, message)
+        exposition = _exposition(request)
+        if request.method == "HEAD":
+            return Response(headers=exposition.headers)
+        outcomes = await setup.poll(queries, deadline - self._reserve(queries, deadline))
+        collector = TargetsCollector(outcomes, self._engine.ledger.errors)
+        if request.query_params.get("debug") == "true":
+            text = Exposition("", "").render([collector]).decode()
+            return PlainTextResponse(f"{tell_polls(outcomes, setup.config)}\nMetrics:\n{text}")
+        return await self._answer(exposition, [collector], len(queries))
+
+    async def _discover(self, request: Request) -> Response:
+        """Prometheus's HTTP service discovery: one `/probe` for each target."""
+        url = urlsplit(self._external_url or str(request.base_url))
+        return JSONResponse(
+            [
+                {
+                    "targets": [url.netloc],
+                    "labels": {
+                        "__scheme__": url.scheme,
+                        "__metrics_path__": f"{url.path.rstrip('/')}/probe",
+                        "__param_workspace": target.workspace,
+                        "__param_channel": target.channel,
+                        "__meta_taskrouter_workspace": target.workspace,
+                        "__meta_taskrouter_workspace_sid": target.workspace_sid,
+                        "__meta_taskrouter_channel": target.channel,
+                        "__meta_taskrouter_account": target.account,
+                    },
+                }
+                for target in self._engine.setup.targets
+            ]
+        )
+
+    async def _reload(self, _request: Request) -> Response:
+        try:
+            await self._engine.reload()
+        except ConfigError as error:
+            return PlainTextResponse(f"not reloaded, the last good configuration stays:\n{error}\n", 500)
+        return PlainTextResponse("OK\n")
+
+    async def _landing(self, _request: Request) -> Response:
+        page = landing_page(self._engine.setup.queries, self._engine.ledger.last, self._telemetry_path)
+        return HTMLResponse(page, headers=LANDING_HEADERS)
+
+    async def _answer(
+        self, exposition: Exposition, collectors: Sequence[Collector], queries: int
+    ) -> Response:
         begin = time.monotonic()
         body = await asyncio.to_thread(exposition.render, collectors)
-        self._rendering.took(len(queries), time.monotonic() - begin)
+        self._rendering.took(queries, time.monotonic() - begin)
         return Response(body, headers=exposition.headers)
 
     def _budget(self, request: Request) -> float:
@@ -71,8 +144,14 @@ class Web:
         timeout = _DEFAULT_TIMEOUT_SECONDS if header is None else _positive_seconds(header)
         return max(timeout - self._timeout_offset, timeout / 2)
 
-    async def _not_found(self, _request: Request, _error: Exception) -> Response:
-        return PlainTextResponse(f"404: nothing here. Metrics: {self._telemetry_path}\n", status_code=404)
+    def _reserve(self, queries: Sequence[Query], deadline: float) -> float:
+        return self._rendering.reserve(len(queries), deadline - time.monotonic())
+
+    async def _not_found(self, _request: Request, error: Exception) -> Response:
+        detail = error.detail if isinstance(error, HTTPException) else ""
+        if detail in ("", HTTPStatus.NOT_FOUND.phrase):
+            detail = f"404: nothing here. Metrics: {self._telemetry_path}, overview: /\n"
+        return PlainTextResponse(detail, status_code=404)
 
 
 class _RenderingTime:
@@ -101,6 +180,19 @@ def _wanted_collectors(request: Request) -> Sequence[str]:
         if name not in _COLLECTORS:
             raise HTTPException(400, f"collect[]: {name!r} is not one of {', '.join(_COLLECTORS)}\n")
     return wanted
+
+
+def _exposition(request: Request) -> Exposition:
+    return Exposition(request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", ""))
+
+
+def _parameter(request: Request, name: str) -> str:
+    values = request.query_params.getlist(name)
+    if len(values) != 1 or not values[0]:
+        raise HTTPException(
+            400, f"write /probe?workspace=…&channel=…, each once: {name} is given {len(values)} times\n"
+        )
+    return values[0]
 
 
 def _positive_seconds(header: str) -> float:
