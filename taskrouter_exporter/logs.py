@@ -40,7 +40,7 @@ def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # The libraries say at "info" what we say ourselves, and at "debug" what no operator asks for.
     for library in ("uvicorn", "urllib3", "asyncio"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+        logging.getLogger(library).setLevel(max(logging.getLogger().level, logging.WARNING))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -1,0 +1,55 @@
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from taskrouter_exporter.web import _parameter, _positive_seconds, _RenderingTime, _wanted_collectors
+
+
+def request(query: str) -> Request:
+    return Request({"type": "http", "query_string": query.encode(), "headers": []})
+
+
+def test_twice_the_time_of_the_last_rendering_is_kept_back() -> None:
+    rendering = _RenderingTime()
+    rendering.took(100, 1.0)
+    assert rendering.reserve(100, 9.5) == pytest.approx(2.05)
+    assert rendering.reserve(1, 9.5) == pytest.approx(0.07)
+
+
+def test_no_more_than_half_of_the_time_is_kept_back() -> None:
+    rendering = _RenderingTime()
+    rendering.took(10, 60.0)
+    assert rendering.reserve(10, 9.5) == pytest.approx(4.75)
+
+
+def test_an_answer_without_queries_teaches_nothing() -> None:
+    rendering = _RenderingTime()
+    before = rendering.reserve(100, 9.5)
+    rendering.took(0, 5.0)
+    assert rendering.reserve(100, 9.5) == before
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("10", 10), ("0.25", 0.25), ("1e2", 100)])
+def test_a_scrape_timeout_is_a_positive_number(header: str, seconds: float) -> None:
+    assert _positive_seconds(header) == seconds
+
+
+@pytest.mark.parametrize("header", ["", "x", "0", "-1", "nan", "inf", "1s"])
+def test_anything_else_is_a_bad_request(header: str) -> None:
+    with pytest.raises(HTTPException) as caught:
+        _positive_seconds(header)
+    assert caught.value.status_code == 400
+
+
+def test_collectors_are_both_unless_one_is_asked_for() -> None:
+    assert list(_wanted_collectors(request(""))) == ["targets", "exporter"]
+    assert list(_wanted_collectors(request("collect[]=exporter"))) == ["exporter"]
+    with pytest.raises(HTTPException):
+        _wanted_collectors(request("collect[]=nothing"))
+
+
+@pytest.mark.parametrize("query", ["", "workspace=", "workspace=a&workspace=b"])
+def test_a_probe_names_its_target_once(query: str) -> None:
+    with pytest.raises(HTTPException, match="write /probe"):
+        _parameter(request(query), "workspace")
+    assert _parameter(request("workspace=a%20b"), "workspace") == "a b"
