@@ -244,10 +244,10 @@ def _retry_after(header: str | None) -> float | None:
     if header.isascii() and header.isdigit():
         return float(header)
     try:
-        moment = parsedate_to_datetime(header)
-    except ValueError:
+        moment = parsedate_to_datetime(header).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return max((moment.astimezone(UTC) - datetime.now(UTC)).total_seconds(), 0)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0)
 
 
 def _rate_limit(headers: Mapping[str, str]) -> RateLimit | None:

@@ -39,8 +39,9 @@ def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
     logging.raiseExceptions = False
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # The libraries say at "info" what we say ourselves, and at "debug" what no operator asks for.
-    for library in ("uvicorn", "urllib3", "asyncio"):
-        logging.getLogger(library).setLevel(max(logging.getLogger().level, logging.WARNING))
+    # What urllib3 warns of, malformed headers with a traceback, is a failed poll or none.
+    for library, least in (("uvicorn", "WARNING"), ("asyncio", "WARNING"), ("urllib3", "ERROR")):
+        logging.getLogger(library).setLevel(max(logging.getLogger().level, logging.getLevelName(least)))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

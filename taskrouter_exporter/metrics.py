@@ -4,6 +4,7 @@ import gzip
 import io
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Final, Protocol
 
 from prometheus_client import (
@@ -32,7 +33,10 @@ _TARGET: Final = ("workspace", "channel")
 _QUERY: Final = (*_TARGET, "window")
 _ACTIVITY: Final = ("activity", "activity_sid")
 _SLIDES: Final = "The window slides: use the value as it is, not rate(). No series while up is 0."
-_ANCHORED: Final = "since the start of the UTC day (or week), where it resets; for rate() and increase()."
+_ANCHORED: Final = (
+    "since the start of the UTC day (or week), where it resets; for rate() and increase(). "
+    "No series while up is 0."
+)
 
 
 _END: Final = b"# EOF\n"
@@ -300,9 +304,10 @@ class Exposition:
         if not self._openmetrics:
             # The text format has no word for `_created`: prometheus-client would make gauges of it.
             samples = [each for each in samples if not each.name.endswith("_created")]
-        family.samples = []
+        head = copy(family)  # a collector may give out the same object at each scrape
+        head.samples = []
         write: Callable[..., bytes] = openmetrics.generate_latest if self._openmetrics else generate_latest
-        return write(_Single(family)).removesuffix(_END) + "".join(map(_write_sample, samples)).encode()
+        return write(_Single(head)).removesuffix(_END) + "".join(map(_write_sample, samples)).encode()
 
 
 class _Single:

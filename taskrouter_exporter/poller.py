@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -235,6 +236,12 @@ class Poller:
             error = failure
         except BadStatisticsError as failure:
             error = ApiError(Reason.BAD_RESPONSE, str(failure), status=200)
+        except Exception as failure:  # noqa: BLE001 -- a fault of ours fails this query at once, and is told
+            # Where it happened, but not its message, which could hold anything.
+            place = traceback.extract_tb(failure.__traceback__)[-1]
+            where = f"{place.name} in {place.filename}:{place.lineno}"
+            log.error("unforeseen error in a poll", error=type(failure).__name__, where=where)  # noqa: TRY400 -- see above
+            error = ApiError(Reason.BAD_RESPONSE, f"unforeseen {type(failure).__name__}, see the log")
         self._end(poll, statistics, error)
 
     def _give_up(self, poll: _Poll, deadline: float) -> Outcome:

@@ -25,7 +25,7 @@ class Slots:
     """So many threads that carry out blocking requests for one event loop.
 
     A free slot goes to the account with the fewest requests in flight, and within an account first come,
-    first served. An account whose requests all hang cannot take every slot: some stay reserved for each of
+    first served. Accounts whose requests all hang cannot take every slot: some stay reserved for each of
     the others. A request that nobody awaits any more keeps its slot until it really ends, so that
     `concurrency` is never exceeded; the request's own time-out frees it.
 
@@ -34,7 +34,8 @@ class Slots:
 
     def __init__(self, concurrency: int, accounts: int) -> None:
         self._concurrency = concurrency
-        self._limit = most_for_one_account(concurrency, accounts)
+        self._accounts = accounts
+        self._reserve = reserve_of_each_account(concurrency, accounts)
         self._changed = threading.Condition()
         self._waiting: dict[str, deque[_Job]] = {}
         self._in_flight: Counter[str] = Counter()
@@ -97,8 +98,14 @@ class Slots:
         return None
 
     def _next_account(self) -> str | None:
-        candidates = [account for account in self._waiting if self._in_flight[account] < self._limit]
-        return min(candidates, key=self._in_flight.__getitem__, default=None)
+        account = min(self._waiting, key=self._in_flight.__getitem__, default=None)
+        if account is None or self._in_flight[account] < self._reserve:
+            return account
+        # Whoever waits has its own reserve in use: the slots that are free above the others' are for all.
+        used = sum(self._in_flight.values())
+        reserves_used = sum(min(count, self._reserve) for count in self._in_flight.values())
+        reserved = self._reserve * self._accounts - reserves_used
+        return account if self._concurrency - used > reserved else None
 
 
 def _unless_given_up(future: asyncio.Future[Any], settle: Callable[[], None]) -> None:
@@ -106,12 +113,11 @@ def _unless_given_up(future: asyncio.Future[Any], settle: Callable[[], None]) ->
         settle()
 
 
-def most_for_one_account(concurrency: int, accounts: int) -> int:
-    """How many slots one account may hold: all but a reserve for each of the others.
+def reserve_of_each_account(concurrency: int, accounts: int) -> int:
+    """How many slots are kept for each account, whatever the others do.
 
-    The reserve is half of an equal share, and at least one slot. It is a compromise: without a reserve a
-    hanging account starves the others, with an equal share a large account never uses what others leave.
+    Half of an equal share and at least one, as long as there are enough. It is a compromise: without a
+    reserve hanging accounts starve the others, with an equal share a large account never uses what others
+    leave.
     """
-    others = max(accounts - 1, 0)
-    reserve = max(1, concurrency // (2 * max(accounts, 1)))
-    return max(1, concurrency - others * reserve)
+    return max(1, concurrency // (2 * accounts)) if accounts <= concurrency else 0

@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """An answer larger than this is not read further. The largest real one (100 activities) is some 20 KB."""
 
 _CHUNK_BYTES: Final = 64 * 1024
+_REFUSED_TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class Transport(Protocol):
     def get(self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], timeout: float) -> Answer:
         """Carry out one GET, redirects not followed, and read the whole body within `timeout` seconds.
 
+        Connecting has the same time once more for each further address of the host, and looking the host up
+        takes as long as the system's resolver does.
+
         Raises:
             ApiError: timeout, connection, or bad_response where the body is too large or cannot be decoded.
         """
@@ -50,12 +55,14 @@ class Transport(Protocol):
 class RequestsTransport:
     """The transport of one account: one pooled requests Session.
 
-    Proxies come from the environment. The Session trusts it in nothing else, so that a `.netrc` never
-    replaces the configured credentials; a CA bundle of `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE` is used.
+    Proxies come from the environment, but not for `http://`: that is for loopback only, and a proxy would
+    be handed the credentials in clear. The Session trusts the environment in nothing else, so that a
+    `.netrc` never replaces the configured credentials; a CA bundle of `REQUESTS_CA_BUNDLE` or
+    `CURL_CA_BUNDLE` is used.
     """
 
     def __init__(self, base_url: str, connections: int, environ: Mapping[str, str], user_agent: str) -> None:
-        self._session = requests.Session()
+        self._session = _DirectSession()
         self._session.trust_env = False
         self._headers = {**self._session.headers, "User-Agent": user_agent, "Accept": "application/json"}
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -65,7 +72,7 @@ class RequestsTransport:
         self._settings: dict[str, Any] = {
             "stream": True,
             "allow_redirects": False,
-            "proxies": requests.utils.get_environ_proxies(base_url),
+            "proxies": requests.utils.get_environ_proxies(base_url) if base_url.startswith("https:") else {},
             "verify": environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or True,
         }
 
@@ -83,12 +90,19 @@ class RequestsTransport:
             raise ApiError(Reason.TIMEOUT, f"no answer within {timeout:.3g} s") from error
         except urllib3.exceptions.DecodeError as error:
             raise ApiError(Reason.BAD_RESPONSE, "the body's compression is broken") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise ApiError(Reason.CONNECTION, _explain(error)) from error
 
     def close(self) -> None:
         """See Transport.close."""
         self._session.close()
+
+
+class _DirectSession(requests.Session):
+    """A Session that sees no redirects: where it does not follow one, requests still reads its whole body."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere."""
 
 
 def _read_body(response: requests.Response) -> bytes:
@@ -109,8 +123,9 @@ def _explain(error: BaseException) -> str:
         root = cause
     if isinstance(root, OSError) and root.strerror:
         return root.strerror
-    # Python's and requests' own words for a refused proxy tunnel, or a CA bundle that is not there.
-    return str(root) if type(root) is OSError else type(root).__name__
+    if refused := _REFUSED_TUNNEL.match(str(root)):
+        return f"the proxy refused: HTTP {refused[1]}"
+    return type(root).__name__
 
 
 class _DeadlineReader(io.RawIOBase):

@@ -43,7 +43,7 @@ class Web:
         self._telemetry_path = telemetry_path
         self._timeout_offset = timeout_offset
         self._external_url = external_url
-        self._rendering = _RenderingTime()
+        self._closing = _ClosingTime()
         self.app = Starlette(
             routes=[
                 Route("/", self._landing),
@@ -67,12 +67,13 @@ class Web:
         collectors: list[Collector] = []
         setup = self._engine.setup
         queries = setup.queries if "targets" in wanted else ()
+        poll_deadline = self._poll_deadline(queries, deadline)
         if queries:
-            outcomes = await setup.poll(queries, deadline - self._reserve(queries, deadline))
+            outcomes = await setup.poll(queries, poll_deadline)
             collectors.append(TargetsCollector(outcomes, self._engine.ledger.errors))
         if "exporter" in wanted:
             collectors.append(self._engine.metrics.registry)
-        return await self._answer(exposition, collectors, len(queries))
+        return await self._answer(exposition, collectors, len(queries), poll_deadline)
 
     async def _probe(self, request: Request) -> Response:
         deadline = time.monotonic() + self._budget(request)
@@ -87,12 +88,13 @@ class Web:
         exposition = _exposition(request)
         if request.method == "HEAD":
             return Response(headers=exposition.headers)
-        outcomes = await setup.poll(queries, deadline - self._reserve(queries, deadline))
+        poll_deadline = self._poll_deadline(queries, deadline)
+        outcomes = await setup.poll(queries, poll_deadline)
         collector = TargetsCollector(outcomes, self._engine.ledger.errors)
         if request.query_params.get("debug") == "true":
             text = Exposition("", "").render([collector]).decode()
             return PlainTextResponse(f"{tell_polls(outcomes, setup.config)}\nMetrics:\n{text}")
-        return await self._answer(exposition, [collector], len(queries))
+        return await self._answer(exposition, [collector], len(queries), poll_deadline)
 
     async def _discover(self, request: Request) -> Response:
         """Prometheus's HTTP service discovery: one `/probe` for each target."""
@@ -128,11 +130,11 @@ class Web:
         return HTMLResponse(page, headers=LANDING_HEADERS)
 
     async def _answer(
-        self, exposition: Exposition, collectors: Sequence[Collector], queries: int
+        self, exposition: Exposition, collectors: Sequence[Collector], queries: int, poll_deadline: float
     ) -> Response:
-        begin = time.monotonic()
+        begin = min(time.monotonic(), poll_deadline)
         body = await asyncio.to_thread(exposition.render, collectors)
-        self._rendering.took(queries, time.monotonic() - begin)
+        self._closing.took(queries, time.monotonic() - begin)
         return Response(body, headers=exposition.headers)
 
     def _budget(self, request: Request) -> float:
@@ -144,8 +146,8 @@ class Web:
         timeout = _DEFAULT_TIMEOUT_SECONDS if header is None else _positive_seconds(header)
         return max(timeout - self._timeout_offset, timeout / 2)
 
-    def _reserve(self, queries: Sequence[Query], deadline: float) -> float:
-        return self._rendering.reserve(len(queries), deadline - time.monotonic())
+    def _poll_deadline(self, queries: Sequence[Query], deadline: float) -> float:
+        return deadline - self._closing.reserve(len(queries), deadline - time.monotonic())
 
     async def _not_found(self, _request: Request, error: Exception) -> Response:
         detail = error.detail if isinstance(error, HTTPException) else ""
@@ -154,8 +156,11 @@ class Web:
         return PlainTextResponse(detail, status_code=404)
 
 
-class _RenderingTime:
-    """How much of a scrape's time is kept back for writing its answer, learnt from the last one."""
+class _ClosingTime:
+    """How much of a scrape's time is kept back for ending late polls and writing the answer.
+
+    It is learnt from the last scrape.
+    """
 
     def __init__(self) -> None:
         self._seconds_per_query = 0.0005

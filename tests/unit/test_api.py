@@ -7,12 +7,15 @@ from email.utils import format_datetime
 
 import pytest
 import tenacity
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from taskrouter_exporter.api import (
     Call,
     Client,
     RateLimit,
+    _retry_after,
     stop_before_deadline,
     wait_at_least_retry_after,
 )
@@ -262,8 +265,10 @@ def test_calls_that_are_retried_side_by_side_do_not_disturb_each_other() -> None
         (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0, 0),
         ("soon", None, None),
         ("-1", None, None),
+        ("Fri, 31 Dec 9999 23:59:59 -2300", None, None),
+        ("Mon, 01 Jan 2026 99999999999999999999:00:00 GMT", None, None),
     ],
-    ids=["seconds", "none", "a date", "a date gone by", "nonsense", "negative"],
+    ids=["seconds", "none", "a date", "a date gone by", "nonsense", "negative", "past all time", "no time"],
 )
 def test_retry_after_is_seconds_or_a_date(header: str, least: float | None, most: float | None) -> None:
     with pytest.raises(ApiError) as caught:
@@ -273,6 +278,12 @@ def test_retry_after_is_seconds_or_a_date(header: str, least: float | None, most
     else:
         assert caught.value.retry_after is not None
         assert least <= caught.value.retry_after <= most
+
+
+@given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ ([A-Z]+|[+-]\d+)"))
+def test_any_retry_after_is_seconds_or_nothing(header: str) -> None:
+    seconds = _retry_after(header)
+    assert seconds is None or seconds >= 0
 
 
 def test_a_call_given_up_before_its_first_attempt_names_the_want_of_slots() -> None:

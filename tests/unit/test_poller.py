@@ -188,6 +188,24 @@ def test_nothing_of_a_bad_response_is_published(document: Any) -> None:
     run_virtually(scenario())
 
 
+def test_an_unforeseen_error_fails_its_query_at_once_and_is_told_without_its_message() -> None:
+    async def scenario() -> None:
+        async def behave(_call: Call) -> Any:
+            raise OverflowError("s3cret")
+
+        begin = now()
+        (outcome,) = await Api(behave).poller().poll([query()], now() + 9)
+        assert now() == begin
+        assert outcome.error is not None
+        assert outcome.error.reason is Reason.BAD_RESPONSE
+
+    with structlog.testing.capture_logs() as lines:
+        run_virtually(scenario())
+    assert lines[0]["error"] == "OverflowError"
+    assert "test_poller.py" in lines[0]["where"]
+    assert "s3cret" not in str(lines)
+
+
 def test_a_good_answer_is_reused_within_the_cache_time_and_never_past_it() -> None:
     async def scenario() -> None:
         api = Api(after(1))

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from taskrouter_exporter.slots import Slots, most_for_one_account
+from taskrouter_exporter.slots import Slots, reserve_of_each_account
 
 
 class Hanging:
@@ -62,12 +62,12 @@ def test_a_hanging_account_leaves_slots_for_one_that_comes_later() -> None:
     async def scenario() -> None:
         slots, hanging = Slots(8, 2), Hanging()
         hung = [asyncio.create_task(slots.run("hanging", hanging)) for _ in range(50)]
-        await until(lambda: hanging.begun == most_for_one_account(8, 2))
+        await until(lambda: hanging.begun == 6)
         assert (
             await asyncio.gather(*(slots.run("other", lambda: "answer") for _ in range(20)))
             == ["answer"] * 20
         )
-        assert hanging.begun == most_for_one_account(8, 2)
+        assert hanging.begun == 6
         hanging.go.set()
         await asyncio.gather(*hung)
 
@@ -152,11 +152,35 @@ def test_an_error_reaches_whoever_awaits_and_frees_the_slot() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3, 16, 64])
 @pytest.mark.parametrize("accounts", [1, 2, 3, 10, 100])
-def test_one_account_may_hold_all_slots_alone_and_leaves_one_for_each_other_as_far_as_there_are(
-    concurrency: int, accounts: int
-) -> None:
-    most = most_for_one_account(concurrency, accounts)
-    assert most == concurrency if accounts == 1 else 1 <= most <= max(1, concurrency - accounts + 1)
+def test_the_reserves_fit_and_leave_room(concurrency: int, accounts: int) -> None:
+    reserve = reserve_of_each_account(concurrency, accounts)
+    assert 0 <= reserve * accounts <= concurrency
+    assert (reserve >= 1) is (accounts <= concurrency)
+
+
+def test_several_hanging_accounts_leave_slots_for_one_that_comes_later() -> None:
+    async def scenario() -> None:
+        slots, hanging = Slots(16, 3), Hanging()
+        hung = [asyncio.create_task(slots.run(account, hanging)) for account in "ab" * 40]
+        await until(lambda: hanging.begun == 14)
+        assert await asyncio.gather(*(slots.run("c", lambda: "answer") for _ in range(20))) == ["answer"] * 20
+        assert hanging.begun == 14
+        hanging.go.set()
+        await asyncio.gather(*hung)
+
+    asyncio.run(scenario())
+
+
+def test_a_single_busy_account_uses_all_but_the_reserves_of_the_others() -> None:
+    async def scenario() -> None:
+        slots, hanging = Slots(16, 2), Hanging()
+        hung = [asyncio.create_task(slots.run("a", hanging)) for _ in range(40)]
+        await until(lambda: hanging.begun == 12)
+        hanging.go.set()
+        await asyncio.gather(*hung)
+        assert hanging.most == 12
+
+    asyncio.run(scenario())
 
 
 def test_close_lets_the_threads_end() -> None:

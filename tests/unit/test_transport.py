@@ -121,6 +121,20 @@ def test_every_status_is_an_answer_and_a_redirect_is_not_followed(
     assert len(peer.heads) == 1
 
 
+@pytest.mark.parametrize("location", [b"http://[bad", b"/\xff\xfe", b"https://elsewhere.invalid/"])
+def test_a_redirects_target_is_not_even_looked_at(
+    peer_that: Callable[[Behaviour], Peer], location: bytes
+) -> None:
+    peer = peer_that(answering(b"moved", b"Location: " + location + b"\r\n", b"302 Found"))
+    assert get(peer.url).body == b"moved"
+
+
+def test_the_body_of_a_redirect_is_bounded_too(peer_that: Callable[[Behaviour], Peer]) -> None:
+    peer = peer_that(answering(b" " * (MAX_BODY_BYTES + 1), b"Location: /x\r\n", b"302 Found"))
+    with pytest.raises(ApiError, match="larger than"):
+        get(peer.url)
+
+
 def test_a_compressed_body_is_unpacked_and_a_broken_one_is_a_bad_response(
     peer_that: Callable[[Behaviour], Peer],
 ) -> None:
@@ -240,12 +254,26 @@ def test_a_netrc_never_replaces_the_configured_credentials(
 def test_a_proxy_of_the_environment_is_used(
     peer_that: Callable[[Behaviour], Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy = peer_that(answering(b"{}"))
+    refusal = b"HTTP/1.1 407 Proxy-Authorization: Basic echoed-secret\r\n\r\n"
+    proxy = peer_that(lambda connection, _head: connection.sendall(refusal))
+    monkeypatch.setenv("https_proxy", proxy.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(ApiError, match=r"^the proxy refused: HTTP 407$") as caught:
+        get("https://taskrouter.invalid")
+    assert caught.value.reason is Reason.CONNECTION
+    assert proxy.heads[0].startswith(b"CONNECT taskrouter.invalid:443 ")
+
+
+def test_no_proxy_is_handed_what_goes_to_loopback_in_clear(
+    peer_that: Callable[[Behaviour], Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, api = peer_that(answering(b"{}")), peer_that(answering(b"{}"))
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    assert get("http://taskrouter.invalid").body == b"{}"
-    assert proxy.heads[0].startswith(b"GET http://taskrouter.invalid/path?Minutes=15 ")
+    assert get(api.url).body == b"{}"
+    assert proxy.connections == 0
 
 
 def test_a_slow_proxy_tunnel_does_not_outlast_the_time_out(

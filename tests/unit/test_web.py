@@ -2,7 +2,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from taskrouter_exporter.web import _parameter, _positive_seconds, _RenderingTime, _wanted_collectors
+from taskrouter_exporter.web import _ClosingTime, _parameter, _positive_seconds, _wanted_collectors
 
 
 def request(query: str) -> Request:
@@ -10,20 +10,20 @@ def request(query: str) -> Request:
 
 
 def test_twice_the_time_of_the_last_rendering_is_kept_back() -> None:
-    rendering = _RenderingTime()
+    rendering = _ClosingTime()
     rendering.took(100, 1.0)
     assert rendering.reserve(100, 9.5) == pytest.approx(2.05)
     assert rendering.reserve(1, 9.5) == pytest.approx(0.07)
 
 
 def test_no_more_than_half_of_the_time_is_kept_back() -> None:
-    rendering = _RenderingTime()
+    rendering = _ClosingTime()
     rendering.took(10, 60.0)
     assert rendering.reserve(10, 9.5) == pytest.approx(4.75)
 
 
 def test_an_answer_without_queries_teaches_nothing() -> None:
-    rendering = _RenderingTime()
+    rendering = _ClosingTime()
     before = rendering.reserve(100, 9.5)
     rendering.took(0, 5.0)
     assert rendering.reserve(100, 9.5) == before
