@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import gc
+import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -23,9 +25,18 @@ from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.revision import revision
-from taskrouter_exporter.server import HttpServer, ListenAddress, ListenError, describe
+from taskrouter_exporter.server import (
+    HttpServer,
+    ListenAddress,
+    ListenError,
+    allow_many_connections,
+    bounded,
+    describe,
+)
 from taskrouter_exporter.simulator import Scenario
 from taskrouter_exporter.web import Web
+from taskrouter_exporter.web_config import load_web_config
+from taskrouter_exporter.web_security import WebSecurity
 
 log = structlog.get_logger()
 
@@ -49,8 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging(flags.log_level, flags.log_format)
     try:
         if flags.config_check:
-            print(_describe_config(load_config(flags.config_file, os.environ), str(flags.config_file)))  # noqa: T201 -- the command's output
-            return 0
+            if flags.web_config_file:
+                load_web_config(flags.web_config_file)
+            return _say(_describe_config(load_config(flags.config_file, os.environ), str(flags.config_file)))
+        allow_many_connections()
         if flags.demo:
             simulator, demo_config = start_demo(flags.demo_scenario)
             log.info("demo: simulated TaskRouter", address=simulator.base_url, scenario=flags.demo_scenario)
@@ -80,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
         help="path of the metrics (default: %(default)s)")  # fmt: skip
     add("--web.external-url", dest="external_url", type=_url, metavar="URL",
         help="how Prometheus reaches the exporter, for /sd (default: the request's Host)")  # fmt: skip
+    add("--web.config.file", dest="web_config_file", type=Path, metavar="FILE",
+        help="TLS, passwords and headers, in the exporter-toolkit's format (default: none of them)")  # fmt: skip
+    add("--web.max-requests", dest="max_requests", type=_count, default=40, metavar="COUNT",
+        help="requests answered at once, 0 for any number (default: %(default)s)")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
         help="how long before Prometheus's time-out an answer leaves (default: %(default)s)")  # fmt: skip
     add(
@@ -109,7 +126,9 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     """Listen and answer until SIGTERM or SIGINT; a second signal does not wait for scrapes in flight."""
     engine = Engine(load, ExporterMetrics(__version__, revision()))
     web = Web(engine, flags.telemetry_path, flags.timeout_offset, flags.external_url)
-    server = HttpServer(web.app)
+    app = bounded(web.app, flags.max_requests)
+    security = WebSecurity(flags.web_config_file) if flags.web_config_file else None
+    server = HttpServer(security.protect(app), security.tls) if security else HttpServer(app)
 
     def stop() -> None:
         server.force_exit = server.should_exit
@@ -154,6 +173,18 @@ def _spare_the_garbage_collector() -> None:
     gc.set_threshold(5_000, 10, 10)
 
 
+def _say(text: str) -> int:
+    """Write to standard output; the exit status is 1 where nobody takes it, a full disk or a closed pipe."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(text, flush=True)  # noqa: T201 -- the command's output
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
+        return 1
+    return 0
+
+
 def _describe_config(config: Config, source: str) -> str:
     per_scrape = len(config.queries)
     per_hour = per_scrape * _SECONDS_PER_HOUR // _USUAL_SCRAPE_INTERVAL
@@ -196,6 +227,12 @@ def _path(text: str) -> str:
     if not text.startswith("/") or text.startswith("/-/") or set(text) & set("{}?# ") or text == "/":
         raise argparse.ArgumentTypeError(f"{text!r} is not a path for the metrics (write /metrics)")
     return text
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 999999")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -1,28 +1,54 @@
 """Sockets: where the exporter listens, and how it treats slow and idle clients."""
 
 import asyncio
+import errno
+import logging
+import math
 import os
+import resource
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
+import structlog
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-HEAD_TIMEOUT_SECONDS: Final = 10
-"""How long a client may take for a request's line and headers."""
-IDLE_TIMEOUT_SECONDS: Final = 120
-"""How long a connection is kept for the next request: longer than the usual scrape interval."""
-STALL_TIMEOUT_SECONDS: Final = 30
-"""How long a client may take nothing of an answer that does not fit into the socket's buffer."""
-SHUTDOWN_SECONDS: Final = 5
-"""How long a scrape in flight may go on after SIGTERM."""
-_MAX_HEAD_BYTES: Final = 16 * 1024
+log = structlog.get_logger()
+
 _BACKLOG: Final = 2048
+_HEALTH_PATHS: Final = ("/-/healthy", "/-/ready")
+_NO_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_RELIEF_SECONDS: Final = 1
+_COMPLAINT_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client can take of the server. Times are seconds.
+
+    Attributes:
+        handshake: For the TLS handshake.
+        head: For a request's line and headers.
+        idle: For the next request on a connection: longer than the usual scrape interval.
+        stall: For a client to take what of its answer does not fit into the socket's buffer.
+        shutdown: For a scrape in flight after SIGTERM.
+        head_bytes: Of a request's line and headers.
+    """
+
+    handshake: float = 10
+    head: float = 10
+    idle: int = 120
+    stall: float = 30
+    shutdown: int = 5
+    head_bytes: int = 16 * 1024
 
 
 class ListenError(Exception):
@@ -66,6 +92,8 @@ class ListenAddress:
             return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
         except OSError as error:
             raise ListenError(f"cannot listen on {self.host}:{self.port}: {_explain(error)}") from error
+        except UnicodeError:
+            raise ListenError(f"cannot listen on {self.host}:{self.port}: not a host name") from None
 
 
 def _explain(error: OSError) -> str:
@@ -73,10 +101,51 @@ def _explain(error: OSError) -> str:
     return str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
 
 
-class HttpServer(uvicorn.Server):
-    """uvicorn on sockets that are already open, stopped by `should_exit` and not by signals of its own."""
+def allow_many_connections() -> None:
+    """Raise the limit of open files as far as the system lets us, as Go programs do at their start."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
-    def __init__(self, app: ASGIApp) -> None:
+
+def bounded(app: ASGIApp, most: int) -> ASGIApp:
+    """Let no more than so many requests in at once, and answer 503 to the others; 0 lets all in.
+
+    Health checks are neither counted nor refused: an orchestrator that restarted an overloaded exporter
+    would make things worse. They cost nothing.
+    """
+    in_flight = 0
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal in_flight
+        if scope["path"] in _HEALTH_PATHS:
+            await app(scope, receive, send)
+        elif most and in_flight >= most:
+            refusal = f"Limit of concurrent requests reached ({most}), try again later.\n"
+            await PlainTextResponse(refusal, 503, {"Retry-After": "1"})(scope, receive, send)
+        else:
+            in_flight += 1
+            try:
+                await app(scope, receive, send)
+            finally:
+                in_flight -= 1
+
+    return answer
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn on sockets that are already open, stopped by `should_exit` and not by signals of its own.
+
+    Args:
+        app: What answers.
+        tls: What to listen with; None for plain HTTP.
+        limits: What one client can take.
+    """
+
+    def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None = None, limits: Limits | None = None) -> None:
+        self._tls = tls
+        self._limits = limits or Limits()
+        self._relieved = self._complained = -math.inf
         super().__init__(
             uvicorn.Config(
                 _answering_when_stopped(app),
@@ -88,12 +157,57 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=IDLE_TIMEOUT_SECONDS,
-                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-                h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+                timeout_keep_alive=self._limits.idle,
+                timeout_graceful_shutdown=self._limits.shutdown,
+                h11_max_incomplete_event_size=self._limits.head_bytes,
                 backlog=_BACKLOG,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. uvicorn's own would leave a TLS handshake a minute, and a full process its tracebacks."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._handle_exception)
+        self.servers = [
+            await loop.create_server(
+                self._protocol,
+                sock=each,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._limits.handshake if self._tls else None,
+                backlog=_BACKLOG,
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
+
+    def _protocol(self) -> "_Protocol":
+        return _Protocol(self._limits, self.config, self.server_state, app_state={})
+
+    def _handle_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _NO_RESOURCES:
+            self._make_room(loop.time())
+        else:
+            loop.default_exception_handler(context)
+
+    def _make_room(self, now: float) -> None:
+        """Close half of the connections that wait for a request, those first that have waited longest.
+
+        asyncio calls for it many times at once, and again each second while it cannot accept a connection.
+        """
+        if now < self._relieved + _RELIEF_SECONDS:
+            return
+        self._relieved = now
+        open_ones = [each for each in self.server_state.connections if isinstance(each, _Protocol)]
+        waiting = sorted((each for each in open_ones if not each.answering), key=attrgetter("waiting_since"))
+        for connection in waiting[: (len(waiting) + 1) // 2]:
+            connection.transport.abort()
+        if now >= self._complained + _COMPLAINT_SECONDS:
+            self._complained = now
+            log.warning(
+                "no file descriptors left, connections that wait for a request are closed",
+                connections=len(open_ones),
+            )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -120,10 +234,20 @@ class _Protocol(H11Protocol):
     for an answer that is not taken. What has timed out is aborted: closing would wait for the client.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:  # noqa: ANN401 -- passed on
-        super().__init__(*args, **settings)
-        self._head_timer = _Timer(self.loop, HEAD_TIMEOUT_SECONDS)
-        self._stall_timer = _Timer(self.loop, STALL_TIMEOUT_SECONDS)
+    def __init__(
+        self, limits: Limits, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self.logger = _quiet_logger()
+        self.waiting_since = self.loop.time()
+        self._head_timer = _Timer(self.loop, limits.head)
+        self._stall_timer = _Timer(self.loop, limits.stall)
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request has come in whose answer is not complete."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         super().connection_made(transport)
@@ -136,12 +260,16 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        cycle: RequestResponseCycle | None = self.cycle
-        answering = cycle is not None and not cycle.response_complete
-        if answering or self.transport.is_closing():
+        if self.answering or self.transport.is_closing():
             self._head_timer.stop()
         else:
             self._head_timer.start(self.transport)
+        self._limit_closing()
+
+    def on_response_complete(self) -> None:
+        self.waiting_since = self.loop.time()
+        super().on_response_complete()
+        self._limit_closing()
 
     def timeout_keep_alive_handler(self) -> None:
         self.transport.abort()
@@ -152,7 +280,20 @@ class _Protocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stall_timer.stop()
+        if not self.transport.is_closing():
+            self._stall_timer.stop()
+
+    def _limit_closing(self) -> None:
+        """Closing waits for the client to take the rest of its answer, however small: not for ever."""
+        if self.transport.is_closing():
+            self._stall_timer.start(self.transport)
+
+
+def _quiet_logger() -> logging.Logger:
+    """uvicorn's, without the warning for every malformed request: no client shall fill the log."""
+    logger = logging.getLogger("uvicorn.error.request")
+    logger.setLevel(logging.ERROR)
+    return logger
 
 
 class _Timer:

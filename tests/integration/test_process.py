@@ -151,6 +151,47 @@ def test_a_check_says_what_would_be_polled_and_asks_nobody(simulator: Simulator,
     assert simulator.centre.auth_token not in ended.stdout + ended.stderr
 
 
+@pytest.mark.parametrize("output", ["/dev/full", "latin-1"])
+def test_a_check_ends_in_order_where_its_output_cannot_be_written(
+    output: str, simulator: Simulator, tmp_path: Path
+) -> None:
+    config = simulated(simulator)
+    config["targets"][0]["name"] = "支持"
+    (tmp_path / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+    with open("/dev/full" if output == "/dev/full" else tmp_path / "out", "w", encoding="ascii") as stdout:  # noqa: PTH123 -- a device
+        ended = subprocess.run(
+            [sys.executable, str(ROOT / "exporter.py"), "--config.check"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.stderr == ""
+    assert ended.returncode == (1 if output == "/dev/full" else 0)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "no-such-host.invalid"])
+def test_a_host_that_is_none_is_one_line(host: str, tmp_path: Path) -> None:
+    ended = run("--demo", f"--web.listen-address={host}:0", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(f"cannot listen on {host}:0: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_several_addresses_are_listened_on_ipv6_among_them(tmp_path: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    exporter = Exporter(["--demo", "--web.listen-address=[::1]:0"], tmp_path / "log")
+    port = int(exporter.wait_for_log(r"\[::1\]:(\d+)").group(1))
+    with socket.create_connection(("::1", port)) as connection:
+        connection.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
+    assert exporter.request("/-/healthy").status == 200
+    assert exporter.stop() == 0
+
+
 def test_a_check_of_a_bad_file_says_every_error_and_fails(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(
         "targets:\n- workspace: 1\n  windows: [15 minutes]\n", encoding="utf-8"
