@@ -39,6 +39,7 @@ class Limits:
         head: For a request's line and headers.
         idle: For the next request on a connection: longer than the usual scrape interval.
         stall: For a client to take what of its answer does not fit into the socket's buffer.
+        goodbye: For the end of TLS, once we have said it.
         shutdown: For a scrape in flight after SIGTERM.
         head_bytes: Of a request's line and headers.
     """
@@ -47,6 +48,7 @@ class Limits:
     head: float = 10
     idle: int = 120
     stall: float = 30
+    goodbye: float = 1
     shutdown: int = 5
     head_bytes: int = 16 * 1024
 
@@ -174,6 +176,7 @@ class HttpServer(uvicorn.Server):
                 sock=each,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._limits.handshake if self._tls else None,
+                ssl_shutdown_timeout=self._limits.goodbye if self._tls else None,
                 backlog=_BACKLOG,
             )
             for each in sockets or ()
@@ -204,10 +207,7 @@ class HttpServer(uvicorn.Server):
             connection.transport.abort()
         if now >= self._complained + _COMPLAINT_SECONDS:
             self._complained = now
-            log.warning(
-                "no file descriptors left, connections that wait for a request are closed",
-                connections=len(open_ones),
-            )
+            log.warning("no file descriptors left, connections that wait for a request are closed")
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
