@@ -8,7 +8,14 @@ from typing import Final
 from pydantic import SecretStr, ValidationError
 
 from taskrouter_exporter.config_problems import ConfigError
-from taskrouter_exporter.config_schema import DEFAULT_ACCOUNT, EDGES, AccountKeys, is_one_line, is_secret
+from taskrouter_exporter.config_schema import (
+    AUTO,
+    DEFAULT_ACCOUNT,
+    EDGES,
+    AccountKeys,
+    is_one_line,
+    is_secret,
+)
 from taskrouter_exporter.yaml_positions import Document, Problem
 
 _MAX_PASSWORD_BYTES: Final = 4096
@@ -97,6 +104,10 @@ def problems_between_keys(entries: Mapping[str, object], document: Document) -> 
             ("password_file", "not allowed together with password", "password" in keys),
             ("edge", "needs region as well", "region" not in keys),
             ("base_url", "not allowed together with region or edge", bool(keys & {"region", "edge"})),
+            *(
+                (key, f"needs workspaces: {AUTO} as well", "workspaces" not in keys)
+                for key in ("include", "exclude", "channels", "windows", "counters")
+            ),
         ):
             if key in keys and wrong:
                 yield document.problem((*path, key), reason)

@@ -160,7 +160,7 @@ class Client:
             if status != HTTPStatus.OK:
                 raise _error_of(answer, secrets=_spellings(self._account.username, password))
         except ApiError as failure:
-            error, status = failure, failure.status
+            error, status = failure.without_traceback(), failure.status
             raise
         else:
             return answer

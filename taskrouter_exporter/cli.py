@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--web.external-url", dest="external_url", type=_url, metavar="URL",
         help="how Prometheus reaches the exporter, for /sd (default: the request's Host)")  # fmt: skip
     add("--web.config.file", dest="web_config_file", type=Path, metavar="FILE",
-        help="TLS, passwords and headers, in the exporter-toolkit's format (default: none of them)")  # fmt: skip
+        help="TLS, passwords, headers: a file in the exporter-toolkit's format (default: none)")  # fmt: skip
     add("--web.max-requests", dest="max_requests", type=_count, default=40, metavar="COUNT",
         help="requests answered at once, 0 for any number (default: %(default)s)")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
@@ -153,7 +153,9 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
         queries=len(engine.setup.queries),
     )
     _spare_the_garbage_collector()
+    engine.start()
     await server.serve(sockets)
+    await engine.stop()
     log.info("stopped")
 
 
@@ -188,11 +190,14 @@ def _say(text: str) -> int:
 def _describe_config(config: Config, source: str) -> str:
     per_scrape = len(config.queries)
     per_hour = per_scrape * _SECONDS_PER_HOUR // _USUAL_SCRAPE_INTERVAL
+    more = ", and those for what is found" if config.discovering_accounts else ""
     cost = (
         f"{per_scrape} API requests per scrape, {per_hour} per hour at a scrape interval of "
-        f"{_USUAL_SCRAPE_INTERVAL} s (retries not counted)"
+        f"{_USUAL_SCRAPE_INTERVAL} s (retries not counted){more}"
     )
-    return "\n".join([f"{source}: valid", *map(_describe_query, config.queries), cost])
+    return "\n".join(
+        [f"{source}: valid", *map(_describe_query, config.queries), *_describe_discovery(config), cost]
+    )
 
 
 def _describe_query(query: Query) -> str:
@@ -201,6 +206,18 @@ def _describe_query(query: Query) -> str:
         f"workspace={target.workspace} channel={target.channel} window={query.period.label} "
         f"account={target.account} workspace_sid={target.workspace_sid}"
     )
+
+
+def _describe_discovery(config: Config) -> Iterator[str]:
+    for each in config.workspaces:
+        if each.questions.each_channel:
+            yield (
+                f"workspace={each.name} channel=auto account={each.account} workspace_sid={each.sid}: "
+                "its TaskChannels are found at run time"
+            )
+    for auto in config.auto_workspaces:
+        channels = ", and their TaskChannels" if auto.questions.each_channel else ""
+        yield f"workspace=auto account={auto.account}: its workspaces{channels} are found at run time"
 
 
 def _listen_address(text: str) -> ListenAddress:

@@ -1,9 +1,9 @@
 """The configuration: what is polled, how, and with which credentials; or an error that names the place."""
 
-import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -21,23 +21,30 @@ from taskrouter_exporter.accounts import (
     problems_between_keys,
     read_password,
 )
-from taskrouter_exporter.config_problems import ConfigError, error_line, schema_problems, shown
+from taskrouter_exporter.config_problems import ConfigError, error_line, read_text, schema_problems, shown
 from taskrouter_exporter.config_schema import (
+    AUTO,
     DEFAULT_ACCOUNT,
+    DISCOVERY_SECONDS,
     AccountKeys,
+    DiscoveryKeys,
     Polling,
     PollingKeys,
     TargetKeys,
 )
 from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
 from taskrouter_exporter.yaml_positions import Document, Problem, YamlError, read_yaml
+from taskrouter_exporter.yaml_positions import Path as Place
 
 __all__ = [
     "Account",
+    "AutoWorkspaces",
     "Config",
     "ConfigError",
+    "ConfiguredWorkspace",
     "PasswordError",
     "Polling",
+    "Questions",
     "load_config",
     "parse_config",
     "read_password",
@@ -48,6 +55,60 @@ MAX_QUERIES: Final = 100_000
 
 _Keys = TypeVar("_Keys", bound=BaseModel)
 _Place = TypeVar("_Place")
+_Asking = TargetKeys | AccountKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What is asked about a workspace.
+
+    Attributes:
+        channels: Those that the configuration names.
+        each_channel: Whether every other TaskChannel that the workspace has is asked about too (`auto`).
+        periods: Windows and counters.
+    """
+
+    channels: tuple[str, ...]
+    each_channel: bool
+    periods: tuple[Period, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredWorkspace:
+    """An entry of `targets`."""
+
+    account: str
+    sid: str
+    name: str
+    questions: Questions
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """Those about the channels that the configuration names."""
+        channels, periods = self.questions.channels, self.questions.periods
+        return tuple(queries_of(self.account, self.sid, self.name, channels, periods))
+
+
+@dataclass(frozen=True, slots=True)
+class AutoWorkspaces:
+    """An account whose workspaces are found at run time.
+
+    Attributes:
+        account: Its name.
+        include: Patterns (fnmatch) of friendly names, None for all.
+        exclude: Patterns of friendly names that are left out even so.
+        questions: What is asked about each.
+    """
+
+    account: str
+    include: tuple[str, ...] | None
+    exclude: tuple[str, ...]
+    questions: Questions
+
+    def wants(self, name: str) -> bool:
+        """Whether a workspace of this friendly name is polled."""
+        included = self.include is None or any(fnmatchcase(name, pattern) for pattern in self.include)
+        return included and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
 
 
 @dataclass(frozen=True)
@@ -57,17 +118,39 @@ class Config:
     Attributes:
         accounts: By name.
         polling: How the API is asked.
-        queries: Each target's channels, and for each channel its windows and counters, in file order.
+        queries: The static ones: each target's named channels, and for each its windows and counters, in
+            file order.
+        workspaces: The targets as they are configured.
+        auto_workspaces: The accounts whose workspaces are found at run time, in file order.
+        discovery_interval: Seconds after which what is found at run time is looked for again.
     """
 
     accounts: Mapping[str, Account]
     polling: Polling
     queries: tuple[Query, ...]
+    workspaces: tuple[ConfiguredWorkspace, ...] = ()
+    auto_workspaces: tuple[AutoWorkspaces, ...] = ()
+    discovery_interval: float = DISCOVERY_SECONDS
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
         """The targets, in file order."""
         return tuple(dict.fromkeys(query.target for query in self.queries))
+
+    @property
+    def discovering_accounts(self) -> tuple[str, ...]:
+        """The accounts that have something to be found at run time."""
+        channels = (each.account for each in self.workspaces if each.questions.each_channel)
+        return tuple(dict.fromkeys([*(auto.account for auto in self.auto_workspaces), *channels]))
+
+
+def queries_of(
+    account: str, sid: str, name: str, channels: Iterable[str], periods: Collection[Period]
+) -> Iterator[Query]:
+    """Each channel of a workspace with each period."""
+    for channel in channels:
+        target = Target(account, sid, name, channel)
+        yield from (Query(target, period) for period in periods)
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
@@ -76,22 +159,8 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: the file cannot be read or used.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        hint = "write one (config.example.yaml shows how), or start with --demo, which needs none"
-        raise ConfigError([f"{path}: no such file: {hint}"]) from None
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigError([f"{path}: larger than {MAX_FILE_BYTES // 1024**2} MiB"])
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        byte = f"byte 0x{error.object[error.start]:02x}"
-        raise ConfigError([f"{path}:{line}: {byte} is not UTF-8: save the file as UTF-8"]) from None
+    hint = "write one (config.example.yaml shows how), or start with --demo, which needs none"
+    text = read_text(path, MAX_FILE_BYTES, hint)
     return parse_config(text, str(path), path.parent, environ)
 
 
@@ -118,11 +187,10 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
     # What the schema allows is looked at further even if other entries are wrong: all problems in one go.
     problems = [*document.problems, *schema_problems(document)]
     environment_problems: tuple[str, ...] = ()
+    account_keys: dict[str, AccountKeys] = {}
     if "accounts" in data:
-        accounts = {
-            name: account_from(name, keys, directory)
-            for name, keys in _allowed(AccountKeys, account_entries.items()).items()
-        }
+        account_keys = _allowed(AccountKeys, account_entries.items())
+        accounts = {name: account_from(name, keys, directory) for name, keys in account_keys.items()}
         problems += problems_between_keys(account_entries, document)
         problems += password_file_problems(account_entries, directory, document)
     else:
@@ -132,7 +200,12 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
         except ConfigError as error:
             environment_problems = error.problems
     targets = _allowed(TargetKeys, enumerate(target_entries))
-    for find in (_windows_missing, _repetitions, _ambiguous_names, _repeated_targets, _too_many_queries):
+    asking: dict[Place, _Asking] = {("targets", n): keys for n, keys in targets.items()}
+    asking |= {("accounts", name): keys for name, keys in account_keys.items()}
+    problems += _nothing_to_poll(data, account_entries, document)
+    problems += _windows_missing(asking, document)
+    problems += _repetitions(asking, document)
+    for find in (_ambiguous_names, _repeated_targets, _too_many_queries):
         problems += find(targets, document)
     problems += _unknown_accounts(targets, account_entries, document)
     if problems or environment_problems:
@@ -140,10 +213,26 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
         raise ConfigError([*(error_line(source, problem) for problem in problems), *environment_problems])
 
     polling = PollingKeys.model_validate(data.get("polling", {}))
+    workspaces = tuple(
+        ConfiguredWorkspace(keys.account, keys.workspace, _name(keys), _questions(keys))
+        for keys in targets.values()
+    )
     return Config(
         accounts=MappingProxyType(accounts),
         polling=Polling(**polling.model_dump()),
-        queries=tuple(query for keys in targets.values() for query in _queries(keys)),
+        queries=tuple(query for each in workspaces for query in each.queries),
+        workspaces=workspaces,
+        auto_workspaces=tuple(
+            AutoWorkspaces(
+                name,
+                tuple(keys.include) if keys.include else None,
+                tuple(keys.exclude or ()),
+                _questions(keys),
+            )
+            for name, keys in account_keys.items()
+            if keys.workspaces
+        ),
+        discovery_interval=DiscoveryKeys.model_validate(data.get("discovery", {})).interval,
     )
 
 
@@ -164,13 +253,26 @@ def _targets(keys: TargetKeys) -> list[Target]:
     return [Target(keys.account, keys.workspace, _name(keys), channel) for channel in keys.channels]
 
 
-def _periods(keys: TargetKeys) -> list[Period]:
+def _questions(keys: _Asking) -> Questions:
+    named = tuple(channel for channel in keys.channels if channel != AUTO)
+    return Questions(named, AUTO in keys.channels, tuple(_periods(keys)))
+
+
+def _periods(keys: _Asking) -> list[Period]:
     counters = [Anchored(keys.counters)] if keys.counters else []
     return [*map(Window, keys.windows), *counters]
 
 
-def _queries(keys: TargetKeys) -> Iterator[Query]:
-    return itertools.starmap(Query, itertools.product(_targets(keys), _periods(keys)))
+def _nothing_to_poll(
+    data: Mapping[str, object], accounts: Mapping[str, object], document: Document
+) -> Iterator[Problem]:
+    if any(isinstance(entry, dict) and "workspaces" in entry for entry in accounts.values()):
+        return
+    unless = f"unless an account has workspaces: {AUTO}"
+    if isinstance(document.data, dict) and "targets" not in data:
+        yield document.problem(("targets",), f"missing, must be a list, {unless}")
+    elif data.get("targets") == []:
+        yield document.problem(("targets",), f"empty, must have at least one entry, {unless}")
 
 
 def _unknown_accounts(
@@ -183,22 +285,24 @@ def _unknown_accounts(
             yield document.problem(path, f"there is no account {shown(keys.account)}, only {names}")
 
 
-def _windows_missing(targets: Mapping[int, TargetKeys], document: Document) -> Iterator[Problem]:
-    for n, keys in targets.items():
+def _windows_missing(entries: Mapping[Place, _Asking], document: Document) -> Iterator[Problem]:
+    for place, keys in entries.items():
         if not _periods(keys):
             message = "empty, must have at least one entry where there are no counters"
-            yield document.problem(("targets", n, "windows"), message)
+            yield document.problem((*place, "windows"), message)
 
 
-def _repetitions(targets: Mapping[int, TargetKeys], document: Document) -> Iterator[Problem]:
+def _repetitions(entries: Mapping[Place, _Asking], document: Document) -> Iterator[Problem]:
     """Channels and windows that an entry has twice, though perhaps written differently (`240m`, `4h`)."""
-    for n, keys in targets.items():
+    for place, keys in entries.items():
         for key, values in (("channels", keys.channels), ("windows", keys.windows)):
             first: dict[object, int] = {}
             for i, value in enumerate(values):
                 if first.setdefault(value, i) != i:
-                    path = ("targets", n, key)
+                    path = (*place, key)
                     again, before = (shown(document.written((*path, index))) for index in (i, first[value]))
+                    if place[0] == "accounts":  # nothing is quoted from there
+                        again = before = "this"
                     message = (
                         f"{again} is given twice" if again == before else f"{again} is the same as {before}"
                     )
@@ -239,7 +343,10 @@ def _repeated_targets(targets: Mapping[int, TargetKeys], document: Document) -> 
 
 
 def _too_many_queries(targets: Mapping[int, TargetKeys], document: Document) -> Iterator[Problem]:
-    queries = sum(len(keys.channels) * len(_periods(keys)) for keys in targets.values())
+    queries = sum(
+        len([channel for channel in keys.channels if channel != AUTO]) * len(_periods(keys))
+        for keys in targets.values()
+    )
     if queries > MAX_QUERIES:
         yield document.problem(
             ("targets",), f"{queries:,} queries in all, at most {MAX_QUERIES:,} are possible"

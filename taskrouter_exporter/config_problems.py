@@ -2,12 +2,22 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from taskrouter_exporter.config_schema import AccountKeys, Allowed, FileKeys, PollingKeys, TargetKeys
+from taskrouter_exporter.config_schema import (
+    AUTO,
+    AccountKeys,
+    Allowed,
+    DiscoveryKeys,
+    FileKeys,
+    PollingKeys,
+    TargetKeys,
+)
 from taskrouter_exporter.yaml_positions import Document, Path, Problem
 
 _SHOWN_CHARACTERS = 60
@@ -25,14 +35,30 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-def schema_problems(document: Document) -> Iterator[Problem]:
-    """Every key and value that the schema does not allow."""
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A file's schema, as far as it takes to say what is wrong with a file.
+
+    Attributes:
+        root: The model of the whole file.
+        keys_of: The model of the mapping at a path.
+        quotes: Whether the value at a path may be quoted, because it can be no secret.
+    """
+
+    root: type[BaseModel]
+    keys_of: Callable[[Path], type[BaseModel]]
+    quotes: Callable[[Path], bool]
+
+
+def schema_problems(document: Document, schema: Schema | None = None) -> Iterator[Problem]:
+    """Every key and value that the schema, by default that of the configuration, does not allow."""
+    schema = schema or _CONFIGURATION
     try:
-        FileKeys.model_validate(document.data)
+        schema.root.model_validate(document.data)
     except ValidationError as error:
         for details in error.errors(include_url=False):
             path = tuple(step for step in details["loc"] if step != "[key]")
-            yield document.problem(path, _message(details, path, document))
+            yield document.problem(path, _message(details, path, document, schema))
 
 
 def error_line(source: str, problem: Problem) -> str:
@@ -43,6 +69,34 @@ def error_line(source: str, problem: Problem) -> str:
 def shown(text: str) -> str:
     """A text of the file's, quoted, on one line and not too long."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
+
+
+def read_text(path: FilePath, most_bytes: int, hint: str = "") -> str:
+    """The text of a configuration file.
+
+    Args:
+        path: The file.
+        most_bytes: What is larger is refused.
+        hint: Said of a file that does not exist.
+
+    Raises:
+        ConfigError: the file cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except FileNotFoundError:
+        raise ConfigError([": ".join(filter(None, (f"{path}: no such file", hint)))]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    if len(content) > most_bytes:
+        raise ConfigError([f"{path}: larger than {most_bytes // 1024**2} MiB"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{error.object[error.start]:02x}"
+        raise ConfigError([f"{path}:{line}: {byte} is not UTF-8: save the file as UTF-8"]) from None
 
 
 def _place(path: Path) -> str:
@@ -57,38 +111,37 @@ def _place(path: Path) -> str:
     return place
 
 
-def _message(error: ErrorDetails, path: Path, document: Document) -> str:
+def _message(error: ErrorDetails, path: Path, document: Document, schema: Schema) -> str:
     match error["type"]:
         case "sentence":
             return error["msg"]
         case "extra_forbidden":
-            return _unknown_key(path)
+            return _unknown_key(path, schema)
         case "missing":
-            field = _keys_of(path[:-1]).model_fields[str(path[-1])]
+            field = schema.keys_of(path[:-1]).model_fields[str(path[-1])]
             allowed = next((data.what for data in field.metadata if isinstance(data, Allowed)), "a list")
             return f"missing, must be {allowed}"
         case "too_short":
             return "empty, must have at least one entry"
         case "list_type":
-            what = "a list"
+            what = f"a list or {AUTO}" if path[-1] == "channels" else "a list"
         case "dict_type":
             what = "a mapping"
         case "model_type":
-            what = f"a mapping with the keys {_list(_keys_of(path))}"
+            what = f"a mapping with the keys {_list(schema.keys_of(path))}"
         case _:
             what = error["msg"]
     if error["loc"][-1:] == ("[key]",):
         return f"this key is not {what}"
-    return _not_allowed(what, path, document, quotable=error["type"] == "text")
+    return _not_allowed(what, path, document, schema, quotable=error["type"] == "text")
 
 
-def _not_allowed(what: str, path: Path, document: Document, *, quotable: bool) -> str:
+def _not_allowed(what: str, path: Path, document: Document, schema: Schema, *, quotable: bool) -> str:
     kind, written = document.kind(path), document.written(path)
     if kind in {"a list", "a mapping", "empty"}:
         return f"{kind}, must be {what}"
-    # Nothing is quoted that can be a secret: what stands under accounts, or a whole file that is a password.
     value = "this"
-    if path[:1] in {("targets",), ("polling",)}:
+    if schema.quotes(path):
         value = shown(written) if kind == "text" else written[:_SHOWN_CHARACTERS]
     if quotable and kind != "text":
         return f"{value} is {kind} in YAML, not text: quote it"
@@ -97,8 +150,8 @@ def _not_allowed(what: str, path: Path, document: Document, *, quotable: bool) -
     return f"{value} is {kind} in YAML, not {what}"
 
 
-def _unknown_key(path: Path) -> str:
-    keys = _keys_of(path[:-1])
+def _unknown_key(path: Path, schema: Schema) -> str:
+    keys = schema.keys_of(path[:-1])
     near = difflib.get_close_matches(str(path[-1])[:_SHOWN_CHARACTERS], keys.model_fields, n=1)
     return "unknown key, " + (f"did you mean {near[0]}? " if near else "") + f"allowed: {_list(keys)}"
 
@@ -109,11 +162,21 @@ def _keys_of(path: Path) -> type[BaseModel]:
             return AccountKeys
         case ("polling", *_):
             return PollingKeys
+        case ("discovery", *_):
+            return DiscoveryKeys
         case ("targets", *_):
             return TargetKeys
         case _:
             return FileKeys
 
 
+def _quotes(path: Path) -> bool:
+    """Not what stands under accounts, nor a whole file that is a password."""
+    return path[:1] in {("targets",), ("polling",), ("discovery",)}
+
+
 def _list(keys: type[BaseModel]) -> str:
     return ", ".join(keys.model_fields)
+
+
+_CONFIGURATION = Schema(FileKeys, _keys_of, _quotes)

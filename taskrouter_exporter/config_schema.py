@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     SecretStr,
     ValidationInfo,
     WithJsonSchema,
@@ -31,6 +32,9 @@ from taskrouter_exporter.durations import format_duration, parse_duration
 from taskrouter_exporter.queries import ALL_CHANNELS, AnchorName
 
 DEFAULT_ACCOUNT: Final = "default"
+
+AUTO: Final = "auto"
+"""In place of workspaces or TaskChannels: those that the API lists at run time."""
 
 EDGES: Final[Mapping[str, str]] = {
     "au1": "sydney",
@@ -80,6 +84,20 @@ class NotNull:
         nullable: Any = handler(source)
         inner: CoreSchema = nullable["schema"]
         return inner
+
+
+class OrAuto:
+    """Makes a list accept the word `auto` too, as the list that has nothing else in it."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda value: [AUTO] if value == AUTO else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, object]:
+        return {"anyOf": [{"const": AUTO}, handler(schema)]}
 
 
 def _not_allowed(what: str) -> PydanticCustomError:
@@ -192,6 +210,20 @@ RequestTimeout = Annotated[
     float, BeforeValidator(_duration("100ms", "5m", "s")), WithJsonSchema(_DURATION_JSON)
 ]
 CacheTime = Annotated[float, BeforeValidator(_duration("0s", "1h", "s")), WithJsonSchema(_DURATION_JSON)]
+DiscoveryInterval = Annotated[
+    float, BeforeValidator(_duration("10s", "1d", "s")), WithJsonSchema(_DURATION_JSON)
+]
+NamePattern = Annotated[
+    str,
+    Field(min_length=1, max_length=200),
+    AfterValidator(_one_line),
+    Allowed("a name pattern of 1 to 200 characters, such as support-*", any_text=True),
+]
+Channels = Annotated[list[Channel], Field(min_length=1), OrAuto()]
+Counters = Annotated[Annotated[AnchorName, Allowed("day or week")] | None, NotNull()]
+
+DISCOVERY_SECONDS: Final = 600.0
+"""Default of discovery.interval."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +253,10 @@ class AccountKeys(_Keys):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [{"required": ["password"]}, {"required": ["password_file"]}],
-            "dependentRequired": {"edge": ["region"]},
+            "dependentRequired": {
+                "edge": ["region"],
+                **{key: ["workspaces"] for key in ("include", "exclude", "channels", "windows", "counters")},
+            },
             "dependentSchemas": {"base_url": {"properties": {"region": False, "edge": False}}},
         }
     )
@@ -256,6 +291,43 @@ class AccountKeys(_Keys):
         description="Address of the API, instead of region and edge: a proxy or a simulator. http:// only "
         "towards loopback, because it sends the credentials in clear.",
         examples=["https://taskrouter.twilio.com", "http://127.0.0.1:8080"],
+    )
+    workspaces: Annotated[Annotated[Literal["auto"], Allowed(AUTO)] | None, NotNull()] = Field(
+        default=None,
+        description="`auto` polls every workspace that the credentials reach, beside those in targets: the "
+        "list is read again every discovery.interval. Default: only the workspaces in targets.",
+    )
+    include: Annotated[list[NamePattern] | None, NotNull()] = Field(
+        default=None,
+        min_length=1,
+        description="With workspaces: auto, only the workspaces whose friendly name matches one of these "
+        "patterns: * is any text, ? any character, [ab] one of these. Upper and lower case differ. "
+        "Default: all.",
+        examples=[["support-*", "sales"]],
+    )
+    exclude: Annotated[list[NamePattern] | None, NotNull()] = Field(
+        default=None,
+        min_length=1,
+        description="With workspaces: auto, not the workspaces whose friendly name matches one of these "
+        "patterns, even if include has them. Default: none.",
+        examples=[["*-test"]],
+    )
+    channels: Channels = Field(
+        default=[ALL_CHANNELS],
+        description="With workspaces: auto, the TaskChannels to ask about in each workspace found: as in "
+        "targets.",
+        examples=[[ALL_CHANNELS, AUTO]],
+    )
+    windows: list[Minutes] = Field(
+        default=["15m"],
+        validate_default=True,
+        description="With workspaces: auto, the sliding windows to ask about: as in targets.",
+        examples=[["15m", "4h", "8h"]],
+    )
+    counters: Counters = Field(
+        default=None,
+        description="With workspaces: auto, also count since midnight UTC of the `day`, or of the `week`'s "
+        "Monday: as in targets. Default: no counters.",
     )
 
     @field_validator("region")
@@ -294,6 +366,16 @@ class PollingKeys(_Keys):
     )
 
 
+class DiscoveryKeys(_Keys):
+    """How workspaces and TaskChannels are found where the configuration says `auto`."""
+
+    interval: DiscoveryInterval = Field(
+        default=DISCOVERY_SECONDS,
+        description="How often the lists of workspaces and TaskChannels are read again. 10s to 1d.",
+        json_schema_extra={"default": _written(DISCOVERY_SECONDS)},
+    )
+
+
 class TargetKeys(_Keys):
     """A workspace, and what to ask about it."""
 
@@ -309,11 +391,12 @@ class TargetKeys(_Keys):
         default=DEFAULT_ACCOUNT,
         description="Name of the account whose credentials reach the workspace.",
     )
-    channels: list[Channel] = Field(
+    channels: Channels = Field(
         default=[ALL_CHANNELS],
-        min_length=1,
         description="TaskChannels to ask about, by unique name or SID (TC…). `all` asks for statistics over "
-        "every channel. Each channel with each window is one API request per scrape.",
+        "every channel. `auto`, alone or in the list, stands for each TaskChannel that the workspace has: "
+        "the list is read again every discovery.interval. Each channel with each window is one API request "
+        "per scrape.",
         examples=[[ALL_CHANNELS, "voice", "chat"]],
     )
     windows: list[Minutes] = Field(
@@ -323,7 +406,7 @@ class TargetKeys(_Keys):
         "counters may the list be empty.",
         examples=[["15m", "4h", "8h"]],
     )
-    counters: Annotated[Annotated[AnchorName, Allowed("day or week")] | None, NotNull()] = Field(
+    counters: Counters = Field(
         default=None,
         description="Also count since midnight UTC of the `day`, or of the `week`'s Monday, for rate() and "
         "increase(). One more API request per channel and scrape. Default: no counters.",
@@ -333,6 +416,21 @@ class TargetKeys(_Keys):
 class FileKeys(_Keys):
     """Configuration of the Twilio TaskRouter exporter."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["targets"], "properties": {"targets": {"minItems": 1}}},
+                # Some account has the key: not every one of them is without it.
+                {
+                    "required": ["accounts"],
+                    "properties": {
+                        "accounts": {"not": {"additionalProperties": {"not": {"required": ["workspaces"]}}}}
+                    },
+                },
+            ]
+        }
+    )
+
     accounts: Annotated[dict[Name, AccountKeys] | None, NotNull()] = Field(
         default=None,
         min_length=1,
@@ -341,7 +439,14 @@ class FileKeys(_Keys):
         "TWILIO_API_SECRET, and optionally TWILIO_REGION with TWILIO_EDGE.",
     )
     polling: PollingKeys = Field(default_factory=PollingKeys, description="How the API is asked.")
-    targets: list[TargetKeys] = Field(min_length=1, description="What to poll.")
+    discovery: DiscoveryKeys = Field(
+        default_factory=DiscoveryKeys,
+        description="How workspaces and TaskChannels are found where it says `auto`.",
+    )
+    targets: list[TargetKeys] = Field(
+        default=[],
+        description="What to poll. May be left out where an account has workspaces: auto.",
+    )
 
 
 def json_schema() -> str:

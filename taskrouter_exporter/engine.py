@@ -4,13 +4,14 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api import Client
 from taskrouter_exporter.config import Config, ConfigError
+from taskrouter_exporter.discovery import Discovery, Found, expand
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poller import Ledger, Outcome, Poller
 from taskrouter_exporter.queries import Query, Target
@@ -31,19 +32,23 @@ class Setup:
     poller: Poller
     clients: Mapping[str, Client]
     slots: Slots
+    _by_target: Mapping[tuple[str, str], Sequence[Query]] = field(init=False, repr=False, compare=False)
 
     async def poll(self, queries: Sequence[Query], deadline: float) -> list[Outcome]:
         """Poll the queries until an instant on the monotonic clock."""
         return await self.poller.poll(queries, deadline)
 
-    def find(self, workspace: str, channel: str) -> tuple[Query, ...]:
+    def __post_init__(self) -> None:
+        by_target: dict[tuple[str, str], list[Query]] = {}
+        for query in self.queries:
+            target = query.target
+            for workspace in dict.fromkeys((target.workspace, target.workspace_sid)):
+                by_target.setdefault((workspace, target.channel), []).append(query)
+        object.__setattr__(self, "_by_target", by_target)
+
+    def find(self, workspace: str, channel: str) -> Sequence[Query]:
         """The queries of one configured target; the workspace is its name or SID."""
-        return tuple(
-            query
-            for query in self.queries
-            if workspace in (query.target.workspace, query.target.workspace_sid)
-            and channel == query.target.channel
-        )
+        return self._by_target.get((workspace, channel), ())
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -69,7 +74,28 @@ class Engine:
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self.setup = self._assemble(load())
+        self._cut = False
+        self._ready = False
+        self.discovery = self._discovery({})
         self.metrics.config_loaded(time.time())
+
+    def start(self) -> None:
+        """Begin to discover what is found at run time."""
+        self.discovery.start()
+
+    async def stop(self) -> None:
+        """Discover nothing any more."""
+        self.discovery.cancel()
+        await self.discovery.ended()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is known what to poll, as far as the first refresh could tell.
+
+        Once ready always ready: a reload would otherwise take a working replica out of its Service.
+        """
+        self._ready = self._ready or self.discovery.attempted
+        return self._ready
 
     async def reload(self) -> None:
         """Put the configuration as it is now in force, or keep the one that is.
@@ -89,14 +115,55 @@ class Engine:
                     log.error("configuration not reloaded, the last good one stays", problem=problem)  # noqa: TRY400 -- the problem says it all
                 raise
             previous, self.setup = self.setup, setup
-            self.ledger.forget_all_but(setup.queries)
-            for account in previous.clients.keys() - setup.clients.keys():
-                self.metrics.api.forget(account)
+            discovery = self._exchange_discovery(previous.config)
             self.metrics.config_loaded(time.time())
-            log.info("configuration reloaded", queries=len(setup.queries))
-            retiring = asyncio.create_task(_retire(previous))
+            log.info("configuration reloaded", queries=len(self.setup.queries))
+            retiring = asyncio.create_task(self._retire(previous, discovery))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
+
+    def _exchange_discovery(self, before: Config) -> Discovery:
+        """Discover for the configuration in force, beginning with what was found; return the old one."""
+        self._ready = self.ready
+        previous = self.discovery
+        previous.cancel()
+        accounts = self.setup.config.accounts
+        found = {
+            name: known
+            for name, known in previous.found.items()
+            if name in accounts and accounts[name].base_url == before.accounts[name].base_url
+        }
+        self.discovery = self._discovery(found)
+        self._poll_what_is_known()
+        for account in previous.found.keys() - self.discovery.found.keys():
+            self.metrics.forget_discovery(account)
+        self.discovery.start()
+        return previous
+
+    def _discovery(self, before: Mapping[str, Found]) -> Discovery:
+        return Discovery(
+            self.setup.config,
+            self.setup.clients,
+            observer=self.metrics,
+            changed=self._found_something,
+            before=before,
+        )
+
+    def _found_something(self) -> None:
+        before = self.setup.queries
+        self._poll_what_is_known()
+        if self.setup.queries != before:
+            queries = len(self.setup.queries)
+            log.info("discovery changed what is polled", queries=queries, before=len(before))
+
+    def _poll_what_is_known(self) -> None:
+        """Let scrapes from now on have the queries that follow from what was found so far."""
+        queries, cut = expand(self.setup.config, self.discovery.found)
+        if cut and not self._cut:
+            log.warning("more was found than can be polled, the rest is left out", queries=len(queries))
+        self._cut = cut
+        self.setup = replace(self.setup, queries=queries)
+        self.ledger.forget_all_but(queries)
 
     def _assemble(self, config: Config) -> Setup:
         slots = Slots(config.polling.concurrency, len(config.accounts))
@@ -118,10 +185,12 @@ class Engine:
         poller = Poller(clients, self.ledger, cache=config.polling.cache)
         return Setup(config, config.queries, poller, clients, slots)
 
-
-async def _retire(setup: Setup) -> None:
-    """Close what a setup holds, once its last poll has ended."""
-    await setup.poller.drained()
-    setup.slots.close()
-    for client in setup.clients.values():
-        client.close()
+    async def _retire(self, setup: Setup, discovery: Discovery) -> None:
+        """Close what a setup holds, once its last poll has ended and its discovery has let go."""
+        await discovery.ended()
+        await setup.poller.drained()
+        setup.slots.close()
+        for client in setup.clients.values():
+            client.close()
+        for account in setup.clients.keys() - self.setup.clients.keys():
+            self.metrics.api.forget(account)

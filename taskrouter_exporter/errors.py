@@ -1,8 +1,8 @@
 """Why a poll failed: the reasons that users see, and the one exception that carries them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 
 class Reason(StrEnum):
@@ -55,6 +55,10 @@ class ApiError(Exception):
     def retryable(self) -> bool:
         """Whether another attempt can help: connection errors, time-outs, 429 and some 5xx."""
         return self.reason in (Reason.CONNECTION, Reason.TIMEOUT) or self.status in _RETRIED_STATUSES
+
+    def without_traceback(self) -> Self:
+        """A copy to keep: a traceback keeps alive all that its frames know, bodies and connections too."""
+        return replace(self)
 
     def __str__(self) -> str:
         """The message alone."""

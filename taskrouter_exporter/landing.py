@@ -1,13 +1,15 @@
 """The landing page: each target's state at its last poll, and where to go from here."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode
 
 from taskrouter_exporter import __version__
+from taskrouter_exporter.discovery import Found
 from taskrouter_exporter.errors import Reason
 from taskrouter_exporter.poller import Outcome, newest_rate_limits
 from taskrouter_exporter.queries import Query, Target, Window
@@ -30,24 +32,30 @@ _IN_WORDS: Final = {
     Reason.CONNECTION: "no connection",
     Reason.BAD_RESPONSE: "answer not understood",
 }
+_SHOWN_TARGETS: Final = 1_000
+"""A page of all the targets of a very large installation would be of use to nobody."""
+
 _SHOWN_OUTCOMES: Final = ("accepted", "rejected", "timed_out")
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --quiet: #6e7781; }
 @media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; --quiet: #9198a1; } }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; }
+li, p { overflow-wrap: anywhere; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; }
 nav a { display: inline-block; margin: .25rem 1rem .25rem 0; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .75rem .35rem 0; text-align: left; }
+td { vertical-align: baseline; } td.state { min-width: 9rem; }
+td.links, td.number { white-space: nowrap; }
 th { color: var(--quiet); font-weight: 600; white-space: nowrap; } td.name { overflow-wrap: anywhere; }
 .number { font-variant-numeric: tabular-nums; text-align: right; } .up { color: var(--good); }
 .down { color: var(--bad); } .quiet { color: var(--quiet); }
 @media (max-width: 40rem) {
-  table, tbody, tr, td { display: block; } thead { display: none; }
+  table, tbody, tr { display: block; } thead { display: none; }
   tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
-  td, td.number { border: 0; padding: .1rem 0; text-align: left; }
-  td::before { color: var(--quiet); content: attr(data-label) " "; display: inline-block; min-width: 8rem; }
+  td, td.number { border: 0; display: flex; gap: 1rem; padding: .1rem 0; text-align: left; }
+  td::before { color: var(--quiet); content: attr(data-label); flex: 0 0 7rem; }
 }
 """
 
@@ -66,14 +74,16 @@ def landing_page(
     last: Callable[[Query], Outcome | None],
     telemetry_path: str,
     now: float | None = None,
+    found: Mapping[str, Found] = MappingProxyType({}),
 ) -> str:
-    """The page as HTML. It tells what scrapes have found and never polls by itself."""
+    """The page as HTML. It tells what scrapes and discovery have found and never polls by itself."""
     moment = time.time() if now is None else now
     by_target: dict[Target, list[Query]] = {}
     for query in queries:
         by_target.setdefault(query.target, []).append(query)
-    rows = [_row(target, theirs, last, moment) for target, theirs in by_target.items()]
-    heads = "".join(f"<th>{escape(cell.label)}</th>" for cell in rows[0]) if rows else ""
+    shown = _most_interesting(by_target, last)
+    rows = [_row(target, by_target[target], last, moment) for target in shown]
+    heads = "".join(map(_write_head, rows[0])) if rows else ""
     body = "".join(f"<tr>{''.join(map(_write_cell, row))}</tr>" for row in rows)
     links = "".join(
         f'<a href="{escape(href)}">{escape(text)}</a>'
@@ -98,12 +108,33 @@ def landing_page(
 <nav>{links}</nav>
 <h2>Targets</h2>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>
+{_left_out(len(by_target) - len(shown))}
 <h2>Rate limits</h2>
 {_rate_limits(queries, last)}
+{_discovery(found, moment)}
 <p class="quiet">As of each target's last poll. This page asks Twilio nothing; a scrape does.</p>
 </body>
 </html>
 """
+
+
+def _most_interesting(
+    by_target: Mapping[Target, Sequence[Query]], last: Callable[[Query], Outcome | None]
+) -> list[Target]:
+    """The targets that are shown: all in their order, or of very many those first that are down."""
+    if len(by_target) <= _SHOWN_TARGETS:
+        return list(by_target)
+
+    def is_up(target: Target) -> bool:
+        return all(outcome.up for query in by_target[target] if (outcome := last(query)) is not None)
+
+    return sorted(by_target, key=is_up)[:_SHOWN_TARGETS]
+
+
+def _left_out(number: int) -> str:
+    if not number:
+        return ""
+    return f'<p class="quiet">And {number:,} more that are not shown. <a href="/sd">/sd</a> lists all.</p>'
 
 
 def _row(
@@ -118,10 +149,12 @@ def _row(
         _Cell("Windows", escape(", ".join(query.period.label for query in queries))),
         _Cell("Last poll", "never" if newest is None else f"{max(now - newest.finished, 0):.0f} s ago"),
         _Cell("Took", "" if newest is None else f"{max(each.duration for each in outcomes):.2f} s", "number"),
-        _Cell("State", _state(outcomes)),
+        _Cell("State", _state(outcomes), "state"),
         *_reservations(queries, last),
         _Cell(
-            "Probe", f'<a href="{escape(link)}">probe</a> <a href="{escape(link)}&amp;debug=true">debug</a>'
+            "Probe",
+            f'<a href="{escape(link)}">probe</a> <a href="{escape(link)}&amp;debug=true">debug</a>',
+            "links",
         ),
     ]
 
@@ -148,9 +181,40 @@ def _reservations(queries: Sequence[Query], last: Callable[[Query], Outcome | No
     ]
 
 
+def _write_head(cell: _Cell) -> str:
+    return f"<th{_class(cell)}>{escape(cell.label)}</th>"
+
+
 def _write_cell(cell: _Cell) -> str:
-    style = f' class="{cell.style}"' if cell.style else ""
-    return f'<td{style} data-label="{escape(cell.label)}">{cell.html}</td>'
+    return f'<td{_class(cell)} data-label="{escape(cell.label)}">{cell.html}</td>'
+
+
+def _class(cell: _Cell) -> str:
+    return f' class="{cell.style}"' if cell.style else ""
+
+
+def _discovery(found: Mapping[str, Found], now: float) -> str:
+    """A line for each account that has something to discover."""
+    if not found:
+        return ""
+    told = [f"<li>{escape(name)}: {_found(each, now)}</li>" for name, each in found.items()]
+    return f"<h2>Discovery</h2>\n<ul>{''.join(told)}</ul>"
+
+
+def _found(found: Found, now: float) -> str:
+    if found.refreshed is None:
+        return '<span class="quiet">not over yet</span>'
+    told = f"looked {max(now - found.refreshed, 0):.0f} s ago, found {_list_found(found) or 'nothing'}"
+    if found.up:
+        return f'{told}, <span class="up">up</span>'
+    reasons = dict.fromkeys(_IN_WORDS[error.reason] for error in found.failures.values())
+    return f'{told}, <span class="down">down: {escape(", ".join(reasons))}</span>'
+
+
+def _list_found(found: Found) -> str:
+    workspaces = f"{len(found.workspaces)} workspaces" if found.workspaces else ""
+    channels = sum(map(len, found.channels.values()))
+    return " and ".join(filter(None, (workspaces, f"{channels} channels" if channels else "")))
 
 
 def _rate_limits(queries: Sequence[Query], last: Callable[[Query], Outcome | None]) -> str:
@@ -160,4 +224,4 @@ def _rate_limits(queries: Sequence[Query], last: Callable[[Query], Outcome | Non
         for workspace, limit in newest_rate_limits(outcomes).items()
         if limit.limit is not None and limit.remaining is not None
     ]
-    return f"<ul>{''.join(told)}</ul>" if told else '<p class="quiet">Not known yet.</p>'
+    return f"<ul>{''.join(told[:_SHOWN_TARGETS])}</ul>" if told else '<p class="quiet">Not known yet.</p>'

@@ -251,6 +251,12 @@ class ExporterMetrics:
             "When the configuration in use was loaded, in Unix seconds.",
             registry=self.registry,
         )
+        self._discovery_up = Gauge(
+            f"{PREFIX}discovery_up",
+            "Whether all lists of workspaces and TaskChannels were read at the last refresh: 1 yes, 0 no.",
+            ("account",),
+            registry=self.registry,
+        )
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
@@ -262,6 +268,14 @@ class ExporterMetrics:
     def config_rejected(self) -> None:
         """A new configuration could not be used."""
         self._reload_successful.set(0)
+
+    def discovered(self, account: str, *, up: bool) -> None:
+        """See discovery.Observer."""
+        self._discovery_up.labels(account).set(up)
+
+    def forget_discovery(self, account: str) -> None:
+        """Drop the series of an account that has nothing to discover any more."""
+        self._discovery_up.remove_by_labels({"account": account})
 
 
 class Exposition:

@@ -81,10 +81,11 @@ class Ledger:
         self._errors: dict[Query, dict[Reason, int]] = {}
         self._anchors: dict[Query, _Anchor] = {}
         self._last: dict[Query, Outcome] = {}
+        self._kept: frozenset[Query] | None = None
 
     def errors(self, query: Query) -> Mapping[Reason, int]:
         """Failed polls so far, all reasons present."""
-        return self._errors.setdefault(query, dict.fromkeys(Reason, 0))
+        return self._errors.get(query) or dict.fromkeys(Reason, 0)
 
     def last(self, query: Query) -> Outcome | None:
         """The newest outcome, if there was one."""
@@ -111,6 +112,8 @@ class Ledger:
 
     def record(self, outcome: Outcome) -> None:
         """Take the outcome of a poll into account, and log where failures begin, change or end."""
+        if self._kept is not None and outcome.query not in self._kept:
+            return
         previous = self._last.get(outcome.query)
         reason_before = previous.error.reason if previous and previous.error else None
         self._last[outcome.query] = outcome
@@ -138,8 +141,8 @@ class Ledger:
             )
 
     def forget_all_but(self, queries: Iterable[Query]) -> None:
-        """Drop what is known of queries that are no longer configured."""
-        kept = set(queries)
+        """Drop what is known of queries that are no longer configured, and learn nothing more of them."""
+        self._kept = kept = frozenset(queries)
         self._errors = {query: known for query, known in self._errors.items() if query in kept}
         self._anchors = {query: known for query, known in self._anchors.items() if query in kept}
         self._last = {query: known for query, known in self._last.items() if query in kept}
@@ -233,7 +236,7 @@ class Poller:
             answer = await self._clients[poll.query.target.account].get(poll.call)
             statistics = self._ledger.hold(poll.query, poll.anchor, parse_statistics(answer.body))
         except ApiError as failure:
-            error = failure
+            error = failure.without_traceback()
         except BadStatisticsError as failure:
             error = ApiError(Reason.BAD_RESPONSE, str(failure), status=200)
         except Exception as failure:  # noqa: BLE001 -- a fault of ours fails this query at once, and is told

@@ -110,6 +110,7 @@ def _read_body(response: requests.Response) -> bytes:
     for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=True):
         body += chunk
         if len(body) > MAX_BODY_BYTES:
+            body.clear()  # or the error's traceback would keep it
             raise ApiError(
                 Reason.BAD_RESPONSE, f"the body is larger than {MAX_BODY_BYTES} bytes", response.status_code
             )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,7 +18,7 @@ from taskrouter_exporter.config import ConfigError
 from taskrouter_exporter.engine import Engine
 from taskrouter_exporter.landing import LANDING_HEADERS, landing_page
 from taskrouter_exporter.metrics import Collector, Exposition, TargetsCollector
-from taskrouter_exporter.queries import Query
+from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.story import tell_polls
 
 _TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
@@ -51,7 +51,7 @@ class Web:
                 Route("/probe", self._probe),
                 Route("/sd", self._discover),
                 Route("/-/healthy", _healthy),
-                Route("/-/ready", _healthy),
+                Route("/-/ready", self._ready),
                 Route("/-/reload", self._reload, methods=["POST", "PUT"]),
             ],
             exception_handlers={404: self._not_found},
@@ -99,24 +99,8 @@ class Web:
     async def _discover(self, request: Request) -> Response:
         """Prometheus's HTTP service discovery: one `/probe` for each target."""
         url = urlsplit(self._external_url or str(request.base_url))
-        return JSONResponse(
-            [
-                {
-                    "targets": [url.netloc],
-                    "labels": {
-                        "__scheme__": url.scheme,
-                        "__metrics_path__": f"{url.path.rstrip('/')}/probe",
-                        "__param_workspace": target.workspace,
-                        "__param_channel": target.channel,
-                        "__meta_taskrouter_workspace": target.workspace,
-                        "__meta_taskrouter_workspace_sid": target.workspace_sid,
-                        "__meta_taskrouter_channel": target.channel,
-                        "__meta_taskrouter_account": target.account,
-                    },
-                }
-                for target in self._engine.setup.targets
-            ]
-        )
+        setup = self._engine.setup
+        return await asyncio.to_thread(lambda: JSONResponse(_target_groups(url, setup.targets)))
 
     async def _reload(self, _request: Request) -> Response:
         try:
@@ -125,8 +109,20 @@ class Web:
             return PlainTextResponse(f"not reloaded, the last good configuration stays:\n{error}\n", 500)
         return PlainTextResponse("OK\n")
 
+    async def _ready(self, _request: Request) -> Response:
+        if not self._engine.ready:
+            return PlainTextResponse("discovering\n", 503)
+        return PlainTextResponse("OK\n")
+
     async def _landing(self, _request: Request) -> Response:
-        page = landing_page(self._engine.setup.queries, self._engine.ledger.last, self._telemetry_path)
+        engine = self._engine
+        page = await asyncio.to_thread(  # of many targets it takes a while, and scrapes go on
+            landing_page,
+            engine.setup.queries,
+            engine.ledger.last,
+            self._telemetry_path,
+            found=engine.discovery.found,
+        )
         return HTMLResponse(page, headers=LANDING_HEADERS)
 
     async def _answer(
@@ -173,6 +169,26 @@ class _ClosingTime:
     def reserve(self, queries: int, budget: float) -> float:
         """Seconds to keep back: twice what it took last, and no more than half of the budget."""
         return min(0.05 + 2 * self._seconds_per_query * queries, budget / 2)
+
+
+def _target_groups(url: SplitResult, targets: Sequence[Target]) -> list[dict[str, object]]:
+    """What Prometheus wants to be told of each target that stands behind the URL."""
+    return [
+        {
+            "targets": [url.netloc],
+            "labels": {
+                "__scheme__": url.scheme,
+                "__metrics_path__": f"{url.path.rstrip('/')}/probe",
+                "__param_workspace": target.workspace,
+                "__param_channel": target.channel,
+                "__meta_taskrouter_workspace": target.workspace,
+                "__meta_taskrouter_workspace_sid": target.workspace_sid,
+                "__meta_taskrouter_channel": target.channel,
+                "__meta_taskrouter_account": target.account,
+            },
+        }
+        for target in targets
+    ]
 
 
 async def _healthy(_request: Request) -> Response:

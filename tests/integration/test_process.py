@@ -122,6 +122,7 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         ("--web.listen-address=10142", "is not an address (write :10142, 127.0.0.1:10142 or [::1]:10142)"),
         ("--web.listen-address=:65536", "the port is larger than 65535"),
         ("--web.telemetry-path=metrics", "is not a path for the metrics (write /metrics)"),
+        ("--web.max-requests=-1", "'-1' is not a whole number from 0 to 999999"),
         ("--timeout-offset=-1", "is not a number of seconds from 0 to 3600"),
         ("--log.level=loud", "invalid choice: 'loud'"),
         ("--demo.scenario=calamity", "calamity"),

@@ -15,7 +15,12 @@ ENVIRONMENT = {"TWILIO_ACCOUNT_SID": AC, "TWILIO_AUTH_TOKEN": SECRET}
 
 TARGETS = f"targets:\n  - workspace: {WS}\n"
 TARGET_KEYS = "workspace, name, account, channels, windows, counters"
-ACCOUNT_KEYS = "username, password, password_file, edge, region, base_url"
+ACCOUNT_KEYS = (
+    "username, password, password_file, edge, region, base_url, "
+    "workspaces, include, exclude, channels, windows, counters"
+)
+FILE_KEYS = "accounts, polling, discovery, targets"
+UNLESS = "unless an account has workspaces: auto"
 POLLING_KEYS = "concurrency, attempts, request_timeout, cache"
 NAME = "a name of 1 to 200 characters, none of them a control character"
 USERNAME = "an account SID (AC…) or API key SID (SK…): AC or SK and 32 digits of 0-9a-f"
@@ -48,15 +53,15 @@ TOUR: dict[str, tuple[str, list[str]]] = {
     "comments only": ("# nothing\n# here\n", ["1: the file is empty"]),
     "only a document mark": (
         "---\n",
-        ["2: empty, must be a mapping with the keys accounts, polling, targets"],
+        [f"2: empty, must be a mapping with the keys {FILE_KEYS}"],
     ),
     "list": (
         "- targets\n",
-        ["1: a list, must be a mapping with the keys accounts, polling, targets"],
+        [f"1: a list, must be a mapping with the keys {FILE_KEYS}"],
     ),
     "password file given as the configuration": (
         f"{SECRET}\n",
-        ["1: this is not a mapping with the keys accounts, polling, targets"],
+        [f"1: this is not a mapping with the keys {FILE_KEYS}"],
     ),
     "two documents": (
         f"{TARGETS}---\n{TARGETS}",
@@ -141,8 +146,8 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         ["4: this is a number in YAML, but no valid one: quote it to make it text"],
     ),
     # Keys
-    "no targets": ("polling: {}\n", ["1: targets: missing, must be a list"]),
-    "empty targets": ("targets: []\n", ["1: targets: empty, must have at least one entry"]),
+    "no targets": ("polling: {}\n", [f"1: targets: missing, must be a list, {UNLESS}"]),
+    "empty targets": ("targets: []\n", [f"1: targets: empty, must have at least one entry, {UNLESS}"]),
     "targets without a value": ("targets:\n", ["1: targets: empty, must be a list"]),
     "targets as a mapping": (f"targets:\n  workspace: {WS}\n", ["1: targets: a mapping, must be a list"]),
     "target as text": (
@@ -151,7 +156,7 @@ TOUR: dict[str, tuple[str, list[str]]] = {
     ),
     "unknown key at the top": (
         f"target: []\n{TARGETS}",
-        ["1: target: unknown key, did you mean targets? allowed: accounts, polling, targets"],
+        [f"1: target: unknown key, did you mean targets? allowed: {FILE_KEYS}"],
     ),
     "unknown keys in a target": (
         target("window: [15m]", "chanels: [voice]", "zzz: 1"),
@@ -177,7 +182,7 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         [
             f"3: targets[0].name: empty, must be {NAME}",
             f"4: targets[0].account: empty, must be {NAME}",
-            "5: targets[0].channels: empty, must be a list",
+            "5: targets[0].channels: empty, must be a list or auto",
             "6: targets[0].windows: empty, must be a list",
             "7: targets[0].counters: empty, must be day or week",
         ],
@@ -230,7 +235,10 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         ["2: targets[0].account: there is no account 'default', only 'eu', 'us'"],
     ),
     "no channels": (target("channels: []"), ["3: targets[0].channels: empty, must have at least one entry"]),
-    "channels as text": (target("channels: voice"), ["3: targets[0].channels: 'voice' is not a list"]),
+    "channels as text": (
+        target("channels: voice"),
+        ["3: targets[0].channels: 'voice' is not a list or auto"],
+    ),
     "channel twice": (
         target("channels: [all, voice, all]"),
         ["3: targets[0].channels[2]: 'all' is given twice"],
@@ -332,6 +340,83 @@ TOUR: dict[str, tuple[str, list[str]]] = {
             "6: polling.request_timeout: 5 is not a duration (write 5s, 500ms)",
             "7: polling.cache: yes is a boolean in YAML, not a duration (write 5s, 500ms)",
         ],
+    ),
+    # Discovery
+    "discovery as text": (
+        f"{TARGETS}discovery: auto\n",
+        ["3: discovery: 'auto' is not a mapping with the keys interval"],
+    ),
+    "discovery out of bounds, and a word that is nearly a key": (
+        f"{TARGETS}discovery:\n  interval: 5s\n  intervall: 1m\n",
+        [
+            "4: discovery.interval: '5s' is not a duration from 10s to 1d",
+            "5: discovery.intervall: unknown key, did you mean interval? allowed: interval",
+        ],
+    ),
+    "auto twice": (
+        target("channels: [auto, voice, auto]"),
+        ["3: targets[0].channels[2]: 'auto' is given twice"],
+    ),
+    "auto in two entries of a workspace": (
+        target("channels: auto") + f"  - workspace: {WS}\n    channels: [auto]\n    windows: [4h]\n",
+        ["4: targets[1]: channel 'auto' of this workspace is a target on line 2 already"],
+    ),
+    "workspaces that are not auto": (
+        account(f"username: {SK}", "password: x", "workspaces: all"),
+        ["7: accounts.default.workspaces: this is not auto"],
+    ),
+    "workspaces as a list": (
+        account(f"username: {SK}", "password: x", f"workspaces: [{WS}]"),
+        ["7: accounts.default.workspaces: a list, must be auto"],
+    ),
+    "keys of workspaces: auto without it": (
+        account(
+            f"username: {SK}",
+            "password: x",
+            "include: ['*']",
+            "exclude: [x]",
+            "channels: auto",
+            "windows: [4h]",
+            "counters: day",
+        ),
+        [
+            f"{line}: accounts.default.{key}: needs workspaces: auto as well"
+            for line, key in enumerate(("include", "exclude", "channels", "windows", "counters"), 7)
+        ],
+    ),
+    "workspaces: auto with bad patterns, channels and windows": (
+        account(
+            f"username: {SK}",
+            "password: x",
+            "workspaces: auto",
+            "include: []",
+            "exclude: [no, 'a']",
+            f"channels: [{SECRET}, {SECRET}]",
+            "windows: [4h, 240m]",
+            "chanels: auto",
+        ),
+        [
+            "8: accounts.default.include: empty, must have at least one entry",
+            "9: accounts.default.exclude[0]: this is a boolean in YAML, not text: quote it",
+            f"12: accounts.default.chanels: unknown key, did you mean channels? allowed: {ACCOUNT_KEYS}",
+        ],
+    ),
+    "workspaces: auto with repetitions": (
+        account(
+            f"username: {SK}",
+            "password: x",
+            "workspaces: auto",
+            f"channels: [{SECRET}, {SECRET}]",
+            "windows: [4h, 240m]",
+        ),
+        [
+            "8: accounts.default.channels[1]: this is given twice",
+            "9: accounts.default.windows[1]: this is given twice",
+        ],
+    ),
+    "workspaces: auto and nothing to ask": (
+        account(f"username: {SK}", "password: x", "workspaces: auto", "windows: []"),
+        ["8: accounts.default.windows: empty, must have at least one entry where there are no counters"],
     ),
     # Accounts
     "accounts empty": (f"{TARGETS}accounts: {{}}\n", ["3: accounts: empty, must have at least one entry"]),

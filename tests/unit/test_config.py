@@ -14,15 +14,25 @@ from pydantic import BaseModel, SecretStr
 
 from taskrouter_exporter.config import (
     Account,
+    AutoWorkspaces,
     Config,
     ConfigError,
+    ConfiguredWorkspace,
     PasswordError,
     Polling,
+    Questions,
     load_config,
     parse_config,
     read_password,
 )
-from taskrouter_exporter.config_schema import AccountKeys, FileKeys, PollingKeys, TargetKeys, json_schema
+from taskrouter_exporter.config_schema import (
+    AccountKeys,
+    DiscoveryKeys,
+    FileKeys,
+    PollingKeys,
+    TargetKeys,
+    json_schema,
+)
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +74,30 @@ def test_queries_are_targets_by_channels_by_periods_in_file_order() -> None:
         Query(other, Anchored("week")),
     )
     assert config.targets == (voice, everything, other)
+
+
+def test_what_is_found_at_run_time_is_no_static_query() -> None:
+    config = parse(
+        f"{TARGETS}    channels: [all, auto]\n  - workspace: {WS2}\n    channels: auto\n    windows: [4h]\n"
+        f"accounts: {{default: {{username: {SK}, password: x, workspaces: auto, include: ['s*'],"
+        " exclude: [x], channels: [auto, voice], windows: [], counters: week}}\n"
+        "discovery: {interval: 1m}\n"
+    )
+    assert config.queries == (Query(Target("default", WS, WS, "all"), Window(15)),)
+    assert config.workspaces == (
+        ConfiguredWorkspace("default", WS, WS, Questions(("all",), each_channel=True, periods=(Window(15),))),
+        ConfiguredWorkspace("default", WS2, WS2, Questions((), each_channel=True, periods=(Window(240),))),
+    )
+    questions = Questions(("voice",), each_channel=True, periods=(Anchored("week"),))
+    assert config.auto_workspaces == (AutoWorkspaces("default", ("s*",), ("x",), questions),)
+    assert config.discovery_interval == 60
+    assert config.discovering_accounts == ("default",)
+
+
+def test_nothing_is_discovered_by_default() -> None:
+    config = parse(TARGETS)
+    assert config.discovering_accounts == ()
+    assert config.discovery_interval == 600
 
 
 def test_one_workspace_may_be_spread_over_entries_with_windows_of_their_own() -> None:
@@ -201,7 +235,9 @@ WORDS = st.sampled_from(
         *AccountKeys.model_fields,
         *PollingKeys.model_fields,
         *TargetKeys.model_fields,
+        *DiscoveryKeys.model_fields,
         *(
+            "auto",
             "default",
             "all",
             "voice",
@@ -242,7 +278,7 @@ TARGET_KEYS = st.dictionaries(st.sampled_from([*TargetKeys.model_fields]), TREES
 ACCOUNT_KEYS = st.dictionaries(st.sampled_from([*AccountKeys.model_fields]), TREES)
 FILES = st.fixed_dictionaries(
     {"targets": st.lists(TARGET_KEYS | TREES, max_size=4)},
-    optional={"accounts": st.dictionaries(WORDS, ACCOUNT_KEYS), "polling": TREES},
+    optional={"accounts": st.dictionaries(WORDS, ACCOUNT_KEYS), "polling": TREES, "discovery": TREES},
 )
 SNIPPETS = st.sampled_from(
     [
@@ -323,7 +359,7 @@ def test_the_example_works_once_the_password_is_there(tmp_path: Path, example: s
     assert len(config.queries) == 12
 
 
-@pytest.mark.parametrize("keys", [FileKeys, AccountKeys, PollingKeys, TargetKeys])
+@pytest.mark.parametrize("keys", [FileKeys, AccountKeys, PollingKeys, DiscoveryKeys, TargetKeys])
 def test_the_example_has_every_key_under_a_comment(example: str, keys: type[BaseModel]) -> None:
     for key in keys.model_fields:
         assert re.search(rf"^ *# .*\n(?: *- )?[ #]*{key}:", example, re.MULTILINE), key
@@ -335,6 +371,7 @@ def test_the_keys_that_the_example_has_in_comments_work(tmp_path: Path, example:
         "region": [],
         "edge": ["edge", "region"],
         "base_url": [],
+        "workspaces": ["include", "exclude", "channels", "windows", "counters"],
     }.items():
         text = re.sub(rf"^    # ({'|'.join([key, *others])}):", r"    \1:", example, flags=re.MULTILINE)
         if key == "password":
@@ -373,6 +410,11 @@ def test_the_schema_allows_the_example(schema: jsonschema.Draft202012Validator, 
         f"{TARGETS}    counters: month",
         f"{TARGETS}    name:",
         f"{TARGETS}polling: {{concurrency: 0}}",
+        f"{TARGETS}discovery: {{interval: ten minutes}}",
+        f"{TARGETS}    channels: every",
+        f"accounts: {{default: {{username: {SK}, password: x}}}}",
+        f"{TARGETS}accounts: {{default: {{username: {SK}, password: x, workspaces: all}}}}",
+        f"{TARGETS}accounts: {{default: {{username: {SK}, password: x, windows: [4h]}}}}",
         f"{TARGETS}accounts: {{default: {{username: {SK}}}}}",
         f"{TARGETS}accounts: {{default: {{username: {SK}, password: x, password_file: y}}}}",
         f"{TARGETS}accounts: {{default: {{username: {SK}, password: x, edge: dublin}}}}",
@@ -386,7 +428,18 @@ def test_the_schema_refuses_what_the_exporter_refuses(
     assert check(text)
 
 
+@pytest.mark.parametrize("targets", ["", "targets: []\n", TARGETS])
+def test_the_schema_needs_no_targets_where_an_account_discovers_its_workspaces(
+    schema: jsonschema.Draft202012Validator, targets: str
+) -> None:
+    text = (
+        f"{targets}accounts: {{default: {{username: {SK}, password: x, workspaces: auto, channels: auto}}}}"
+    )
+    schema.validate(yaml.safe_load(text))
+    assert check(text) == ()
+
+
 def test_every_key_of_the_schema_says_what_it_is_for() -> None:
-    for keys in (FileKeys, AccountKeys, PollingKeys, TargetKeys):
+    for keys in (FileKeys, AccountKeys, PollingKeys, DiscoveryKeys, TargetKeys):
         for name, field in keys.model_fields.items():
             assert field.description, name

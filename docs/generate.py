@@ -1,0 +1,160 @@
+"""The configuration's documentation out of its models.
+
+`python -m docs.generate > docs/configuration.md` writes it again, and a test says when that is needed.
+"""
+# ruff: noqa: INP001 -- a script among documents, no package
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import yaml
+from pydantic import TypeAdapter
+
+from taskrouter_exporter.config_schema import Minutes, json_schema
+
+Schema = Mapping[str, Any]
+
+_DURATION: Final = TypeAdapter(Minutes).json_schema()["pattern"]
+_INVENTED_PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 -- as the name says
+
+_HEAD: Final = """\
+# Configuration
+
+One YAML file, `--config.file` (default: `config.yaml`). [config.example.yaml](../config.example.yaml) shows
+it with comments; [config.schema.json](config.schema.json) is its JSON Schema, with which an editor completes
+and checks it.
+
+- The file is read strictly. An unknown key, a malformed SID, a value of another type, a target given twice:
+  each is an error that names the file, the line, the place and what is allowed. At the start it ends the
+  exporter with status 1.
+- `python exporter.py --config.file=config.yaml --config.check` checks it, says what would be polled, and
+  ends.
+- `SIGHUP` or `POST /-/reload` reads it again. If it cannot be used, the last good one stays in force, the
+  answer says why with status 500, and `twilio_taskrouter_exporter_config_last_reload_successful` is 0.
+- A duration is written as Prometheus writes it: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
+
+This page is generated from the models that read the file (`python -m docs.generate`). TLS and passwords for
+the exporter's own pages stand in another file: see [web-configuration.md](web-configuration.md).
+
+## Credentials from the environment
+
+Without `accounts` there is one account, `default`, from the variables that Twilio's own command line uses:
+
+| variable | |
+|---|---|
+| `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN` | account SID (`AC…`) and its auth token |
+| `TWILIO_API_KEY`, `TWILIO_API_SECRET` | instead of these: API key SID (`SK…`) and its secret |
+| `TWILIO_REGION`, `TWILIO_EDGE` | optional, as `region` and `edge` below |
+
+Proxies come from `HTTPS_PROXY` and `NO_PROXY`, a CA bundle of your own from `REQUESTS_CA_BUNDLE` or
+`CURL_CA_BUNDLE`.
+"""
+
+
+def configuration() -> str:
+    """The page as Markdown."""
+    schema = json.loads(json_schema())
+    return "\n".join([_HEAD, *_keys(schema, schema, "", 2)])
+
+
+def _keys(root: Schema, mapping: Schema, place: str, level: int) -> Iterator[str]:
+    """Yield the chapters of a mapping's keys, each key before what stands in it."""
+    required = mapping.get("required", ())
+    for name, key in mapping["properties"].items():
+        path = f"{place}.{name}" if place else name
+        yield f"{'#' * level} `{path}`\n\n{_paragraph(root, key)}\n"
+        default = _code(key["default"]) if "default" in key else "none"
+        rows = [
+            ("Type", _type(root, key)),
+            ("Default", "none, the key is required" if name in required else default),
+            *(("Example", _code(example)) for example in _examples(root, key)),
+        ]
+        yield "\n".join(f"- {label}: {text}" for label, text in rows) + "\n"
+        for step, inner in _mappings(root, key):
+            yield from _keys(root, inner, path + step, min(level + 1, 6))
+
+
+def _examples(root: Schema, key: Schema) -> list[object]:
+    """The models' examples, or what can be made one. None for a mapping: its keys have their own."""
+    if list(_mappings(root, key)):
+        return []
+    if "examples" in key or "default" in key:
+        return list(key.get("examples", ())) or [key["default"]]
+    for option in _alternatives(root, key):
+        if "enum" in option or "const" in option:
+            return [option.get("const") or option["enum"][0]]
+        if option.get("format") == "password":
+            return [_INVENTED_PASSWORD]
+    return []
+
+
+def _paragraph(root: Schema, key: Schema) -> str:
+    text = key.get("description") or _resolved(root, key).get("description", "")
+    return " ".join(text.split()).replace("<", "\\<")
+
+
+def _resolved(root: Schema, schema: Schema) -> Schema:
+    while "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def _alternatives(root: Schema, schema: Schema) -> list[Schema]:
+    schema = _resolved(root, schema)
+    return [
+        each
+        for option in schema.get("anyOf", schema.get("oneOf", ()) if "type" not in schema else ()) or [schema]
+        for each in ([schema] if option is schema else _alternatives(root, option))
+    ]
+
+
+def _mappings(root: Schema, schema: Schema) -> Iterator[tuple[str, Schema]]:
+    """Yield the mappings with keys of their own in a value, and how their place is written."""
+    for option in _alternatives(root, schema):
+        if "properties" in option:
+            yield "", option
+        elif option.get("type") == "array":
+            yield from ((f"[]{step}", inner) for step, inner in _mappings(root, option["items"]))
+        elif isinstance(values := option.get("additionalProperties"), dict):
+            yield from ((f".<name>{step}", inner) for step, inner in _mappings(root, values))
+
+
+def _type(root: Schema, schema: Schema) -> str:
+    return " or ".join(dict.fromkeys(_plain_type(root, option) for option in _alternatives(root, schema)))
+
+
+def _plain_type(root: Schema, schema: Schema) -> str:
+    if "const" in schema or "enum" in schema:
+        return " or ".join(map(_code, schema.get("enum") or [schema["const"]]))
+    if schema.get("pattern") == _DURATION:
+        return "duration"
+    match schema.get("type"):
+        case "array":
+            some = ", at least one" if schema.get("minItems") else ""
+            text = f"list of {_type(root, schema['items'])}{some}"
+        case "object":
+            named = isinstance(schema.get("additionalProperties"), dict)
+            text = "mapping of names to mappings" if named else "mapping"
+        case "string":
+            longest = f" of up to {schema['maxLength']} characters" if "maxLength" in schema else ""
+            text = f"text{longest}" + (f" that matches `{schema['pattern']}`" if "pattern" in schema else "")
+        case "integer" | "number" as kind:
+            least, most = schema.get("minimum"), schema.get("maximum")
+            text = "whole number" if kind == "integer" else "number"
+            text += "" if least is None or most is None else f" from {least} to {most}"
+        case kind:
+            text = str(kind)
+    return text
+
+
+def _code(value: object) -> str:
+    """A value as it is written in YAML on one line."""
+    return (
+        f"`{yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=1000).strip()[1:-1]}`"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(configuration())

@@ -1,0 +1,433 @@
+"""Discovery: the workspaces and TaskChannels that the API lists, and the queries that follow from them."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, count, islice
+from types import MappingProxyType
+from typing import Annotated, Final, Generic, Protocol, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import structlog
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+
+from taskrouter_exporter.api import Call
+from taskrouter_exporter.config import MAX_QUERIES, AutoWorkspaces, Config, queries_of
+from taskrouter_exporter.config_schema import AUTO, is_one_line
+from taskrouter_exporter.errors import ApiError, Reason
+from taskrouter_exporter.queries import ALL_CHANNELS, Query
+from taskrouter_exporter.transport import Answer
+
+log = structlog.get_logger()
+
+WORKSPACES_PATH: Final = "/v1/Workspaces"
+
+_PAGE_SIZE: Final = 1000
+"""The most that the API gives. Source: https://www.twilio.com/docs/usage/twilios-response#pagination."""
+
+_MAX_PAGES: Final = 100
+_MAX_ITEMS: Final = 100_000
+_PAGE_SECONDS: Final = 30.0
+_SECONDS_UNTIL_ANOTHER_TRY: Final = 60.0
+_LISTS_AT_ONCE: Final = 4
+_LONGEST_NAME: Final = 200
+_LIKE_WORKSPACE_SID: Final = re.compile("WS[0-9a-f]{32}")
+_LIKE_CHANNEL_SID: Final = re.compile("TC[0-9A-Fa-f]{16,}")
+
+
+class _Listed(BaseModel):
+    """Something of the API's. Attributes that are of no use here may be anything."""
+
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class FoundWorkspace(_Listed):
+    """A workspace as the API lists it."""
+
+    sid: Annotated[str, Field(pattern="^WS[0-9a-f]{32}$")]
+    friendly_name: str | None = None
+    date_created: str | None = None
+
+
+class FoundChannel(_Listed):
+    """A TaskChannel as the API lists it."""
+
+    sid: Annotated[str, Field(pattern="^TC[0-9a-f]{32}$")]
+    unique_name: str | None = None
+    date_created: str | None = None
+
+
+class _Meta(_Listed):
+    next_page_url: Annotated[str, Field(max_length=4096)] | None = None
+
+
+_Item = TypeVar("_Item", FoundWorkspace, FoundChannel)
+
+
+class _Page(_Listed, Generic[_Item]):
+    meta: _Meta
+    items: list[_Item] = Field(validation_alias=AliasChoices("workspaces", "channels"))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the lists of one account held when each was last read.
+
+    Attributes:
+        workspaces: The account's workspaces, where it has `workspaces: auto`.
+        channels: TaskChannels by workspace SID.
+        refreshed: When the last refresh was over, in Unix seconds; None before the first one.
+        failures: The lists that could not be read then, by path.
+    """
+
+    workspaces: tuple[FoundWorkspace, ...] = ()
+    channels: Mapping[str, tuple[FoundChannel, ...]] = field(default_factory=dict)
+    refreshed: float | None = None
+    failures: Mapping[str, ApiError] = field(default_factory=dict)
+
+    @property
+    def up(self) -> bool:
+        """Whether every list was read at the last refresh."""
+        return self.refreshed is not None and not self.failures
+
+
+@dataclass(frozen=True, slots=True)
+class _Adopted:
+    """A workspace that discovery adds."""
+
+    auto: AutoWorkspaces
+    workspace: FoundWorkspace
+
+
+def expand(config: Config, found: Mapping[str, Found]) -> tuple[tuple[Query, ...], bool]:
+    """The queries of a configuration once it is known what there is, and whether there were too many.
+
+    No two have equal labels, whatever was found. A name that somebody else has already, a configured
+    workspace or an older one that was found, is followed by the SID.
+
+    Args:
+        config: What is configured.
+        found: By account.
+    """
+    queries = tuple(islice(_queries(config, found), MAX_QUERIES + 1))
+    return queries[:MAX_QUERIES], len(queries) > MAX_QUERIES
+
+
+def _queries(config: Config, found: Mapping[str, Found]) -> Iterator[Query]:
+    named: dict[str, set[str]] = {}
+    for each in config.workspaces:
+        named.setdefault(each.sid, set()).update(each.questions.channels)
+    for each in config.workspaces:
+        yield from each.queries
+        if each.questions.each_channel:
+            channels = _channels(found, each.account, each.sid)
+            labels = _channel_labels(channels, named[each.sid])
+            yield from queries_of(each.account, each.sid, each.name, labels, each.questions.periods)
+    adopted = _adopted(config, found)
+    names = _names((each.workspace for each in adopted), (each.name for each in config.workspaces))
+    for auto, workspace in ((each.auto, each.workspace) for each in adopted):
+        labels = list(auto.questions.channels)
+        if auto.questions.each_channel:
+            labels += _channel_labels(_channels(found, auto.account, workspace.sid), labels)
+        periods = auto.questions.periods
+        yield from queries_of(auto.account, workspace.sid, names[workspace.sid], labels, periods)
+
+
+def _adopted(config: Config, found: Mapping[str, Found]) -> list[_Adopted]:
+    """What discovery adds to the configured workspaces, each once, by account and then by age."""
+    configured = {each.sid for each in config.workspaces}
+    adopted: dict[str, _Adopted] = {}
+    for auto in config.auto_workspaces:
+        for workspace in sorted(found.get(auto.account, Found()).workspaces, key=_age):
+            if workspace.sid not in configured and auto.wants(workspace.friendly_name or ""):
+                adopted.setdefault(workspace.sid, _Adopted(auto, workspace))
+    return list(adopted.values())
+
+
+def _names(workspaces: Iterable[FoundWorkspace], configured: Iterable[str]) -> dict[str, str]:
+    """The label `workspace` of each SID. The older of two namesakes keeps the plain name."""
+    taken = set(configured)
+    names: dict[str, str] = {}
+    for workspace in sorted(workspaces, key=_age):
+        sid, friendly = workspace.sid, workspace.friendly_name or ""
+        candidates = chain(
+            (name for name in (friendly, f"{friendly} ({sid})") if _is_name(friendly) and _is_name(name)),
+            (sid,),
+            # Only where somebody gave another workspace this one's SID as its name.
+            (f"{sid} ({number})" for number in count(2)),
+        )
+        names[sid] = next(name for name in candidates if name not in taken)
+        taken.add(names[sid])
+    return names
+
+
+def _channel_labels(channels: Collection[FoundChannel], named: Collection[str]) -> list[str]:
+    """The label `channel`, and the parameter, of each TaskChannel that is not named already."""
+    listed = {*named} - {ALL_CHANNELS}
+    taken = {*named, ALL_CHANNELS, AUTO}
+    labels: list[str] = []
+    for channel in sorted(channels, key=_age):
+        name = channel.unique_name or ""
+        if listed & {channel.sid, name}:
+            continue
+        label = channel.sid
+        if name not in taken and _is_name(name) and not _LIKE_CHANNEL_SID.fullmatch(name):
+            label = name
+        if label not in taken:
+            taken.add(label)
+            labels.append(label)
+    return labels
+
+
+def _channels(found: Mapping[str, Found], account: str, sid: str) -> tuple[FoundChannel, ...]:
+    return found.get(account, Found()).channels.get(sid, ())
+
+
+def _age(item: FoundWorkspace | FoundChannel) -> tuple[str, str]:
+    """Sorts by ISO 8601 times in UTC, which sort as text does; what has none comes last."""
+    return item.date_created or "~", item.sid
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _LONGEST_NAME and is_one_line(text) and not _LIKE_WORKSPACE_SID.fullmatch(text)
+
+
+class ListClient(Protocol):
+    """What discovery needs of api.Client."""
+
+    async def get(self, call: Call) -> Answer:
+        """See api.Client.get."""
+
+
+async def list_workspaces(client: ListClient) -> tuple[FoundWorkspace, ...]:
+    """Every workspace that the account's credentials reach.
+
+    Raises:
+        ApiError: a page could not be read, or is not a page of workspaces.
+    """
+    return await _read(client, WORKSPACES_PATH, _Page[FoundWorkspace])
+
+
+async def list_channels(client: ListClient, workspace_sid: str) -> tuple[FoundChannel, ...]:
+    """Every TaskChannel of a workspace.
+
+    Raises:
+        ApiError: a page could not be read, or is not a page of TaskChannels.
+    """
+    return await _read(client, channels_path(workspace_sid), _Page[FoundChannel])
+
+
+def channels_path(workspace_sid: str) -> str:
+    """Path of the list of a workspace's TaskChannels."""
+    return f"{WORKSPACES_PATH}/{workspace_sid}/TaskChannels"
+
+
+async def _read(client: ListClient, path: str, model: type[_Page[_Item]]) -> tuple[_Item, ...]:
+    """Read a list, page by page. Half a list is none: what it lacks would seem to have gone away."""
+    items: list[_Item] = []
+    parameters: Mapping[str, str] | None = {"PageSize": str(_PAGE_SIZE)}
+    asked: list[Mapping[str, str]] = []
+    while parameters is not None:
+        if parameters in asked:
+            raise _bad(f"the list {path} comes back to a page that was read already")
+        if len(asked) == _MAX_PAGES or len(items) > _MAX_ITEMS:
+            raise _bad(f"the list {path} does not end")
+        asked.append(parameters)
+        answer = await _get(client, path, parameters)
+        try:
+            page = model.model_validate_json(answer.body)
+        except ValidationError as error:
+            raise _bad(f"this is no page of {path}: {_where(error)}") from None
+        items += page.items
+        parameters = _parameters_of(page.meta.next_page_url, path)
+    return tuple(items)
+
+
+async def _get(client: ListClient, path: str, parameters: Mapping[str, str]) -> Answer:
+    call = Call(path, parameters, time.monotonic() + _PAGE_SECONDS)
+    try:
+        async with asyncio.timeout(_PAGE_SECONDS):
+            return await client.get(call)
+    except TimeoutError:
+        raise call.failure_when_given_up() from None
+
+
+def _parameters_of(next_page_url: str | None, path: str) -> dict[str, str] | None:
+    """What to ask for the next page with, None after the last one.
+
+    Only the query is taken from the URL: the host, and with it the receiver of the credentials, stays the
+    account's own whatever the answer says. The path may have the prefix of a proxy before it.
+    """
+    if next_page_url is None:
+        return None
+    try:
+        url = urlsplit(next_page_url)
+        parameters = dict(parse_qsl(url.query, keep_blank_values=True, max_num_fields=20))
+    except ValueError:
+        raise _bad(f"the next page of {path} has no valid URL") from None
+    if not url.path.endswith(path):
+        raise _bad(f"the next page of {path} is one of something else")
+    return parameters
+
+
+def _where(error: ValidationError) -> str:
+    """The place and kind of the first thing wrong, without what was found there."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ".".join([*map(str, first["loc"]), first["type"]])
+
+
+def _bad(message: str) -> ApiError:
+    return ApiError(Reason.BAD_RESPONSE, message, status=200)
+
+
+class Observer(Protocol):
+    """Who is told how a refresh went."""
+
+    def discovered(self, account: str, *, up: bool) -> None:
+        """A refresh is over, and was complete or not."""
+
+
+class Discovery:
+    """Keeps what there is up to date, in the background, for one configuration.
+
+    Args:
+        config: Says what is to be found.
+        clients: By account.
+        before: What was found for an earlier configuration.
+        observer: Told of each refresh.
+        changed: Called when something has been found.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clients: Mapping[str, ListClient],
+        *,
+        observer: Observer,
+        changed: Callable[[], None],
+        before: Mapping[str, Found] = MappingProxyType({}),
+    ) -> None:
+        self.found = {name: before.get(name, Found()) for name in config.discovering_accounts}
+        self._config = config
+        self._clients = clients
+        self._observer = observer
+        self._changed = changed
+        self._lists_at_once = asyncio.Semaphore(_LISTS_AT_ONCE)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def attempted(self) -> bool:
+        """Whether every account has had a refresh, successful or not."""
+        return all(found.refreshed is not None for found in self.found.values())
+
+    def start(self) -> None:
+        """Refresh each account at once, and every interval from then on."""
+        self._tasks = [asyncio.create_task(self._keep_up_to_date(account)) for account in self.found]
+
+    def cancel(self) -> None:
+        """Refresh nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def ended(self) -> None:
+        """Wait until a cancelled discovery has let go of everything."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_up_to_date(self, account: str) -> None:
+        interval = self._config.discovery_interval
+        while True:
+            await self.refresh(account)
+            up = self.found[account].up
+            await asyncio.sleep(interval if up else min(interval, _SECONDS_UNTIL_ANOTHER_TRY))
+
+    async def refresh(self, account: str) -> None:
+        """Read the account's lists again; what cannot be read stays as it was."""
+        before = self.found[account]
+        failures: dict[str, ApiError] = {}
+        sids = [
+            each.sid
+            for each in self._config.workspaces
+            if each.account == account and each.questions.each_channel
+        ]
+        for auto in self._config.auto_workspaces:
+            if auto.account == account:
+                workspaces = await self._try(
+                    WORKSPACES_PATH, list_workspaces(self._clients[account]), failures
+                )
+                if workspaces is not None:
+                    # Told at once: the TaskChannels of many workspaces take their time.
+                    self._keep(account, replace(self.found[account], workspaces=workspaces))
+                    sids += self._adopted_sids(auto) if auto.questions.each_channel else []
+        lists = await asyncio.gather(*(self._try_channels(account, sid, failures) for sid in sids))
+        channels = {sid: each for sid, each in zip(sids, lists, strict=True) if each is not None}
+        # Of a workspace that has gone nothing is kept, unless it is not known what there is.
+        kept = before.channels if WORKSPACES_PATH in failures else _only(before.channels, sids)
+        self._keep(
+            account,
+            replace(
+                self.found[account],
+                channels={**kept, **channels},
+                refreshed=time.time(),
+                failures=failures,
+            ),
+        )
+        self._observer.discovered(account, up=not failures)
+        _tell(account, before.failures, failures)
+
+    def _adopted_sids(self, auto: AutoWorkspaces) -> list[str]:
+        adopted = _adopted(self._config, self.found)
+        return [each.workspace.sid for each in adopted if each.auto.account == auto.account]
+
+    async def _try_channels(
+        self, account: str, sid: str, failures: dict[str, ApiError]
+    ) -> tuple[FoundChannel, ...] | None:
+        async with self._lists_at_once:
+            return await self._try(channels_path(sid), list_channels(self._clients[account], sid), failures)
+
+    async def _try(
+        self, path: str, reading: Awaitable[tuple[_Item, ...]], failures: dict[str, ApiError]
+    ) -> tuple[_Item, ...] | None:
+        """A list, or None where it could not be read."""
+        try:
+            return await reading
+        except ApiError as error:
+            failures[path] = error
+        except Exception as error:  # noqa: BLE001 -- a fault of ours must not end the discovery for good
+            failures[path] = _bad(f"unforeseen {type(error).__name__}")
+        return None
+
+    def _keep(self, account: str, found: Found) -> None:
+        known = self.found[account]
+        self.found[account] = found
+        if (known.workspaces, known.channels) != (found.workspaces, found.channels):
+            self._changed()
+
+
+def _only(
+    channels: Mapping[str, tuple[FoundChannel, ...]], sids: Iterable[str]
+) -> dict[str, tuple[FoundChannel, ...]]:
+    return {sid: channels[sid] for sid in sids if sid in channels}
+
+
+def _tell(account: str, before: Mapping[str, ApiError], now: Mapping[str, ApiError]) -> None:
+    """Log where failures begin, change or end: one line, however many lists they are."""
+    told = log.bind(account=account)
+    if not now:
+        if before:
+            told.info("discovery works again")
+        return
+    if {path: error.reason for path, error in before.items()} != {
+        path: error.reason for path, error in now.items()
+    }:
+        path, error = next(iter(now.items()))
+        told.warning(
+            "discovery failed, what was found before stays",
+            list=path,
+            lists_failed=len(now),
+            reason=error.reason,
+            status=error.status,
+            code=error.code,
+            message=error.message,
+        )

@@ -1,0 +1,289 @@
+"""The landing page of the real process in a real Chromium."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.browser import Browser
+from support.configurations import simulated
+from support.exporter import Exporter
+
+from taskrouter_exporter import __version__
+from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator.wire import Answer
+
+StartExporter = Callable[..., Exporter]
+HOSTILE_NAMES = (
+    "<script>document.title='x'</script>",
+    '"><img src=x onerror="document.title=\'x\'">',
+    "'--></style></table><svg onload=document.title='x'>&lt;b&gt;{{7*7}}",
+)
+TITLE = "TaskRouter exporter"
+DESKTOP, PHONE = (1280, 800), (375, 812)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Browser]]:
+    """One Chromium for all tests of the module: its start takes longest."""
+    started: list[Browser] = []
+
+    def start(chromedriver: str, chromium: str) -> Browser:
+        if not started:
+            started.append(Browser(chromedriver, chromium, tmp_path_factory.mktemp("browser") / "chromium"))
+        return started[0]
+
+    yield start
+    for browser in started:
+        browser.close()
+
+
+@pytest.fixture
+def browser(
+    program: Callable[[str, str], str], chromium: Callable[[str, str], Browser], tmp_path: Path
+) -> Iterator[Browser]:
+    del tmp_path
+    browser = chromium(program("chromedriver", "chromium-driver"), program("chromium", "chromium"))
+    browser.show_as(*DESKTOP)
+    yield browser
+    browser.open("about:blank")
+
+
+@pytest.fixture
+def save_screenshot(browser: Browser, tmp_path: Path) -> Callable[[str], None]:
+    """Keep what the window shows, in $SCREENSHOTS or the test's own directory."""
+    directory = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    return lambda name: browser.screenshot(directory / f"{name}.png")
+
+
+@pytest.fixture
+def busy(simulator: Simulator, start_exporter: StartExporter) -> Exporter:
+    """An exporter that was scraped, with a long name, many windows and a target that is down."""
+    config = simulated(simulator, attempts=1)
+    config["targets"][1] |= {"name": "x" * 200, "windows": ["15m", "4h", "8h", "1d", "1w"]}
+    simulator.faults.set(simulator.centre.workspaces[2].sid, Fault.status(503))
+    exporter = start_exporter(config)
+    exporter.scrape()
+    return exporter
+
+
+def address(exporter: Exporter, path: str = "/") -> str:
+    return f"http://{exporter.address}{path}"
+
+
+def named(simulator: Simulator, names: tuple[str, ...]) -> dict[str, Any]:
+    config = simulated(simulator)
+    for target, name in zip(config["targets"], names, strict=True):
+        target["name"] = name
+    return config
+
+
+def scrolls_sideways(browser: Browser) -> bool:
+    return bool(
+        browser.run("return document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    )
+
+
+def contrasts(browser: Browser) -> dict[str, float]:
+    """Contrast of each text colour of the page with its background (WCAG 2.2, "contrast ratio")."""
+    found: dict[str, float] = browser.run("""
+        const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+        const luminance = color => {
+            canvas.fillStyle = color;
+            canvas.fillRect(0, 0, 1, 1);
+            const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map(
+                each => each / 255 <= 0.04045 ? each / 255 / 12.92 : ((each / 255 + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const probe = document.body.appendChild(document.createElement("i"));
+        probe.style.background = "Canvas";
+        const behind = luminance(getComputedStyle(probe).backgroundColor);
+        probe.remove();
+        return Object.fromEntries([...document.querySelectorAll("body *")].map(element => {
+            const color = getComputedStyle(element).color, front = luminance(color);
+            return [color, (Math.max(front, behind) + 0.05) / (Math.min(front, behind) + 0.05)];
+        }));
+    """)
+    return found
+
+
+def test_the_page_tells_every_target_s_state_at_its_last_poll(
+    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator, attempts=1))
+    browser.open(address(exporter))
+    assert browser.title == TITLE
+    assert __version__ in browser.text
+    assert browser.text.count("not polled yet") == 6
+    assert browser.text.count("never") == 6
+
+    ill, *_ = simulator.centre.workspaces
+    simulator.faults.set(ill.sid, Fault.status(401))
+    exporter.scrape()
+    browser.open(address(exporter))
+    rows: list[list[str]] = browser.run(
+        "return [...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
+    )
+    assert [(row[0], row[1]) for row in rows] == [
+        (workspace.friendly_name, channel)
+        for workspace in simulator.centre.workspaces
+        for channel in ("all", "voice")
+    ]
+    for row in rows:
+        assert row[2] == "15m, day"
+        assert re.fullmatch(r"\d+ s ago", row[3])
+        assert re.fullmatch(r"\d\.\d\d s", row[4])
+        assert row[5] == ("down: credentials refused" if row[0] == ill.friendly_name else "up")
+        counts = row[6:10]
+        assert all(re.fullmatch("-" if row[5] != "up" else r"[\d,]+", count) for count in counts)
+    assert re.search(
+        rf"{simulator.centre.workspaces[1].friendly_name}: 4,?99\d of 5,?000 requests", browser.text
+    )
+
+
+def test_a_click_on_a_probe_link_leads_to_the_target_s_metrics(
+    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    name = simulator.centre.workspaces[1].friendly_name
+    browser.open(address(exporter))
+    browser.click(f"a[href='/probe?workspace={name}&channel=voice']")
+    assert browser.url == address(exporter, f"/probe?workspace={name}&channel=voice")
+    assert f'twilio_taskrouter_up{{workspace="{name}",channel="voice",window="15m"}} 1.0' in browser.text
+    browser.open(address(exporter))
+    browser.click(f"a[href='/probe?workspace={name}&channel=voice&debug=true']")
+    assert f"Query: workspace '{name}', channel 'voice', 15m" in browser.text
+
+
+def test_every_link_of_the_page_leads_somewhere(
+    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(named(simulator, HOSTILE_NAMES), ["--web.telemetry-path=/own-metrics"])
+    browser.open(address(exporter))
+    links: list[str] = browser.run("return [...document.links].map(link => link.getAttribute('href'))")
+    local = [link for link in links if link.startswith("/")]
+    assert {"/own-metrics", "/sd", "/-/healthy", "/-/ready"} < set(local)
+    assert len([link for link in local if link.startswith("/probe?")]) == 12
+    for link in local:
+        assert exporter.request(link).status == 200, link
+
+
+def test_a_hostile_workspace_name_is_shown_and_does_nothing(
+    browser: Browser,
+    simulator: Simulator,
+    start_exporter: StartExporter,
+    save_screenshot: Callable[[str], None],
+) -> None:
+    exporter = start_exporter(named(simulator, HOSTILE_NAMES))
+    exporter.scrape()
+    browser.open(address(exporter))
+    for name in HOSTILE_NAMES:
+        assert browser.text.count(name) >= 3, "two channels and the rate limit"
+    assert browser.title == TITLE
+    assert browser.run("return document.querySelectorAll('script, img, svg, iframe, link, form').length") == 0
+    assert browser.run("return [...document.querySelectorAll('*')].every(e => "
+                       "[...e.attributes].every(a => !a.name.startsWith('on')))")  # fmt: skip
+    browser.click("tbody tr:first-child a:first-child")
+    assert HOSTILE_NAMES[0] in browser.text
+    assert browser.title != "x"
+    browser.open(address(exporter))
+    browser.show_as(*PHONE, phone=True)
+    save_screenshot("hostile-phone")
+    assert not scrolls_sideways(browser)
+
+
+def test_a_hostile_activity_name_is_text_on_a_probe_and_its_story(
+    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    def rewrite(answer: Answer) -> Answer:
+        content = json.loads(answer.body)
+        content["activity_durations"][0]["friendly_name"] = HOSTILE_NAMES[0]
+        return replace(answer, body=json.dumps(content).encode())
+
+    workspace = simulator.centre.workspaces[0]
+    simulator.faults.set(workspace.sid, Fault("hostile", {}, None, rewrite))
+    exporter = start_exporter(simulated(simulator))
+    for more in ("", "&debug=true"):
+        browser.open(address(exporter, f"/probe?workspace={workspace.sid}&channel=all{more}"))
+        assert HOSTILE_NAMES[0] in browser.text
+        assert browser.title != "x"
+        assert browser.run("return document.querySelectorAll('script, table').length") == 0
+
+
+def test_the_policy_lets_nothing_in_and_no_script_run(
+    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    headers = exporter.request("/").headers
+    policy = dict(each.strip().split(" ", 1) for each in headers["content-security-policy"].split(";"))
+    assert policy == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert headers["cache-control"] == "no-store"
+    # Chromium keeps to it: a script that came into the page all the same does not run.
+    browser.open(address(exporter))
+    browser.run("""
+        const script = document.createElement("script");
+        script.textContent = "document.title = 'x'";
+        document.body.append(script);
+        document.body.insertAdjacentHTML("beforeend", "<img src=/-/healthy onerror=document.title='x'>");
+    """)
+    end = time.monotonic() + 0.3
+    while time.monotonic() < end:
+        assert browser.title == TITLE
+
+
+def test_the_page_asks_the_api_nothing_and_loads_nothing(
+    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    for polls in (0, 12):
+        for _ in range(3):
+            browser.open(address(exporter))
+        assert simulator.requests.count() == polls
+        assert browser.run("return performance.getEntriesByType('resource').length") == 0
+        exporter.scrape()
+    assert exporter.request("/", "HEAD").status == 200
+    assert simulator.requests.count() == 24
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_page_is_readable_light_and_dark_on_a_desktop_and_a_phone(
+    size: tuple[int, int],
+    scheme: str,
+    browser: Browser,
+    busy: Exporter,
+    save_screenshot: Callable[[str], None],
+) -> None:
+    phone = size == PHONE
+    browser.show_as(*size, scheme, phone=phone)
+    browser.open(address(busy))
+    save_screenshot(f"{scheme}-{size[0]}")
+    assert browser.run("return window.innerWidth") == size[0]
+    assert not scrolls_sideways(browser)
+    assert browser.run("return matchMedia('(prefers-color-scheme: dark)').matches") == (scheme == "dark")
+    assert min(contrasts(browser).values()) >= 4.5, contrasts(browser)
+    sizes = "[...document.querySelectorAll('td, p, a')].map(e => parseFloat(getComputedStyle(e).fontSize))"
+    assert browser.run(f"return Math.min(...{sizes})") >= 14
+
+
+def test_a_page_without_a_poll_yet_is_readable_on_a_phone(
+    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    browser.show_as(*PHONE, phone=True)
+    browser.open(address(exporter))
+    assert not scrolls_sideways(browser)
+    assert "not polled yet" in browser.text
