@@ -1,0 +1,155 @@
+"""The documentation says what is so: keys and metrics, neither more nor less."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from support.exporter import ROOT, Exporter
+
+from taskrouter_exporter.demo import demo_configuration
+from taskrouter_exporter.simulator import ContactCentre, Simulator
+
+DOCS = ROOT / "docs"
+HEADING = re.compile(
+    r"^### `(?P<name>[a-z_]+)`\nType: (?P<type>[a-z]+)\. Labels: (?P<labels>[^\n]+)\.\n\n"
+    r"(?P<rest>.*?)(?=^##|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class Described(NamedTuple):
+    """What the page says of a metric, or a process exports."""
+
+    type: str
+    labels: frozenset[str]
+
+
+def chapters() -> Iterator[re.Match[str]]:
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    found = list(HEADING.finditer(page))
+    assert [match["name"] for match in found] == re.findall("^### `(.*)`$", page, re.MULTILINE)
+    yield from found
+
+
+def documented() -> dict[str, Described]:
+    """The metrics of the page."""
+    return {
+        match["name"]: Described(match["type"], frozenset(re.findall("`([a-z_]+)`", match["labels"])))
+        for match in chapters()
+    }
+
+
+def name_and_type(family: Metric, *, openmetrics: bool) -> tuple[str, str]:
+    """As Prometheus stores the series, and as OpenMetrics calls the type."""
+    suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+    name = family.name + suffix
+    is_info = not openmetrics and name.endswith("_info") and name != "python_info"
+    return name, "info" if is_info else family.type
+
+
+@pytest.fixture(scope="module")
+def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
+    """An exporter with everything that makes a metric: the demo with its workspaces discovered."""
+    directory = tmp_path_factory.mktemp("documented")
+    with Simulator(ContactCentre()) as simulator:
+        config = json.loads(demo_configuration(simulator))
+        config["accounts"]["demo"]["workspaces"] = "auto"
+        (directory / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+        exporter = Exporter(["--config.file=config.yaml"], directory / "log")
+        yield exporter
+        exporter.stop()
+
+
+@pytest.mark.parametrize("openmetrics", [True, False], ids=["OpenMetrics", "text"])
+def test_every_metric_is_documented_with_its_type_and_labels_and_no_other(
+    openmetrics: bool,  # noqa: FBT001 -- a parameter of the test
+    exporter: Exporter,
+) -> None:
+    text = exporter.scrape(accept="application/openmetrics-text" if openmetrics else "text/plain").answer.text
+    exported: dict[str, Described] = {}
+    parse: Callable[[str], Iterable[Metric]] = parse_openmetrics if openmetrics else parse_text
+    for family in parse(text):
+        name, kind = name_and_type(family, openmetrics=openmetrics)
+        assert family.samples, f"{name} has no series"
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        exported[name] = Described(kind, frozenset(labels))
+    assert exported == documented()
+
+
+def test_every_scrape_has_the_same_families_with_series(exporter: Exporter) -> None:
+    first, second = (exporter.scrape(path="/metrics?collect[]=exporter") for _ in range(2))
+    assert first.names() == second.names()
+
+
+def test_every_reason_and_outcome_is_documented(exporter: Exporter) -> None:
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    scrape = exporter.scrape()
+    told = {dict(labels)["reason"] for labels in scrape.find("poll_errors_total")}
+    told |= {dict(labels)["outcome"] for labels in scrape.find("window_reservation_outcomes")}
+    assert len(told) == 13
+    assert [value for value in told if f"`{value}`" not in page] == []
+
+
+def test_every_metric_has_an_example_query_that_names_it_and_that_promtool_accepts(
+    program: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    rules = []
+    for match in chapters():
+        (query,) = re.findall("```promql\n(.*?)```", match["rest"], re.DOTALL)
+        name = match["name"].removeprefix("twilio_taskrouter_").split("_")[0]
+        assert name in query, match["name"]
+        rules.append({"record": f"example:{match['name']}", "expr": query})
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps({"groups": [{"name": "examples", "rules": rules}]}), encoding="utf-8")
+    promtool = program("promtool", "prometheus")
+    done = subprocess.run(
+        [promtool, "check", "rules", str(file)], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(rules)} rules found" in done.stdout
+
+
+def test_the_configuration_page_is_what_the_models_say() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "docs.generate"], cwd=ROOT, capture_output=True, timeout=30, check=True
+    )
+    committed = (DOCS / "configuration.md").read_bytes()
+    assert committed == done.stdout, "write it again: python -m docs.generate > docs/configuration.md"
+
+
+def keys(schema: Any) -> Iterator[str]:
+    """Every key of the configuration file, wherever it stands."""
+    for mapping in (schema, *schema["$defs"].values()):
+        yield from mapping.get("properties", ())
+
+
+def test_every_key_has_a_chapter_with_type_and_default() -> None:
+    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    schema = json.loads((DOCS / "config.schema.json").read_text(encoding="utf-8"))
+    chapters = dict(re.findall(r"^##+ `([^`]+)`\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+    assert {re.split(r"[.\]]", place)[-1] for place in chapters} == set(keys(schema))
+    for place, text in chapters.items():
+        assert "\n- Type: " in text, place
+        assert "\n- Default: " in text, place
+        assert "\n- Example: " in text or re.search("Type: (list of )?mapping", text), place
+
+
+@pytest.mark.parametrize("page", ["metrics.md", "configuration.md", "security.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    headings = re.findall("^#+ (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        file, _, anchor = link.partition("#")
+        if file:
+            assert (DOCS / file).exists(), link
+        else:
+            assert anchor in anchors, link

@@ -1,0 +1,400 @@
+"""Everything goes wrong, one thing after the other: what is answered is right, in time, and nothing grows.
+
+The short form runs with all other tests, the full one by `make siege`; either writes build/siege.md.
+"""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace as replaced
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from integration.test_faults import FAULTS
+from integration.test_prometheus import SUNDAY, FakedClock
+from siege.siege import TIMEOUT, Siege, Size, by_password_file, full_or, midnight, replace
+from support.configurations import simulated
+from support.exporter import ROOT, Exporter, Scrape
+
+from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+
+StartExporter = Callable[..., Exporter]
+BeginSiege = Callable[[str], Siege]
+
+POLLING: Mapping[str, Any] = {"attempts": 2, "request_timeout": "500ms"}
+QUERIES = 12
+
+
+@pytest.fixture
+def begin_siege(centre: ContactCentre) -> Iterator[BeginSiege]:
+    """Begin a row; at the end it is judged and told."""
+    rows: list[Siege] = []
+
+    def begin(name: str) -> Siege:
+        rows.append(Siege(name, centre))
+        return rows[-1]
+
+    yield begin
+    for row in rows:
+        row.judge()
+        row.tell()
+        assert row.wrong == []
+        assert row.in_time == row.answered or not row.punctual
+
+
+def warm_up(row: Siege, exporter: Exporter) -> None:
+    """Let it open the connections and threads that it keeps, and measure it."""
+    with row.scrapers(exporter, interval=0.05):
+        wait_until(lambda: len(row.kept) >= 12)
+    row.before = Size.of(exporter)
+
+
+def assert_flat(row: Siege, exporter: Exporter) -> None:
+    """It has come back to its size; what may differ are threads and connections that it keeps in reserve."""
+    before = row.before
+    assert before is not None
+    wait_until(lambda: Size.of(exporter).fds <= before.fds + 24)
+    row.after = Size.of(exporter)
+    assert row.after.threads <= before.threads + 24
+    assert row.after.memory <= before.memory + 48
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.02)
+
+
+def assert_all_up(row: Siege, exporter: Exporter) -> None:
+    scrape = row.scrape(exporter)
+    assert scrape is not None
+    assert list(scrape.find("up").values()) == [1] * QUERIES
+
+
+def for_seconds(seconds: float, interval: float = 0.25) -> Iterator[int]:
+    """Count, an interval apart, for so many seconds."""
+    end = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < end:
+        yield number
+        number += 1
+        time.sleep(interval)
+
+
+def test_the_api_goes_down_and_comes_back(
+    centre: ContactCentre, start_exporter: StartExporter, begin_siege: BeginSiege
+) -> None:
+    row = begin_siege("01 API down and back")
+    with Simulator(centre) as simulator:
+        port = int(simulator.base_url.rpartition(":")[2])
+        exporter = start_exporter(simulated(simulator, **POLLING))
+        warm_up(row, exporter)
+    for _ in for_seconds(full_or(60, 3)):
+        scrape = row.scrape(exporter)
+        assert scrape is not None
+        assert list(scrape.find("up").values()) == [0] * QUERIES
+    with Simulator(centre, port=port):
+        assert_all_up(row, exporter)
+        assert_flat(row, exporter)
+
+
+def test_half_of_the_targets_fail(
+    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+) -> None:
+    row = begin_siege("02 half of the targets fail")
+    config = simulated(simulator, **POLLING)
+    del config["targets"][2]
+    exporter = start_exporter(config)
+    warm_up(row, exporter)
+    ill, well = (workspace.friendly_name for workspace in simulator.centre.workspaces[:2])
+    simulator.faults.set(simulator.centre.workspaces[0].sid, Fault.status(503))
+    for _ in range(int(full_or(100, 5))):
+        scrape = row.scrape(exporter)
+        assert scrape is not None
+        assert list(scrape.find("up", workspace=ill).values()) == [0] * 4
+        assert list(scrape.find("up", workspace=well).values()) == [1] * 4
+    assert_flat(row, exporter)
+
+
+def test_the_rate_limit_is_exhausted(
+    centre: ContactCentre, start_exporter: StartExporter, begin_siege: BeginSiege
+) -> None:
+    row = begin_siege("03 rate limit exhausted")
+    with Simulator(centre, rate_limit=2, retry_after=True) as simulator:
+        exporter = start_exporter(simulated(simulator, **POLLING))
+        warm_up(row, exporter)
+        for _ in for_seconds(full_or(30, 3), 0.1):
+            row.scrape(exporter)
+        scrape = row.scrape(exporter)
+        assert scrape is not None
+        assert sum(scrape.find("poll_errors_total", reason="rate_limited").values()) > QUERIES
+        assert sum(scrape.find("poll_errors_total", reason="bad_response").values()) == 0
+        assert_flat(row, exporter)
+
+
+def test_every_fault_at_once_leaves_the_one_without_unharmed(
+    centre: ContactCentre, start_exporter: StartExporter, begin_siege: BeginSiege
+) -> None:
+    row = begin_siege("04 every fault at once")
+    with ExitStack() as stack:
+        config: dict[str, Any] = simulated(stack.enter_context(Simulator(centre)), **POLLING)
+        config["polling"]["concurrency"] = 64
+        for number, (fault, _) in enumerate(FAULTS.values()):
+            other = ContactCentre(seed=100 + number)
+            simulator = stack.enter_context(Simulator(other))
+            simulator.faults.set(other.workspaces[0].sid, fault)
+            name = f"fault-{number}"
+            config["accounts"][name] = simulated(simulator)["accounts"]["default"]
+            config["targets"].append({"workspace": other.workspaces[0].sid, "name": name, "account": name})
+        exporter = start_exporter(config)
+        row.scrape(exporter)
+        row.before = Size.of(exporter)
+        for _ in range(int(full_or(30, 2))):
+            scrape = row.scrape(exporter)
+            assert scrape is not None
+            ups = {dict(labels)["workspace"]: up for labels, up in scrape.find("up").items()}
+            assert {name for name, up in ups.items() if up} == {
+                each.friendly_name for each in centre.workspaces
+            }
+            assert len(ups) == len(FAULTS) + len(centre.workspaces)
+        assert_flat(row, exporter)
+
+
+def test_four_scrapers_scrape_every_100_milliseconds(
+    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+) -> None:
+    row = begin_siege("05 four scrapers every 100 ms")
+    exporter = start_exporter(simulated(simulator))
+    warm_up(row, exporter)
+    with row.scrapers(exporter):
+        for _ in for_seconds(full_or(30, 3)):
+            pass
+    assert len(row.kept) == row.sent
+    assert row.sent >= full_or(200, 20)
+    assert_flat(row, exporter)
+
+
+def test_reloads_in_the_middle_of_scrapes(
+    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege, tmp_path: Path
+) -> None:
+    row = begin_siege("06 reloads in mid-scrape")
+    configs = [simulated(simulator, concurrency=number) for number in (16, 5)]
+    del configs[1]["targets"][2]
+    exporter = start_exporter(configs[0])
+    warm_up(row, exporter)
+    for workspace in simulator.centre.workspaces:
+        simulator.faults.set(workspace.sid, Fault.latency(0.05))
+    with row.scrapers(exporter):
+        for number in range(int(full_or(200, 10))):
+            if number % 5 == 4:
+                replace(tmp_path / "config.yaml", "targets: [")
+                assert exporter.request("/-/reload", "POST").status == 500
+            replace(tmp_path / "config.yaml", json.dumps(configs[(number + 1) % 2]))
+            assert exporter.request("/-/reload", "POST").status == 200
+            wanted = QUERIES - 4 * ((number + 1) % 2)
+            wait_until(lambda wanted=wanted: len(row.kept[-1][2].find("up")) == wanted)  # type: ignore[misc]
+    assert len(row.kept) == row.sent
+    assert {len(scrape.find("up")) for _, _, scrape in row.kept} == {QUERIES, QUERIES - 4}
+    assert all(set(scrape.find("up").values()) == {1} for _, _, scrape in row.kept)
+    assert_flat(row, exporter)
+
+
+def test_a_password_file_is_rotated_under_load(
+    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege, tmp_path: Path
+) -> None:
+    row = begin_siege("07 password file rotated under load")
+    exporter = start_exporter(by_password_file(simulator, tmp_path, **POLLING))
+    warm_up(row, exporter)
+    token = tmp_path / "auth_token"
+    with row.scrapers(exporter):
+        for number in range(int(full_or(50, 6))):
+            token.unlink()
+            wait_for_another_scrape(row)
+            replace(token, f"wrong-secret-{number}")
+            wait_until(lambda: 0.0 in row.kept[-1][2].find("up").values())
+            replace(token, simulator.centre.auth_token)
+            wait_until(lambda: set(row.kept[-1][2].find("up").values()) == {1})
+    last = row.kept[-1][2]
+    failed = {dict(labels)["reason"] for labels, count in last.find("poll_errors_total").items() if count}
+    assert failed == {"auth"}
+    assert len(row.kept) == row.sent
+    assert_flat(row, exporter)
+    exporter.assert_clean_log([f"wrong-secret-{number}" for number in range(50)])
+
+
+def wait_for_another_scrape(row: Siege) -> None:
+    known = len(row.kept)
+    wait_until(lambda: len(row.kept) > known)
+
+
+def test_file_descriptors_are_exhausted(
+    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+) -> None:
+    row = begin_siege("08 64 file descriptors")
+    row.punctual = False  # a scrape that is not accepted yet cannot be answered
+    exporter = start_exporter(simulated(simulator, **POLLING))
+    warm_up(row, exporter)
+    psutil.Process(exporter.process.pid).rlimit(psutil.RLIMIT_NOFILE, (64, 64))
+    for _ in range(int(full_or(10, 1))):
+        with ExitStack() as stack:
+            for _ in range(100):
+                with suppress(OSError):
+                    idle = socket.create_connection(("127.0.0.1", exporter.port), timeout=5)
+                    stack.enter_context(closing(idle))
+            wait_until(lambda: Size.of(exporter).fds >= 60)
+            row.scrape(exporter, timeout=TIMEOUT)
+        wait_until(lambda: Size.of(exporter).fds < 48)
+        assert_all_up(row, exporter)
+    assert exporter.process.poll() is None
+    assert_flat(row, exporter)
+
+
+class UnheardExporter(Exporter):
+    """An exporter whose standard error is a full disk."""
+
+    def __init__(self, config: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        command = [
+            sys.executable, str(ROOT / "exporter.py"), f"--config.file={config}", "--log.level=debug",
+            f"--web.listen-address={self.address}",
+        ]  # fmt: skip
+        with Path("/dev/full").open("wb") as full:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=full, stderr=full)
+        wait_until(self._is_healthy)
+
+    def _is_healthy(self) -> bool:
+        assert self.process.poll() is None, "it ended"
+        with suppress(OSError):
+            return self.request("/-/healthy").status == 200
+        return False
+
+
+def test_the_disk_for_logs_is_full(simulator: Simulator, begin_siege: BeginSiege, tmp_path: Path) -> None:
+    row = begin_siege("09 disk full for logs")
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(simulated(simulator, **POLLING)), encoding="utf-8")
+    exporter = UnheardExporter(config)
+    try:
+        warm_up(row, exporter)
+        for _ in range(int(full_or(30, 3))):
+            simulator.faults.set(simulator.centre.workspaces[0].sid, Fault.status(401))
+            scrape = row.scrape(exporter)
+            assert scrape is not None
+            assert sorted(scrape.find("up").values()) == [0] * 4 + [1] * 8
+            simulator.faults.clear()
+            assert exporter.request("/-/reload", "POST").status == 200
+            assert_all_up(row, exporter)
+        assert_flat(row, exporter)
+    finally:
+        assert exporter.stop() == 0
+
+
+def test_a_scrape_in_flight_survives_sigterm(
+    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+) -> None:
+    row = begin_siege("10 SIGTERM in mid-scrape")
+    for _ in range(int(full_or(10, 1))):
+        exporter = start_exporter(simulated(simulator))
+        assert_all_up(row, exporter)
+        simulator.requests.clear()
+        for workspace in simulator.centre.workspaces:
+            simulator.faults.set(workspace.sid, Fault.latency(0.5))
+        scraping = threading.Thread(target=row.scrape, args=(exporter,))
+        scraping.start()
+        wait_until(lambda: simulator.requests.count() > 0)
+        assert exporter.stop() == 0
+        scraping.join()
+        simulator.faults.clear()
+        assert set(row.kept[-1][2].find("up").values()) == {1}
+    assert len(row.kept) == row.sent
+
+
+def test_killed_and_started_again_it_counts_on(
+    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+) -> None:
+    row = begin_siege("11 kill -9 and start")
+    values: list[dict[Any, float]] = []
+    days = set()
+    for _ in range(int(full_or(10, 2))):
+        exporter = start_exporter(simulated(simulator))
+        assert_all_up(row, exporter)
+        values.append(row.kept[-1][2].find("reservations_total"))
+        days.add(midnight(time.time()))
+        with row.scrapers(exporter):
+            wait_for_another_scrape(row)
+            assert exporter.stop(signal.SIGKILL) == -signal.SIGKILL
+    for earlier, later in pairwise(values):
+        assert earlier.keys() == later.keys()
+        assert len(days) > 1 or all(later[labels] >= count for labels, count in earlier.items())
+
+
+def test_the_clock_is_set_back(
+    program: Callable[[str, str], str],
+    centre: ContactCentre,
+    start_exporter: StartExporter,
+    begin_siege: BeginSiege,
+    tmp_path: Path,
+) -> None:
+    row = begin_siege("12 clock set back")
+    clock = FakedClock(SUNDAY, program("faketime", "faketime"), tmp_path)
+    noon = SUNDAY + timedelta(hours=12)
+    with Simulator(centre, clock) as simulator:
+        exporter = start_exporter(simulated(simulator), environment=clock.environment)
+        highest: dict[Any, float] = {}
+        for step in range(int(full_or(20, 4))):
+            for back in (timedelta(0), timedelta(minutes=1), timedelta(minutes=59)):
+                moment = noon + timedelta(minutes=step) - back
+                clock.set(moment)
+                scrape = exporter.scrape()
+                row.sent += 1
+                row.count(scrape, 10)
+                assert list(scrape.find("up").values()) == [1] * QUERIES
+                counted = scrape.find("reservations_total")
+                assert all(counted[labels] >= count for labels, count in highest.items())
+                highest = counted
+                for workspace in centre.workspaces:
+                    labels = {"workspace": workspace.friendly_name, "channel": "all"}
+                    window = centre.reservations(workspace.sid, moment - timedelta(minutes=15), moment)
+                    assert scrape.value("window_reservations", **labels) == len(window)
+                    day = centre.reservations(workspace.sid, SUNDAY, noon + timedelta(minutes=step))
+                    assert scrape.value("reservations_total", **labels) == len(day)
+        clock.set(noon - timedelta(days=1))
+        assert list(exporter.scrape().find("up").values()) == [1] * QUERIES
+
+
+def test_what_is_wrong_or_stale_would_be_found(
+    simulator: Simulator, start_exporter: StartExporter, centre: ContactCentre
+) -> None:
+    row = Siege("none", centre)
+    scrape = row.scrape(start_exporter(simulated(simulator)))
+    assert scrape is not None
+    begin, end, _ = row.kept[0]
+    row.judge()
+    assert row.wrong == []
+    text = scrape.answer.text
+    falsified = {
+        "has 987654 reservations": re.sub(r"(window_reservations\{.*\}) .*", r"\1 987654", text),
+        "has counted 987654 reservations": re.sub(r"(r_reservations_total\{.*\}) .*", r"\1 987654", text),
+        "is down and has statistics": re.sub(r"(r_up\{.*\}) 1.*", r"\1 0", text),
+    }
+    for complaint, body in falsified.items():
+        false = Siege("none", centre, [(begin, end, Scrape(replaced(scrape.answer, body=body.encode())))])
+        false.judge()
+        assert complaint in false.wrong[0]
+    late = Siege("none", centre, [(begin + 60, end + 60, scrape)])
+    late.judge()
+    assert "is stale" in late.wrong[0]
