@@ -27,6 +27,7 @@ from taskrouter_exporter.engine import Engine
 from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.landing import landing_page
 from taskrouter_exporter.metrics import ExporterMetrics
+from taskrouter_exporter.poller import Outcome
 from taskrouter_exporter.transport import Answer
 
 WORKSPACES = "/v1/Workspaces"
@@ -575,11 +576,11 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
                 engine._found_something()
                 assert [each.workspace for each in engine.setup.targets] == [*names[:2]]
                 for query in engine.setup.queries:
-                    engine.ledger.errors(query)
+                    engine.ledger.record(Outcome(query, finished=0, duration=0))
         assert engine.ready
         assert before.queries == ()
         assert engine.setup.poller is before.poller
-        assert {query.target.workspace for query in engine.ledger._errors} == {"c", "d"}
+        assert {query.target.workspace for query in engine.ledger._last} == {"c", "d"}
         assert [each["event"] for each in logs] == [
             "discovery changed what is polled",
             "more was found than can be polled, the rest is left out",
