@@ -1,6 +1,7 @@
 """What is wrong with a configuration, in words: the place, and what is allowed there."""
 
 import difflib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -100,8 +101,11 @@ def read_text(path: FilePath, most_bytes: int, hint: str = "") -> str:
 
 
 def _place(path: Path) -> str:
-    if path[:1] == ("accounts",) and "password" in path[2:]:
-        path = path[: path.index("password", 2) + 1]  # a password in braces is a key to YAML
+    if path[:1] == ("accounts",):
+        # A password in braces, or after a colon without a blank, is a key to YAML.
+        path = path[:2] + tuple(itertools.takewhile(_is_no_secret, path[2:]))
+        if "password" in path[2:]:
+            path = path[: path.index("password", 2) + 1]
     place = ""
     for step in path:
         if isinstance(step, str) and re.fullmatch(r"[\w-]{1,60}", step):
@@ -109,6 +113,10 @@ def _place(path: Path) -> str:
         else:
             place += f"[{shown(step) if isinstance(step, str) else step}]"
     return place
+
+
+def _is_no_secret(step: str | int) -> bool:
+    return isinstance(step, int) or re.fullmatch("[a-z_]{1,20}", step) is not None
 
 
 def _message(error: ErrorDetails, path: Path, document: Document, schema: Schema) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
+import h11
 import structlog
 import uvicorn
 from starlette.responses import PlainTextResponse
@@ -147,6 +148,7 @@ class HttpServer(uvicorn.Server):
     def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None = None, limits: Limits | None = None) -> None:
         self._tls = tls
         self._limits = limits or Limits()
+        self._sockets: list[socket.socket] = []
         self._relieved = self._complained = -math.inf
         super().__init__(
             uvicorn.Config(
@@ -169,6 +171,7 @@ class HttpServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen. uvicorn's own would leave a TLS handshake a minute, and a full process its tracebacks."""
         loop = asyncio.get_running_loop()
+        self._sockets = list(sockets or ())
         loop.set_exception_handler(self._handle_exception)
         self.servers = [
             await loop.create_server(
@@ -179,7 +182,7 @@ class HttpServer(uvicorn.Server):
                 ssl_shutdown_timeout=self._limits.goodbye if self._tls else None,
                 backlog=_BACKLOG,
             )
-            for each in sockets or ()
+            for each in self._sockets
         ]
         self.started = True
 
@@ -190,6 +193,8 @@ class HttpServer(uvicorn.Server):
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _NO_RESOURCES:
             self._make_room(loop.time())
+        elif isinstance(error, ValueError) and all(each.fileno() < 0 for each in self._sockets):
+            pass  # asyncio goes on to accept a second after it ran out of descriptors, stopped by then or not
         else:
             loop.default_exception_handler(context)
 
@@ -270,6 +275,19 @@ class _Protocol(H11Protocol):
         self.waiting_since = self.loop.time()
         super().on_response_complete()
         self._limit_closing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is malformed, or hang up where the answer to its beginning is on its way already.
+
+        uvicorn would send the one answer into the other, and log a traceback.
+        """
+        if self.answering:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
 
     def timeout_keep_alive_handler(self) -> None:
         self.transport.abort()

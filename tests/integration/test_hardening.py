@@ -114,6 +114,27 @@ def test_with_no_file_descriptors_left_idle_clients_give_way_and_the_log_stays_s
     assert sum("no file descriptors left" in line for line in warnings(exporter)) == 1
 
 
+def test_the_end_is_in_order_with_no_file_descriptors_left(
+    simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    exporter.scrape()
+    resource.prlimit(exporter.process.pid, resource.RLIMIT_NOFILE, (64, 64))
+    for workspace in simulator.centre.workspaces:
+        simulator.faults.set(workspace.sid, Fault.latency(3))
+    scraping, before = threading.Thread(target=exporter.scrape), simulator.requests.count()
+    scraping.start()
+    while simulator.requests.count() == before:
+        time.sleep(0.01)
+    with ExitStack() as held:
+        for _ in range(300):
+            held.enter_context(connect(exporter.port))
+        exporter.wait_for_log("no file descriptors left")
+        assert exporter.stop() == 0  # it waits for the scrape, longer than asyncio waits to accept again
+    scraping.join(20)
+    assert len(warnings(exporter)) < 30
+
+
 def test_a_huge_body_is_neither_kept_nor_waited_for(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:

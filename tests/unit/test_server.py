@@ -171,6 +171,48 @@ def test_malformed_requests_write_nothing_to_the_log(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+BAD_CHUNK = b"zz\r\n"
+CHUNKED = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_body_that_is_malformed_is_refused_while_its_head_is_answered(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Serving(app.app) as serving, serving.connect(receive_buffer=2048) as connection:
+        connection.sendall(b"POST /held" + CHUNKED)
+        serving.wait_until(lambda: app.held == 1)
+        connection.sendall(BAD_CHUNK)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+        app.go_on.set()
+        assert is_cut(connection)
+        serving.wait_until(lambda: not serving.server.server_state.tasks)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_body_that_is_malformed_ends_the_connection_after_its_head_was_answered(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Serving(app.app) as serving:
+        for path in (b"/", b"/large"):
+            with serving.connect() as connection:
+                connection.sendall(b"POST " + path + CHUNKED)
+                assert connection.recv(15).startswith(b"HTTP/1.1 405")
+                connection.sendall(BAD_CHUNK)
+                assert is_cut(connection)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_malformed_body_in_the_middle_of_a_large_answer_ends_it(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Serving(app.app) as serving, serving.connect(receive_buffer=2048) as connection:
+        connection.sendall(b"GET /large" + CHUNKED)
+        assert connection.recv(15).startswith(b"HTTP/1.1 200")
+        connection.sendall(BAD_CHUNK)
+        assert is_cut(connection)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(app: App) -> None:
     with Serving(bounded(app.app, 2)) as serving:
         held = [threading.Thread(target=serving.request, args=["/held"]) for _ in range(2)]
