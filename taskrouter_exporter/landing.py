@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.discovery import Found
+from taskrouter_exporter.documents import documents
 from taskrouter_exporter.errors import Reason
 from taskrouter_exporter.poller import Outcome, newest_rate_limits
 from taskrouter_exporter.queries import Query, Target, Window
@@ -90,6 +91,7 @@ def landing_page(
         for text, href in (
             ("Metrics", telemetry_path),
             ("Service discovery", "/sd"),
+            *((f"Docs: {name}", f"/docs/{name}") for name in documents()),
             ("Health", "/-/healthy"),
             ("Readiness", "/-/ready"),
         )

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from taskrouter_exporter.config import ConfigError
+from taskrouter_exporter.documents import documents
 from taskrouter_exporter.engine import Engine
 from taskrouter_exporter.landing import LANDING_HEADERS, landing_page
 from taskrouter_exporter.metrics import Collector, Exposition, TargetsCollector
@@ -43,6 +44,7 @@ class Web:
         self._telemetry_path = telemetry_path
         self._timeout_offset = timeout_offset
         self._external_url = external_url
+        self._documents = documents()
         self._closing = _ClosingTime()
         self.app = Starlette(
             routes=[
@@ -50,6 +52,7 @@ class Web:
                 Route(telemetry_path, self._metrics),
                 Route("/probe", self._probe),
                 Route("/sd", self._discover),
+                Route("/docs/{name}", self._document),
                 Route("/-/healthy", _healthy),
                 Route("/-/ready", self._ready),
                 Route("/-/reload", self._reload, methods=["POST", "PUT"]),
@@ -101,6 +104,12 @@ class Web:
         url = urlsplit(self._external_url or str(request.base_url))
         setup = self._engine.setup
         return await asyncio.to_thread(lambda: JSONResponse(_target_groups(url, setup.targets)))
+
+    async def _document(self, request: Request) -> Response:
+        file = self._documents.get(request.path_params["name"])
+        if file is None:
+            raise HTTPException(404, f"Documents: {', '.join(self._documents)}\n")
+        return PlainTextResponse(await asyncio.to_thread(file.read_text, encoding="utf-8"))
 
     async def _reload(self, _request: Request) -> Response:
         try:
