@@ -164,6 +164,9 @@ def environment_account(environ: Mapping[str, str]) -> Account:
                 must = "" if details["type"] == "sentence" else "must be "
                 problems.append(f"{variable_of[str(details['loc'][0])]}: {must}{details['msg']}")
     else:
+        kind, what = ("SK", "an API key SID (SK…)") if has_key else ("AC", "an account SID (AC…)")
+        if not keys.username.startswith(kind):
+            problems.append(f"{username}: must be {what}")
         if not problems:
             return account_from(DEFAULT_ACCOUNT, keys, Path())
     raise ConfigError(f"environment: {problem}" for problem in problems)

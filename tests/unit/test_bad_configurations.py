@@ -649,6 +649,14 @@ BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"TWILIO_API_KEY": SK, "TWILIO_ACCOUNT_SID": AC},
         ["TWILIO_API_SECRET: not set, but TWILIO_API_KEY is"],
     ),
+    "an account for a key": (
+        {"TWILIO_API_KEY": AC, "TWILIO_API_SECRET": SECRET},
+        ["TWILIO_API_KEY: must be an API key SID (SK…)"],
+    ),
+    "a key for an account": (
+        {"TWILIO_ACCOUNT_SID": SK, "TWILIO_AUTH_TOKEN": SECRET},
+        ["TWILIO_ACCOUNT_SID: must be an account SID (AC…)"],
+    ),
     "secret without key": (
         {"TWILIO_API_SECRET": SECRET},
         ["TWILIO_API_KEY: not set, but TWILIO_API_SECRET is"],
