@@ -312,7 +312,7 @@ class Exposition:
         """One family in the chosen format: its head by prometheus-client, its samples by ourselves.
 
         Our samples are all alike, without timestamps and exemplars, and both formats write those in the same
-        way. Leaving out what the library does for the others makes a large scrape four times as fast.
+        way. Leaving out what the library does for the others, rendering takes less than half of its time.
         """
         samples = family.samples
         if not self._openmetrics:
