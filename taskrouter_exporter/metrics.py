@@ -50,11 +50,23 @@ class Collector(Protocol):
 
 
 class TargetsCollector:
-    """The families of one scrape's outcomes, built fresh for it."""
+    """The families of one scrape's outcomes, built fresh for it.
 
-    def __init__(self, outcomes: Sequence[Outcome], errors: Callable[[Query], Mapping[Reason, int]]) -> None:
+    Args:
+        outcomes: What came of its polls.
+        errors: Failed polls of a query so far, by reason.
+        deadline: Seconds after which a poll was given up.
+    """
+
+    def __init__(
+        self,
+        outcomes: Sequence[Outcome],
+        errors: Callable[[Query], Mapping[Reason, int]],
+        deadline: float,
+    ) -> None:
         self._outcomes = outcomes
         self._errors = errors
+        self._deadline = deadline
         up = [(each, each.statistics) for each in outcomes]
         self._windows = [
             (_query_labels(each), statistics)
@@ -101,7 +113,14 @@ class TargetsCollector:
             duration.add_metric(labels, outcome.duration)
             for reason, count in self._errors(outcome.query).items():
                 errors.add_metric((*labels, reason), count)
-        yield from (up, duration, errors)
+        deadline = _gauge(
+            "scrape_deadline_seconds",
+            "Seconds after which this scrape gave up a poll: the scrape's time-out less what answering takes.",
+            (),
+            unit="seconds",
+        )
+        deadline.add_metric((), self._deadline)
+        yield from (up, duration, deadline, errors)
 
     def _window_reservations(self) -> Iterator[Metric]:
         created = _gauge("window_reservations", f"Reservations created in the window. {_SLIDES}", _QUERY)

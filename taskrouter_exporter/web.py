@@ -62,7 +62,8 @@ class Web:
         self.app.router.redirect_slashes = False
 
     async def _metrics(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._budget(request)
+        begin = time.monotonic()
+        deadline = begin + self._budget(request)
         wanted = _wanted_collectors(request)
         exposition = _exposition(request)
         if request.method == "HEAD":
@@ -73,13 +74,14 @@ class Web:
         poll_deadline = self._poll_deadline(queries, deadline)
         if queries:
             outcomes = await setup.poll(queries, poll_deadline)
-            collectors.append(TargetsCollector(outcomes, self._engine.ledger.errors))
+            collectors.append(TargetsCollector(outcomes, self._engine.ledger.errors, poll_deadline - begin))
         if "exporter" in wanted:
             collectors.append(self._engine.metrics.registry)
         return await self._answer(exposition, collectors, len(queries), poll_deadline)
 
     async def _probe(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._budget(request)
+        begin = time.monotonic()
+        deadline = begin + self._budget(request)
         workspace, channel = (_parameter(request, name) for name in ("workspace", "channel"))
         setup = self._engine.setup
         queries = setup.find(workspace, channel)
@@ -93,7 +95,7 @@ class Web:
             return Response(headers=exposition.headers)
         poll_deadline = self._poll_deadline(queries, deadline)
         outcomes = await setup.poll(queries, poll_deadline)
-        collector = TargetsCollector(outcomes, self._engine.ledger.errors)
+        collector = TargetsCollector(outcomes, self._engine.ledger.errors, poll_deadline - begin)
         if request.query_params.get("debug") == "true":
             text = Exposition("", "").render([collector]).decode()
             return PlainTextResponse(f"{tell_polls(outcomes, setup.config)}\nMetrics:\n{text}")

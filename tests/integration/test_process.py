@@ -277,6 +277,13 @@ def test_health_never_touches_the_api(simulator: Simulator, start_exporter: Star
     assert simulator.requests.count() == 0
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/probe?workspace=support&channel=voice"])
+def test_a_scrape_tells_how_long_its_polls_may_take(path: str, demo: Exporter) -> None:
+    for timeout in (3, 30):
+        told = demo.scrape(timeout=timeout, path=path).value("scrape_deadline_seconds")
+        assert timeout / 2 - 0.5 < told < timeout - 0.5
+
+
 @pytest.mark.parametrize("timeout", ["soon", "", "0", "-1", "nan", "inf", "1,5"])
 def test_a_malformed_scrape_timeout_is_a_bad_request(timeout: str, demo: Exporter) -> None:
     answer = demo.request("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": timeout})

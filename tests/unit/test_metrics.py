@@ -45,7 +45,7 @@ def outcome(
 
 
 def render(*outcomes: Outcome, accept: str = "") -> str:
-    return Exposition(accept, "").render([TargetsCollector(outcomes, Ledger().errors)]).decode()
+    return Exposition(accept, "").render([TargetsCollector(outcomes, Ledger().errors, 9.5)]).decode()
 
 
 def samples(families: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -86,6 +86,7 @@ def test_a_windows_statistics_are_gauges_by_workspace_channel_and_window() -> No
     ]
     assert series(text, "window_end_timestamp_seconds")[0].endswith(" 1.7000009e+09")
     assert series(text, "up") == [f"{P}up{{{labels}}} 1.0"]
+    assert series(text, "scrape_deadline_seconds") == [f"{P}scrape_deadline_seconds 9.5"]
     assert series(text, "poll_duration_seconds") == [f"{P}poll_duration_seconds{{{labels}}} 0.25"]
 
 
@@ -133,7 +134,7 @@ def test_the_text_format_has_no_created_series() -> None:
     exporter = ExporterMetrics("1", "abc")
     exporter.api.requested("main", 200, 0.1)
     text = Exposition("", "").render(
-        [TargetsCollector([outcome(period=Anchored("day"))], Ledger().errors), exporter.registry]
+        [TargetsCollector([outcome(period=Anchored("day"))], Ledger().errors, 9.5), exporter.registry]
     )
     assert b"_created" not in text
 
@@ -208,7 +209,7 @@ def test_the_format_is_chosen_by_accept(accept: str, content_type: str) -> None:
 )
 def test_compression_is_chosen_by_accept_encoding(accept_encoding: str, *, compressed: bool) -> None:
     exposition = Exposition(OPENMETRICS, accept_encoding)
-    body = exposition.render([TargetsCollector([outcome()], Ledger().errors)])
+    body = exposition.render([TargetsCollector([outcome()], Ledger().errors, 9.5)])
     assert ("Content-Encoding" in exposition.headers) is compressed
     assert (gzip.decompress(body) if compressed else body).endswith(b"\n# EOF\n")
 
