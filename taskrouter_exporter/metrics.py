@@ -115,7 +115,7 @@ class TargetsCollector:
                 errors.add_metric((*labels, reason), count)
         deadline = _gauge(
             "scrape_deadline_seconds",
-            "Seconds after which this scrape gave up a poll: the scrape's time-out less what answering takes.",
+            "Seconds after which this scrape gave up a poll: its time-out less what answering takes.",
             (),
             unit="seconds",
         )
