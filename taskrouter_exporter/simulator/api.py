@@ -220,7 +220,7 @@ class Simulator:
             known=sid in self._workspaces,
         )
         fault = self.faults.take(sid) if sid else None
-        answer = self._answer(route, request)
+        answer = self.answer(request)
         if fault is not None:
             answer = fault.rewrite(answer)
         if request.method == "HEAD":
@@ -230,15 +230,16 @@ class Simulator:
         deliver = fault.deliver if fault is not None else Connection.send_answer
         deliver(connection, answer)
 
-    def _answer(self, route: re.Match[str] | None, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer:
         """The answer of a TaskRouter without faults."""
         try:
-            return self._good_answer(route, request)
+            return self._good_answer(request)
         except _ApiError as error:
             return error.answer
 
-    def _good_answer(self, route: re.Match[str] | None, request: Request) -> Answer:
+    def _good_answer(self, request: Request) -> Answer:
         self._authenticate(request)
+        route = _PATH.fullmatch(request.path)
         sid, resource = (route["sid"], route["resource"]) if route else (None, None)
         if route is None or (sid and not (resource and sid in self._workspaces)):
             raise _ApiError(HTTPStatus.NOT_FOUND, f"The requested resource {request.path} was not found")

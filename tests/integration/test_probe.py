@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from support.configurations import simulated
 from support.exporter import ROOT, Answer, Exporter, Scrape
-from support.prometheus import Prometheus
+from support.prometheus import Prometheus, scraping
 
 from taskrouter_exporter.simulator import Fault, Simulator
 
@@ -424,7 +424,7 @@ def replicated(
     config = oddly_named(simulator)
     replicas = [start_exporter(config), start_exporter(config)]
     directory = tmp_path / "prometheus"
-    prometheus = Prometheus(path, replicas[0].address, directory)
+    prometheus = Prometheus(path, scraping(replicas[0].address), directory)
     yield Replicated(prometheus, replicas, directory)
     prometheus.stop()
     prometheus.assert_clean_log()

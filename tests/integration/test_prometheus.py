@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.configurations import simulated
 from support.exporter import PREFIX, Exporter, Labels, Scrape
-from support.prometheus import Prometheus, increase
+from support.prometheus import Prometheus, increase, scraping
 
 from taskrouter_exporter.simulator import ContactCentre, Fault, Outcome, Simulator, WorkspaceModel
 
@@ -35,7 +35,7 @@ def start_prometheus(
     started: list[Prometheus] = []
 
     def start(exporter: Exporter) -> Prometheus:
-        started.append(Prometheus(path, exporter.address, tmp_path / f"prometheus-{len(started)}"))
+        started.append(Prometheus(path, scraping(exporter.address), tmp_path / f"prometheus-{len(started)}"))
         return started[-1]
 
     yield start

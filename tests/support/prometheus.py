@@ -5,10 +5,10 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from support.exporter import Labels
@@ -20,14 +20,35 @@ _ADDED: Final = {"__name__", "job", "instance"}
 Series = dict[Labels, float]
 
 
-class Prometheus:
-    """Debian's `prometheus` on a free port of loopback, scraping `target` (host:port) every second."""
+class Point(NamedTuple):
+    """A value at an instant in Unix seconds."""
 
-    def __init__(self, program: str, target: str, directory: Path) -> None:
-        config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
-        }
+    at: float
+    value: float
+
+
+def scraping(target: str, **more: Any) -> dict[str, Any]:
+    """A configuration that scrapes `target` (host:port) every second."""
+    return {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
+        **more,
+    }
+
+
+class Prometheus:
+    """Debian's `prometheus` on a free port of loopback.
+
+    Args:
+        program: Its path.
+        config: Its configuration.
+        directory: A new one, for what it writes.
+        data: Where the blocks are that it begins with.
+    """
+
+    def __init__(
+        self, program: str, config: Mapping[str, Any], directory: Path, data: Path | None = None
+    ) -> None:
         directory.mkdir()
         (directory / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
         self._log = directory / "log"
@@ -36,7 +57,8 @@ class Prometheus:
                 [
                     program,
                     f"--config.file={directory / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={directory / 'data'}",
+                    f"--storage.tsdb.path={data or directory / 'data'}",
+                    "--storage.tsdb.retention.time=100y",
                     "--web.listen-address=127.0.0.1:0",
                 ],
                 cwd=directory,
@@ -87,6 +109,15 @@ class Prometheus:
         return {
             labels: [float(value) for _, value in series["values"]]
             for labels, series in self._query("matrix", selector, at)
+        }
+
+    def range(self, expression: str, start: float, end: float, step: float) -> dict[Labels, list[Point]]:
+        """The points of each series of an expression, from Unix seconds `start` to `end` every `step`."""
+        times = {"start": repr(start), "end": repr(end), "step": repr(step)}
+        data = self.api("query_range", query=expression, **times)
+        return {
+            frozenset(each["metric"].items()): [Point(at, float(value)) for at, value in each["values"]]
+            for each in data["result"]
         }
 
     def wait_for(self, expression: str, condition: Callable[[Series], bool], seconds: float = 20) -> Series:

@@ -1,0 +1,119 @@
+"""The past of a simulated contact centre, as a Prometheus would have scraped it from the exporter.
+
+The exporter's own code polls and writes the metrics; only the clock and the network are others.
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import Iterator, Mapping, Set
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, TextIO
+from urllib.parse import urlsplit
+
+from prometheus_client import Metric
+
+from taskrouter_exporter.api import Client
+from taskrouter_exporter.config import parse_config
+from taskrouter_exporter.demo import demo_configuration
+from taskrouter_exporter.metrics import PREFIX, Collector, ExporterMetrics, Exposition, TargetsCollector
+from taskrouter_exporter.poller import Ledger, Poller
+from taskrouter_exporter.simulator import ContactCentre, Simulator
+from taskrouter_exporter.simulator.api import RateLimiter
+from taskrouter_exporter.simulator.wire import Request
+from taskrouter_exporter.slots import Slots
+from taskrouter_exporter.transport import Answer
+
+JOB: Final = "taskrouter"
+INSTANCE: Final = "localhost:10142"
+_TIMEOUT_SECONDS: Final = 10.0
+_STAMP: Final = f'job="{JOB}",instance="{INSTANCE}"'
+
+
+class History:
+    """Scrapes of the demo's configuration at any time of the past.
+
+    Args:
+        centre: What happened.
+        leave_out: Families that are not of interest, without the prefix: Activities are most of a scrape.
+    """
+
+    def __init__(self, centre: ContactCentre, leave_out: Set[str] = frozenset()) -> None:
+        self._now = 0.0
+        # Never started, as it is asked without a socket.
+        self._simulator = Simulator(centre, lambda: self._now)
+        self._simulator._limiter = RateLimiter(500, lambda: self._now)
+        self._leave_out = {PREFIX + name for name in leave_out}
+
+    def write(self, file: Path, begin: datetime, end: datetime, step: timedelta) -> None:
+        """Write the scrapes of `[begin, end)`, one every `step`, in the form that promtool takes."""
+        with file.open("w", encoding="utf-8") as output:
+            asyncio.run(self._scrape(output, begin.timestamp(), end.timestamp(), step.total_seconds()))
+            output.write("# EOF\n")
+
+    def close(self) -> None:
+        """Free the simulator's port."""
+        self._simulator.close()
+
+    async def _scrape(self, output: TextIO, begin: float, end: float, step: float) -> None:
+        config = parse_config(demo_configuration(self._simulator), "the demo", Path.cwd(), {})
+        metrics, ledger, slots = ExporterMetrics("0", "history"), Ledger(), Slots(1, 1)
+        ((name, account),) = config.accounts.items()
+        client = Client(account, config.polling, _Direct(self._simulator), slots, metrics.api)
+        poller = Poller({name: client}, ledger, clock=lambda: self._now)
+        exposition = Exposition("", "")
+        self._now = begin
+        metrics.config_loaded(begin)
+        while self._now < end:
+            started = time.monotonic()
+            outcomes = await poller.poll(config.queries, started + _TIMEOUT_SECONDS)
+            assert all(each.up for each in outcomes)
+            collectors = [TargetsCollector(outcomes, ledger.errors, _TIMEOUT_SECONDS), metrics.registry]
+            text = exposition.render([self._wanted(each) for each in collectors]).decode()
+            stamp = f" {self._now:.3f}\n"
+            output.writelines(stamped(line) + stamp for line in text.splitlines() if line[0] != "#")
+            output.write(f"up{{{_STAMP}}} 1{stamp}")
+            output.write(f"scrape_duration_seconds{{{_STAMP}}} {time.monotonic() - started}{stamp}")
+            self._now += step
+        slots.close()
+
+    def _wanted(self, collector: Collector) -> Collector:
+        return _Without(collector, self._leave_out)
+
+
+def stamped(line: str) -> str:
+    """A line of the text format with the labels that Prometheus adds."""
+    series, value = line.rsplit(" ", 1)
+    if series.endswith("}"):
+        return f"{series[:-1]},{_STAMP}}} {value}"
+    return f"{series}{{{_STAMP}}} {value}"
+
+
+class _Without:
+    """A collector without some of its families."""
+
+    def __init__(self, collector: Collector, names: Set[str]) -> None:
+        self._collector = collector
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        return (family for family in self._collector.collect() if family.name not in self._names)
+
+
+class _Direct:
+    """A transport that asks the simulator without a socket in between."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    def get(self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], timeout: float) -> Answer:
+        """See transport.Transport."""
+        assert timeout > 0
+        credentials = base64.b64encode(":".join(auth).encode()).decode()
+        request = Request("GET", urlsplit(url).path, parameters, {"authorization": f"Basic {credentials}"})
+        answer = self._simulator.answer(request)
+        return Answer(answer.status, dict(answer.headers), answer.body)
+
+    def close(self) -> None:
+        """See transport.Transport."""
