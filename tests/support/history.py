@@ -6,7 +6,8 @@ The exporter's own code polls and writes the metrics; only the clock and the net
 import asyncio
 import base64
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TextIO
@@ -39,7 +40,7 @@ class History:
         leave_out: Families that are not of interest, without the prefix: Activities are most of a scrape.
     """
 
-    def __init__(self, centre: ContactCentre, leave_out: Set[str] = frozenset()) -> None:
+    def __init__(self, centre: ContactCentre, leave_out: AbstractSet[str] = frozenset()) -> None:
         self._now = 0.0
         # Never started, as it is asked without a socket.
         self._simulator = Simulator(centre, lambda: self._now)
@@ -69,7 +70,10 @@ class History:
             started = time.monotonic()
             outcomes = await poller.poll(config.queries, started + _TIMEOUT_SECONDS)
             assert all(each.up for each in outcomes)
-            collectors = [TargetsCollector(outcomes, ledger.errors, _TIMEOUT_SECONDS), metrics.registry]
+            collectors: list[Collector] = [
+                TargetsCollector(outcomes, ledger.errors, _TIMEOUT_SECONDS),
+                metrics.registry,
+            ]
             text = exposition.render([self._wanted(each) for each in collectors]).decode()
             stamp = f" {self._now:.3f}\n"
             output.writelines(stamped(line) + stamp for line in text.splitlines() if line[0] != "#")
@@ -93,7 +97,7 @@ def stamped(line: str) -> str:
 class _Without:
     """A collector without some of its families."""
 
-    def __init__(self, collector: Collector, names: Set[str]) -> None:
+    def __init__(self, collector: Collector, names: AbstractSet[str]) -> None:
         self._collector = collector
         self._names = names
 
