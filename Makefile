@@ -6,17 +6,20 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test siege lint bench lock clean
+.PHONY: run test siege weeks lint bench lock clean
 
 run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
 
 test: $(DEV_ENV) ## Run all tests
-	$(BIN)/python -m pytest -n 4 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
 
 siege: $(DEV_ENV) ## Run the fault table and the fuzz tests at full length; the table is build/siege.md
 	SIEGE=full $(BIN)/python -m pytest --timeout=900 tests/siege tests/fuzz $(PYTEST_ARGS)
 	@cat build/siege.md
+
+weeks: $(DEV_ENV) ## Take every scenario's whole week through the exporter and the rules (half an hour)
+	WEEKS=full $(BIN)/python -m pytest -s tests/integration/test_weeks.py $(PYTEST_ARGS)
 
 lint: $(DEV_ENV) ## Style and types
 	$(BIN)/ruff check .

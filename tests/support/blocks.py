@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,24 +24,18 @@ class Blocks:
         prometheus: The program's path.
         promtool: The program's path.
         directory: A new one.
+        lookback: How old a sample may be that a query still takes, as a Prometheus duration. Blocks made by
+            promtool have no staleness markers, which tell elsewhere that a series has ended.
     """
 
-    def __init__(self, prometheus: str, promtool: str, directory: Path) -> None:
+    def __init__(self, prometheus: str, promtool: str, directory: Path, lookback: str = "5m") -> None:
         self._prometheus = prometheus
         self._promtool = promtool
         self._directory = directory
+        self._flags = [f"--query.lookback-delta={lookback}"]
         self._number = count()
         self.data = directory / "data"
         self.data.mkdir(parents=True)
-
-    def add_copy_of(self, other: "Blocks", begin: datetime, end: datetime) -> None:
-        """Take over the blocks of others that lie within `[begin, end)`."""
-        for block in other.data.iterdir():
-            meta = block / "meta.json"
-            if meta.exists():
-                told = json.loads(meta.read_text(encoding="utf-8"))
-                if begin.timestamp() * 1000 <= told["minTime"] and told["maxTime"] <= end.timestamp() * 1000:
-                    shutil.copytree(block, self.data / block.name)
 
     def add_scrapes(self, file: Path) -> None:
         """Make blocks of scrapes in OpenMetrics form."""
@@ -72,7 +65,7 @@ class Blocks:
     def serve(self) -> Iterator[Prometheus]:
         """A Prometheus with these blocks that scrapes nothing."""
         directory = self._directory / f"prometheus-{next(self._number)}"
-        prometheus = Prometheus(self._prometheus, {}, directory, self.data)
+        prometheus = Prometheus(self._prometheus, {}, directory, self.data, self._flags)
         try:
             yield prometheus
         finally:

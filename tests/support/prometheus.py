@@ -44,10 +44,16 @@ class Prometheus:
         config: Its configuration.
         directory: A new one, for what it writes.
         data: Where the blocks are that it begins with.
+        flags: More of its flags.
     """
 
     def __init__(
-        self, program: str, config: Mapping[str, Any], directory: Path, data: Path | None = None
+        self,
+        program: str,
+        config: Mapping[str, Any],
+        directory: Path,
+        data: Path | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         directory.mkdir()
         (directory / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
@@ -60,6 +66,7 @@ class Prometheus:
                     f"--storage.tsdb.path={data or directory / 'data'}",
                     "--storage.tsdb.retention.time=100y",
                     "--web.listen-address=127.0.0.1:0",
+                    *flags,
                 ],
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
