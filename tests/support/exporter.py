@@ -80,13 +80,16 @@ class Exporter:
     """`python exporter.py`, started with the given arguments on a free port of loopback."""
 
     def __init__(
-        self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        arguments: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, str(ROOT / "exporter.py")),
     ) -> None:
         self._log = log
-        command = [sys.executable, str(ROOT / "exporter.py"), "--web.listen-address=127.0.0.1:0", *arguments]
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                command,
+                [*program, "--web.listen-address=127.0.0.1:0", *arguments],
                 cwd=log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,

@@ -1,0 +1,129 @@
+"""The package as users get it: built, installed in a fresh environment, and scraped."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from packaging.metadata import Metadata
+from support.exporter import ROOT, Exporter
+
+from taskrouter_exporter import __version__
+
+NAME: Final = f"taskrouter_exporter-{__version__}"
+WHEEL: Final = f"{NAME}-py3-none-any.whl"
+
+
+def build(source: Path, directory: Path, target: str) -> None:
+    """As `make dist` does: with the pinned build system, without the network."""
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(directory), "--target", target]
+    subprocess.run(command, check=True, cwd=source, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the source distribution and the wheel."""
+    directory = tmp_path_factory.mktemp("dist")
+    build(ROOT, directory, "sdist")
+    build(ROOT, directory, "wheel")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def source(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked."""
+    directory = tmp_path_factory.mktemp("source")
+    with tarfile.open(dist / f"{NAME}.tar.gz") as archive:
+        archive.extractall(directory, filter="data")
+    return directory / NAME
+
+
+@pytest.fixture(scope="module")
+def metadata(dist: Path) -> Metadata:
+    with zipfile.ZipFile(dist / WHEEL) as wheel:
+        return Metadata.from_email(wheel.read(f"{NAME}.dist-info/METADATA"), validate=True)
+
+
+@pytest.fixture(scope="module")
+def environment(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of a fresh environment with the pinned dependencies and the wheel."""
+    programs = tmp_path_factory.mktemp("environment") / "bin"
+    subprocess.run([sys.executable, "-m", "venv", str(programs.parent)], check=True)
+    install = [str(programs / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "--require-hashes", "-r", str(ROOT / "requirements.txt")], check=True)
+    subprocess.run([*install, "--no-deps", "--no-index", str(dist / WHEEL)], check=True)
+    return programs
+
+
+@pytest.fixture(scope="module")
+def demo(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
+    log = tmp_path_factory.mktemp("demo") / "log"
+    exporter = Exporter(["--demo"], log, program=[str(environment / "taskrouter-exporter")])
+    yield exporter
+    assert exporter.stop() == 0
+    exporter.assert_clean_log()
+
+
+def test_the_installed_demo_answers_a_scrape(demo: Exporter) -> None:
+    scrape = demo.scrape()
+    assert set(scrape.find("up").values()) == {1}
+    assert scrape.statistics()
+    assert scrape.find("exporter_build_info", version=__version__)
+
+
+def test_the_documents_came_along(demo: Exporter) -> None:
+    for file in (ROOT / "docs").glob("*.md"):
+        assert demo.request(f"/docs/{file.stem}").text == file.read_text(encoding="utf-8")
+
+
+def test_the_requirements_are_complete_and_fit_each_other(environment: Path) -> None:
+    check = [str(environment / "python"), "-m", "pip", "check"]
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "No broken requirements found.\n")
+
+
+def test_the_installed_program_tells_its_version(environment: Path) -> None:
+    version = [str(environment / "taskrouter-exporter"), "--version"]
+    output = subprocess.run(version, check=True, capture_output=True, text=True).stdout
+    assert output.startswith(f"taskrouter-exporter {__version__} ")
+
+
+def test_the_revision_that_a_build_wrote_comes_along(source: Path, tmp_path: Path) -> None:
+    revision = source / "taskrouter_exporter" / "REVISION"
+    revision.write_text("0123abc\n", encoding="ascii")
+    build(source, tmp_path, "wheel")
+    revision.unlink()
+    with zipfile.ZipFile(tmp_path / WHEEL) as wheel:
+        assert wheel.read("taskrouter_exporter/REVISION") == b"0123abc\n"
+
+
+def test_the_source_distribution_builds_the_same_wheel(dist: Path, source: Path, tmp_path: Path) -> None:
+    build(source, tmp_path, "wheel")
+    assert (tmp_path / WHEEL).read_bytes() == (dist / WHEEL).read_bytes()
+
+
+def test_the_source_distribution_can_be_tested(source: Path) -> None:
+    for name in ("Makefile", "LICENSE", "README.md", "requirements.txt", "requirements-dev.txt"):
+        assert (source / name).read_bytes() == (ROOT / name).read_bytes()
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    here, there = (
+        subprocess.run(collect, check=True, cwd=root, capture_output=True, text=True).stdout.splitlines()[:-1]
+        for root in (ROOT, source)
+    )
+    assert there == here
+
+
+def test_the_metadata_is_valid_and_says_what_the_project_says(metadata: Metadata) -> None:
+    assert (metadata.name, str(metadata.version)) == ("taskrouter-exporter", __version__)
+    assert metadata.license_expression == "Apache-2.0"
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.description == (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_type_checkers_find_the_annotations(dist: Path) -> None:
+    with zipfile.ZipFile(dist / WHEEL) as wheel:
+        assert "taskrouter_exporter/py.typed" in wheel.namelist()
