@@ -6,7 +6,7 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test siege weeks lint bench lock clean
+.PHONY: run test siege weeks lint actionlint bench dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -25,9 +25,19 @@ lint: $(DEV_ENV) ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --quiet --offline --strict-collection --persona=pedantic .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+
+actionlint: ## The workflows once more, more deeply (needs Go, and uses shellcheck where it is installed)
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 bench: $(DEV_ENV) ## Measure speed and size (BENCH_ARGS=--short for the short form)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
+
+dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
 
 lock: $(DEV_ENV) ## Pin every dependency again, with hashes
 	$(BIN)/$(LOCK) --upgrade pyproject.toml -o requirements.txt
