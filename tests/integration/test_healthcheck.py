@@ -1,0 +1,50 @@
+"""The image's health check against exporters that are protected, hang, or are not there."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import bcrypt
+import pytest
+from support.certificates import Authority
+from support.exporter import Exporter
+
+from taskrouter_exporter.healthcheck import answers
+
+StartExporter = Callable[..., Exporter]
+TLS = {"cert_file": "server.pem", "key_file": "server.key"}
+CLIENT_CERTIFICATES = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+BASIC_AUTH = {"alice": bcrypt.hashpw(b"a-password", bcrypt.gensalt(4)).decode()}
+
+
+@pytest.mark.parametrize(
+    "web_config",
+    [
+        {},
+        {"basic_auth_users": BASIC_AUTH},
+        {"tls_server_config": TLS, "basic_auth_users": BASIC_AUTH},
+        {"tls_server_config": {**TLS, **CLIENT_CERTIFICATES}},
+        {"tls_server_config": {**TLS, **CLIENT_CERTIFICATES, "max_version": "TLS12"}},
+        {"rate_limit": {"interval": "1h", "burst": 1}},
+    ],
+    ids=["plain", "password", "TLS and password", "client certificate", "the same in TLS 1.2", "rate limit"],
+)
+def test_a_protected_exporter_is_healthy(
+    web_config: dict[str, object], start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    Authority(tmp_path).issue("server")
+    (tmp_path / "web.yml").write_text(json.dumps(web_config), encoding="utf-8")
+    exporter = start_exporter(arguments=["--demo", f"--web.config.file={tmp_path / 'web.yml'}"])
+    assert [answers(exporter.port) for _ in range(3)] == [True] * 3
+
+
+def test_an_exporter_that_hangs_is_not_healthy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        assert not answers(hanging.getsockname()[1])
+
+
+def test_nobody_is_not_healthy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    assert not answers(port)
