@@ -1,0 +1,69 @@
+# The image: the exporter in a virtual environment, on Debian's slim Python, without pip.
+#
+#   docker build --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" -t taskrouter-exporter .
+#
+# Nothing depends on the architecture: `docker buildx build --platform=linux/amd64,linux/arm64` builds both.
+# Behind a proxy or with a package mirror, pip takes settings that stay out of the image:
+#   --secret id=pip.conf,src=pip.conf --secret id=ca.pem,src=ca.pem    (pip.conf: cert = /run/secrets/ca.pem)
+
+# Another base: --build-arg PYTHON_IMAGE=…, any with Python 3.11 or newer and its venv.
+ARG PYTHON_IMAGE=pinned
+
+# Dependabot moves a tag that stands in FROM, and not one in ARG.
+FROM python:3.13.16-slim-trixie AS pinned
+
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /build
+# pip stands beside the environment that it fills, not in it.
+RUN python3 -m venv pip && python3 -m venv --without-pip /opt/taskrouter-exporter
+COPY requirements.txt requirements-build.txt ./
+# Wheels only: an sdist would be built by whatever it asks for, without a hash.
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
+    pip/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements-build.txt && \
+    pip/bin/pip --python /opt/taskrouter-exporter/bin/python \
+        install --no-cache-dir --require-hashes --only-binary=:all: -r requirements.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY docs docs
+COPY taskrouter_exporter taskrouter_exporter
+ARG REVISION=unknown
+RUN printf '%s\n' "${REVISION}" > taskrouter_exporter/REVISION && \
+    pip/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir dist . && \
+    pip/bin/pip --python /opt/taskrouter-exporter/bin/python install --no-cache-dir --no-index --no-deps dist/*.whl
+
+
+FROM ${PYTHON_IMAGE} AS root
+COPY --from=build /opt/taskrouter-exporter /opt/taskrouter-exporter
+# The last command writes the bytecode of what the exporter uses of the standard library. The base comes without, and
+# a read-only container would compile it at every start.
+RUN find /usr -depth \( -name ensurepip -o -name pip -o -name 'pip[-0-9]*' -o -name 'setuptools-*' \) \
+        -exec rm -r {} + && \
+    /opt/taskrouter-exporter/bin/taskrouter-exporter --version
+
+
+# From nothing: what was deleted above would still be in a layer of the base. The rule is against copying a file system
+# without looking; this one was made to be copied.
+FROM scratch
+# hadolint ignore=DL3067
+COPY --from=root / /
+ENV PATH=/opt/taskrouter-exporter/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# Here --config.file and --web.config.file are looked for.
+WORKDIR /etc/taskrouter-exporter
+USER 65532:65532
+EXPOSE 10142
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
+    CMD ["python", "-P", "-m", "taskrouter_exporter.healthcheck"]
+ENTRYPOINT ["taskrouter-exporter"]
+
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=""
+LABEL org.opencontainers.image.title="taskrouter-exporter" \
+      org.opencontainers.image.description="Prometheus exporter for Twilio TaskRouter" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -1,0 +1,212 @@
+"""Images built by buildah on a base of our own, and run under bubblewrap as a container runtime would."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from support.exporter import ROOT
+
+_BASE: Final = "localhost/python-base"
+_BASE_TREE: Final = ROOT / "build" / "bookworm-python.tar"
+_BASE_CLEANING: Final = """
+rm -rf /etc/resolv.conf /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
+pip=$(echo /usr/share/python-wheels/pip-*.whl)
+python3 "$pip/pip" install --quiet --no-index --break-system-packages --root-user-action=ignore "$pip"
+"""
+"""Leave nothing of the machine, and have pip in /usr/local as Python's official images do."""
+_TO_PIP: Final = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
+_CERTIFICATES: Final = "/run/secrets/ca.pem"
+_CAPABILITIES_TO_LEAVE_ROOT: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
+
+
+class Builder:
+    """buildah with a storage of its own in `directory`; it needs no daemon and no user namespace."""
+
+    def __init__(self, buildah: str, directory: Path) -> None:
+        self._directory = directory
+        self._buildah = [
+            buildah,
+            f"--root={directory / 'storage'}",
+            f"--runroot={directory / 'run'}",
+            "--storage-driver=vfs",
+        ]
+
+    def run(self, *arguments: str | Path) -> str:
+        """What a buildah command prints."""
+        ended = subprocess.run(
+            [*self._buildah, *arguments],
+            env={**os.environ, "TMPDIR": str(self._directory)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout.strip()
+
+    def make_base(self, debootstrap: str) -> str:
+        """An image of Debian's Python and pip; debootstrap makes it once, `make clean` removes it."""
+        if not _BASE_TREE.exists():
+            _bootstrap(debootstrap, self._directory / "bookworm")
+        container = self.run("from", "scratch")
+        self.run("add", container, _BASE_TREE, "/")
+        self.run("config", "--env=PATH=/usr/local/bin:/usr/bin:/bin", container)
+        self.run("commit", "--rm", container, _BASE)
+        return _BASE
+
+    def build(self, context: Path, tag: str, arguments: Mapping[str, str], *more: str) -> None:
+        """Build `context`, with the build arguments given."""
+        given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        self.run("build", "--isolation=chroot", "--format=docker", *given, *more, f"--tag={tag}", context)
+
+    def inspect(self, image: str) -> dict[str, Any]:
+        """An image's manifest, configuration and history."""
+        inspected: dict[str, Any] = json.loads(self.run("inspect", "--type=image", image))
+        return inspected
+
+    def mount(self, image: str) -> Path:
+        """The directory that holds an image's files."""
+        return Path(self.run("mount", self.run("from", image)))
+
+    def download_size(self, image: str) -> int:
+        """Bytes that a pull takes: the compressed layers."""
+        layout = self._directory / "layout"
+        self.run("push", image, f"oci:{layout}")
+        return sum(blob.stat().st_size for blob in (layout / "blobs" / "sha256").iterdir())
+
+
+def _bootstrap(debootstrap: str, tree: Path) -> None:
+    packages = "--include=ca-certificates,python3,python3-venv"
+    for command in (
+        [debootstrap, "--variant=minbase", packages, "bookworm", str(tree)],
+        ["chroot", str(tree), "sh", "-ec", _BASE_CLEANING],
+        ["tar", "-C", str(tree), "--exclude=./dev/*", "-cf", str(tree.with_suffix(".tar")), "."],
+    ):
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    tree.with_suffix(".tar").rename(_BASE_TREE)
+    shutil.rmtree(tree)
+
+
+def pip_secrets(directory: Path, mark: str) -> list[str]:
+    """This machine's pip settings and certificates as build secrets, each with a mark to look for."""
+    pip = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(pip, capture_output=True, text=True, check=True).stdout.splitlines()
+    pairs = (line.partition("=")[::2] for line in sorted(listed, reverse=True))  # the environment's come last
+    settings = {
+        name.rpartition(".")[2].removeprefix("default-"): ast.literal_eval(value) for name, value in pairs
+    }
+    lines = ["[global]", f"# {mark}", *(f"{name} = {settings[name]}" for name in _TO_PIP if name in settings)]
+    secrets = {"pip.conf": directory / "pip.conf"}
+    if "cert" in settings:
+        secrets["ca.pem"] = directory / "ca.pem"
+        secrets["ca.pem"].write_text(
+            f"# {mark}\n" + Path(settings["cert"]).read_text("utf-8"), encoding="utf-8"
+        )
+        lines.append(f"cert = {_CERTIFICATES}")
+    secrets["pip.conf"].write_text("\n".join(lines), encoding="utf-8")
+    return [f"--secret=id={name},src={path}" for name, path in secrets.items()]
+
+
+class Container:
+    """An image's entrypoint, as its user, on a read-only root, without capabilities, on its own loopback.
+
+    Args:
+        bwrap: bubblewrap, which needs no cgroups where a container runtime does.
+        root: The image's files.
+        config: The image's configuration.
+        arguments: For the entrypoint.
+        volumes: Directories of this machine by their place in the container, read-only.
+    """
+
+    def __init__(
+        self, bwrap: str, root: Path, config: dict[str, Any], *arguments: str, volumes: Mapping[str, Path]
+    ) -> None:
+        self._config = config
+        user, _, group = config["User"].partition(":")
+        isolation = [
+            bwrap,
+            "--ro-bind",
+            str(root),
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--die-with-parent",
+        ]
+        isolation += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--as-pid-1"]
+        for place, directory in volumes.items():
+            isolation += ["--ro-bind", str(directory), place]
+        isolation += ["--clearenv", "--chdir", config["WorkingDir"], "--cap-drop", "ALL"]
+        for variable in config["Env"]:
+            isolation += ["--setenv", *variable.split("=", 1)]
+        for capability in _CAPABILITIES_TO_LEAVE_ROOT:
+            isolation += ["--cap-add", capability]
+        drop = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+        drop += ["--inh-caps=-all", "--bounding-set=-all"]
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed in stop()
+        told, tell = os.pipe()
+        self.begin = time.monotonic()
+        self.process = subprocess.Popen(
+            [*isolation, "--info-fd", str(tell), *drop, *config["Entrypoint"], *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=[tell],
+        )
+        os.close(tell)
+        with os.fdopen(told) as information:
+            self.pid: int = json.load(information)["child-pid"]
+
+    @property
+    def log(self) -> str:
+        return os.pread(self._log.fileno(), 1_000_000, 0).decode()
+
+    def wait_for_log(self, pattern: str) -> float:
+        """Seconds from the start until a line of the log matches."""
+        while not re.search(pattern, self.log):
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < self.begin + 60, self.log
+            time.sleep(0.01)
+        return time.monotonic() - self.begin
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, as the image's user."""
+        user, _, group = self._config["User"].partition(":")
+        enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--ipc", "--uts"]
+        enter += [f"--setuid={user}", f"--setgid={group}", f"--wdns={self._config['WorkingDir']}"]
+        environment = ["env", "--ignore-environment", *self._config["Env"]]
+        return subprocess.run([*enter, *environment, *command], capture_output=True, text=True, check=False)
+
+    def get(self, path: str) -> str:
+        """The body of a page, asked for inside."""
+        ask = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())"
+        ended = self.run("python", "-c", ask, f"http://127.0.0.1:10142{path}")
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def health(self) -> int:
+        """The exit status of the image's own health check."""
+        kind, *command = self._config["Healthcheck"]["Test"]
+        assert kind == "CMD"
+        return self.run(*command).returncode
+
+    def stop(self) -> int:
+        """Send SIGTERM to the process number 1, as `docker stop` does, and wait for the exit status."""
+        if self.process.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+            self._log.close()
