@@ -41,6 +41,7 @@ dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
 
 lock: $(DEV_ENV) ## Pin every dependency again, with hashes
 	$(BIN)/$(LOCK) --upgrade pyproject.toml -o requirements.txt
+	$(BIN)/$(LOCK) --upgrade --group build -o requirements-build.txt
 	$(BIN)/$(LOCK) --upgrade --group dev pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove the environment and caches

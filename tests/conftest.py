@@ -17,7 +17,7 @@ settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def program() -> Callable[[str, str], str]:
     """The path of a program from a Debian package; without it the test skips, or fails where CI=true."""
 
