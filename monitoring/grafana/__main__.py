@@ -1,0 +1,33 @@
+"""Writes the dashboards into `monitoring/dashboards/`."""
+
+from pathlib import Path
+from typing import Final
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import AnnotationContainer, Dashboard
+
+from monitoring.grafana import channel, exporter, overview
+from monitoring.grafana.parts import FiringAlerts
+
+DIRECTORY: Final = Path(__file__).parent.parent / "dashboards"
+_SCHEMA_VERSION: Final = 42
+"""The last version of this JSON model, which Grafana 12.2 and later write. The SDK still says 41."""
+
+
+def dashboards() -> dict[str, str]:
+    """JSON by file name."""
+    built = [made.build() for made in (overview.dashboard(), channel.dashboard(), exporter.dashboard())]
+    return {f"{each.uid}.json": _json(each) for each in built}
+
+
+def _json(dashboard: Dashboard) -> str:
+    dashboard.schema_version = _SCHEMA_VERSION
+    dashboard.annotations = AnnotationContainer([FiringAlerts()])
+    for number, panel in enumerate(dashboard.panels or (), 1):
+        panel.id_val = number
+    return JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False).encode(dashboard) + "\n"
+
+
+if __name__ == "__main__":
+    for name, text in dashboards().items():
+        (DIRECTORY / name).write_text(text, encoding="utf-8")

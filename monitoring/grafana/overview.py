@@ -1,0 +1,185 @@
+"""The supervisor's dashboard: how all channels do now, against what is normal, and how that came about."""
+
+from typing import Final
+
+from grafana_foundation_sdk.builders import dashboard as builders
+
+from monitoring.grafana.parts import (
+    COUNT,
+    FIRING,
+    NEEDS_COUNTERS,
+    OVERVIEW,
+    SECONDS,
+    SELECTED,
+    SHARE,
+    TIMES,
+    Panel,
+    alert_line,
+    board,
+    column,
+    graph,
+    number,
+    query,
+    rows,
+    whole,
+)
+from monitoring.grafana.thresholds import above, steps
+
+_WINDOW: Final = f'{SELECTED}, window="$window"'
+
+
+def dashboard() -> builders.Dashboard:
+    """The dashboard."""
+    made = board(
+        OVERVIEW,
+        "TaskRouter / Overview",
+        "How reservations fare in every workspace and channel, worst first.",
+    )
+    for panel in (*_now(), _channels(), *_history()):
+        made.with_panel(panel)
+    return made
+
+
+def _recent(outcome: str, kind: str = "recent") -> str:
+    return f'max by (workspace, channel) (taskrouter:outcome:ratio_{kind}{{{SELECTED}, outcome="{outcome}"}})'
+
+
+def _now() -> list[Panel]:
+    reservations = whole("taskrouter:reservations:recent", "workspace", SELECTED)
+    age = f"time() - max by (workspace) (twilio_taskrouter_window_end_timestamp_seconds{{{SELECTED}}})"
+    return [
+        number(
+            "Alerts firing",
+            "How many TaskRouter alerts fire for this selection. The red marks in the graphs tell when and "
+            "which.",
+            COUNT,
+            query(FIRING, "alerts", instant=True),
+            colours=steps("green", (1, "red")),
+        ),
+        number(
+            "Reservations now",
+            "Offers of a task to a Worker in the shortest window that is polled, mostly the last 15 minutes.",
+            COUNT,
+            query(reservations, "{{workspace}}", instant=True),
+        ),
+        number(
+            "Accepted now, worst channel",
+            "Share of the reservations that a Worker accepted, in the channel of each workspace that does "
+            "worst.",
+            SHARE,
+            query(f"min by (workspace) ({_recent('accepted')})", "{{workspace}}", instant=True),
+        ),
+        number(
+            "Age of the statistics",
+            "How long ago Twilio's statistics end. What happened since then is not on this dashboard yet.",
+            SECONDS,
+            query(age, "{{workspace}}", instant=True),
+            colours=above("statistics_lag_seconds"),
+        ),
+    ]
+
+
+def _channels() -> Panel:
+    lost = (
+        "sum by (workspace, channel) (max by (workspace, channel, outcome)"
+        f' (taskrouter:outcome:ratio_recent{{{SELECTED}, outcome=~"rejected|timed_out"}}))'
+    )
+    made = rows(
+        "Channels, worst first",
+        "The shares of reservations that were rejected, timed out and were accepted now, next to what is "
+        "normal: the same hour of last week, or the long window while that is not known. Lost is rejected "
+        "and timed out together. Coloured where the alerts' thresholds are passed. A channel leads to its "
+        "details.",
+        SHARE,
+        keys={"workspace": "Workspace", "channel": "Channel"},
+        columns={
+            "Lost now": lost,
+            "Rejected now": _recent("rejected"),
+            "Rejected normally": _recent("rejected", "normal"),
+            "Timed out now": _recent("timed_out"),
+            "Timed out normally": _recent("timed_out", "normal"),
+            "Accepted now": _recent("accepted"),
+            "Accepted normally": _recent("accepted", "normal"),
+            "Reservations now": f"max by (workspace, channel) (taskrouter:reservations:recent{{{SELECTED}}})",
+        },
+        worst="Lost now",
+    )
+    column(made, "Channel", link="Details of this channel")
+    column(made, "Rejected now", alert="rejection_ratio")
+    column(made, "Timed out now", alert="timeout_ratio")
+    column(made, "Reservations now", unit=COUNT)
+    return made
+
+
+def _history() -> list[Panel]:
+    by_channel = "{{workspace}} / {{channel}}"
+    unusual = f"{_recent('rejected')} / {_recent('rejected', 'normal')}"
+    outcomes = whole("twilio_taskrouter_window_reservation_outcomes", "workspace, outcome", _WINDOW)
+    seconds = f"max by (workspace, activity) (twilio_taskrouter_window_activity_total_seconds{{{_WINDOW}}})"
+    length = (
+        f"max by (workspace) (twilio_taskrouter_window_end_timestamp_seconds{{{_WINDOW}}}"
+        f" - twilio_taskrouter_window_start_timestamp_seconds{{{_WINDOW}}})"
+    )
+    rate = f"rate(twilio_taskrouter_activity_seconds_total{{{SELECTED}}}[$__rate_interval])"
+    return [
+        graph(
+            "Rejected",
+            "Share of the recent reservations that Workers rejected. Above a dashed line, and well above "
+            "what is normal for the channel, an alert fires.",
+            SHARE,
+            query(_recent("rejected"), by_channel),
+            alert_line("rejection_ratio"),
+        ),
+        graph(
+            "Timed out",
+            "Share of the recent reservations that no Worker answered in time. Above a dashed line, and "
+            "well above what is normal for the channel, an alert fires.",
+            SHARE,
+            query(_recent("timed_out"), by_channel),
+            alert_line("timeout_ratio"),
+        ),
+        graph(
+            "Rejected, compared with normal",
+            "How many times its normal share is rejected. Below the dashed line no alert fires, however "
+            "high the share is.",
+            TIMES,
+            query(f"{unusual} < +Inf", by_channel),
+            alert_line("normal_multiple"),
+        ),
+        graph(
+            "Accepted",
+            "Share of the recent reservations that Workers accepted.",
+            SHARE,
+            query(_recent("accepted"), by_channel),
+            most=1,
+        ),
+        graph(
+            "Reservations over time",
+            "Reservations that were created in the chosen window before each instant.",
+            COUNT,
+            query(whole("twilio_taskrouter_window_reservations", "workspace", _WINDOW), "{{workspace}}"),
+            stacked=True,
+        ),
+        graph(
+            "How reservations ended",
+            "Reservations of all selected channels in the chosen window, by how they ended.",
+            COUNT,
+            query(f"sum by (outcome) ({outcomes})", "{{outcome}}"),
+            stacked=True,
+        ),
+        graph(
+            "Workers in each Activity, over the window",
+            "How many Workers were in the Activity on average over the chosen window: the time that they "
+            "spent in it, divided by the window's length.",
+            COUNT,
+            query(f"sum by (activity) ({seconds} / on (workspace) group_left () {length})", "{{activity}}"),
+            stacked=True,
+        ),
+        graph(
+            "Workers in each Activity, at each moment",
+            "How many Workers were in the Activity in the few minutes before each instant." + NEEDS_COUNTERS,
+            COUNT,
+            query(f"sum by (activity) (max by (workspace, activity) ({rate}))", "{{activity}}"),
+            stacked=True,
+        ),
+    ]
