@@ -66,6 +66,7 @@ class History:
         exposition = Exposition("", "")
         self._now = begin
         metrics.config_loaded(begin)
+        metrics.api.expect(name)
         while self._now < end:
             started = time.monotonic()
             outcomes = await poller.poll(config.queries, started + _TIMEOUT_SECONDS)
