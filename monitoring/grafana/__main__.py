@@ -11,7 +11,7 @@ from monitoring.grafana.parts import FiringAlerts
 
 DIRECTORY: Final = Path(__file__).parent.parent / "dashboards"
 _SCHEMA_VERSION: Final = 42
-"""The last version of this JSON model, which Grafana 12.2 and later write. The SDK still says 41."""
+"""The last version of this JSON model, which Grafana 12.3 and later write. The SDK still says 41."""
 
 
 def dashboards() -> dict[str, str]:
@@ -23,6 +23,9 @@ def dashboards() -> dict[str, str]:
 def _json(dashboard: Dashboard) -> str:
     dashboard.schema_version = _SCHEMA_VERSION
     dashboard.annotations = AnnotationContainer([FiringAlerts()])
+    for variable in dashboard.templating.list_val or ():
+        # Only an interval has these, but the SDK gives them to every variable.
+        variable.auto = variable.auto_count = variable.auto_min = None
     for number, panel in enumerate(dashboard.panels or (), 1):
         panel.id_val = number
     return JSONEncoder(indent=2, sort_keys=True, ensure_ascii=False).encode(dashboard) + "\n"

@@ -12,7 +12,6 @@ from monitoring.grafana.parts import (
     SECONDS,
     SELECTED,
     SHARE,
-    TIMES,
     Panel,
     alert_line,
     board,
@@ -23,8 +22,12 @@ from monitoring.grafana.parts import (
     rows,
     whole,
 )
-from monitoring.grafana.thresholds import above, steps
+from monitoring.grafana.thresholds import above, steps, threshold
 
+_ALERTING: Final = (
+    "Above a dashed line an alert fires if this is well above what is normal for the channel, and if "
+    f"there are {threshold('spike_reservations')['']:.0f} reservations: a channel with few of them jumps."
+)
 _WINDOW: Final = f'{SELECTED}, window="$window"'
 
 
@@ -42,6 +45,16 @@ def dashboard() -> builders.Dashboard:
 
 def _recent(outcome: str, kind: str = "recent") -> str:
     return f'max by (workspace, channel) (taskrouter:outcome:ratio_{kind}{{{SELECTED}, outcome="{outcome}"}})'
+
+
+def _lost() -> str:
+    """How many more reservations than normally were rejected or timed out: few in a small channel."""
+    labels, lost = "workspace, channel, outcome", f'{SELECTED}, outcome=~"rejected|timed_out"'
+    recent, normal = (
+        f"max by ({labels}) (taskrouter:outcome:ratio_{kind}{{{lost}}})" for kind in ("recent", "normal")
+    )
+    reservations = f"max by (workspace, channel) (taskrouter:reservations:recent{{{SELECTED}}})"
+    return f"clamp_min(sum by (workspace, channel) ({recent} - {normal}) * {reservations}, 0)"
 
 
 def _now() -> list[Panel]:
@@ -80,20 +93,16 @@ def _now() -> list[Panel]:
 
 
 def _channels() -> Panel:
-    lost = (
-        "sum by (workspace, channel) (max by (workspace, channel, outcome)"
-        f' (taskrouter:outcome:ratio_recent{{{SELECTED}, outcome=~"rejected|timed_out"}}))'
-    )
     made = rows(
         "Channels, worst first",
-        "The shares of reservations that were rejected, timed out and were accepted now, next to what is "
-        "normal: the same hour of last week, or the long window while that is not known. Lost is rejected "
-        "and timed out together. Coloured where the alerts' thresholds are passed. A channel leads to its "
-        "details.",
+        "First the channel in which most reservations were rejected or timed out beyond what is normal. "
+        "Then the shares of reservations that were rejected, timed out and were accepted now, next to what "
+        "is normal: that of the same hour of last week, or of the long window while that is not known. "
+        "Coloured where the alerts' thresholds are passed. A channel leads to its details.",
         SHARE,
         keys={"workspace": "Workspace", "channel": "Channel"},
         columns={
-            "Lost now": lost,
+            "Lost beyond normal": _lost(),
             "Rejected now": _recent("rejected"),
             "Rejected normally": _recent("rejected", "normal"),
             "Timed out now": _recent("timed_out"),
@@ -102,18 +111,18 @@ def _channels() -> Panel:
             "Accepted normally": _recent("accepted", "normal"),
             "Reservations now": f"max by (workspace, channel) (taskrouter:reservations:recent{{{SELECTED}}})",
         },
-        worst="Lost now",
+        worst="Lost beyond normal",
     )
     column(made, "Channel", link="Details of this channel")
     column(made, "Rejected now", alert="rejection_ratio")
     column(made, "Timed out now", alert="timeout_ratio")
+    column(made, "Lost beyond normal", unit=COUNT)
     column(made, "Reservations now", unit=COUNT)
     return made
 
 
 def _history() -> list[Panel]:
     by_channel = "{{workspace}} / {{channel}}"
-    unusual = f"{_recent('rejected')} / {_recent('rejected', 'normal')}"
     outcomes = whole("twilio_taskrouter_window_reservation_outcomes", "workspace, outcome", _WINDOW)
     seconds = f"max by (workspace, activity) (twilio_taskrouter_window_activity_total_seconds{{{_WINDOW}}})"
     length = (
@@ -124,27 +133,24 @@ def _history() -> list[Panel]:
     return [
         graph(
             "Rejected",
-            "Share of the recent reservations that Workers rejected. Above a dashed line, and well above "
-            "what is normal for the channel, an alert fires.",
+            "Share of the recent reservations that Workers rejected. " + _ALERTING,
             SHARE,
             query(_recent("rejected"), by_channel),
             alert_line("rejection_ratio"),
         ),
         graph(
             "Timed out",
-            "Share of the recent reservations that no Worker answered in time. Above a dashed line, and "
-            "well above what is normal for the channel, an alert fires.",
+            "Share of the recent reservations that no Worker answered in time. " + _ALERTING,
             SHARE,
             query(_recent("timed_out"), by_channel),
             alert_line("timeout_ratio"),
         ),
         graph(
-            "Rejected, compared with normal",
-            "How many times its normal share is rejected. Below the dashed line no alert fires, however "
-            "high the share is.",
-            TIMES,
-            query(f"{unusual} < +Inf", by_channel),
-            alert_line("normal_multiple"),
+            "Lost beyond normal",
+            "How many more of the recent reservations were rejected or timed out than is normal for the "
+            "channel.",
+            COUNT,
+            query(_lost(), by_channel),
         ),
         graph(
             "Accepted",

@@ -65,7 +65,7 @@ _OUTCOMES: Final = {
     "canceled": ("Cancelled", "purple"),
     "rescinded": ("Rescinded", "blue"),
 }
-SECONDS, SHARE, COUNT, TIMES, PER_SECOND = "s", "percentunit", "short", "suffix: times", "reqps"
+SECONDS, SHARE, COUNT, PER_SECOND = "s", "percentunit", "short", "reqps"
 
 Panel = timeseries.Panel | stat.Panel | table.Panel | statetimeline.Panel
 _AnyPanel = TypeVar("_AnyPanel", bound=Panel)
@@ -79,10 +79,13 @@ class FiringAlerts(AnnotationQuery):
         super().__init__("Alerts", _DATASOURCE, icon_color="red", expr=expr)
 
     def to_json(self) -> dict[str, object]:
-        """As Prometheus's data source reads it."""
-        text = "{{workspace}} {{channel}} {{reason}}"
-        more = {"titleFormat": "{{alertname}}", "textFormat": text, "tagKeys": "severity", "step": _STEP}
-        return super().to_json() | more
+        """As Prometheus's data source reads it: newer ones read the query in `target`, older ones `expr`."""
+        return super().to_json() | {
+            "target": {"expr": self.expr, "interval": _STEP, "refId": "Anno"},
+            "titleFormat": "{{alertname}}",
+            "textFormat": "{{workspace}} {{channel}} {{reason}}",
+            "tagKeys": "severity",
+        }
 
 
 def board(
