@@ -77,9 +77,7 @@ class Browser:
 
     def click(self, selector: str) -> None:
         """Click on the one element that a CSS selector finds, as a user would."""
-        found = self._command("elements", {"using": "css selector", "value": selector})
-        assert len(found) == 1, f"{selector} finds {len(found)}"
-        self._command(f"element/{found[0][_ELEMENT]}/click", {})
+        self._command(f"element/{self._find(selector)}/click", {})
 
     def show_as(self, width: int, height: int, scheme: str = "light", *, phone: bool = False) -> None:
         """Take on a size in CSS pixels and a preferred colour scheme."""
@@ -92,6 +90,11 @@ class Browser:
         """Save what the window shows as PNG."""
         file.write_bytes(base64.b64decode(self._send("GET", f"{self._session}/screenshot")))
 
+    def screenshot_of(self, selector: str, file: Path) -> None:
+        """Save the one element that a CSS selector finds as PNG."""
+        shot = self._send("GET", f"{self._session}/element/{self._find(selector)}/screenshot")
+        file.write_bytes(base64.b64decode(shot))
+
     def close(self) -> None:
         """End it with all its processes."""
         try:
@@ -100,6 +103,11 @@ class Browser:
         finally:
             self._process.terminate()
             self._process.wait(20)
+
+    def _find(self, selector: str) -> str:
+        found = self._command("elements", {"using": "css selector", "value": selector})
+        assert len(found) == 1, f"{selector} finds {len(found)}"
+        return str(found[0][_ELEMENT])
 
     def _debug(self, command: str, parameters: dict[str, Any]) -> None:
         self._command("goog/cdp/execute", {"cmd": command, "params": parameters})
