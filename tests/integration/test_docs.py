@@ -143,7 +143,7 @@ def test_every_key_has_a_chapter_with_type_and_default() -> None:
         assert "\n- Example: " in text or re.search("Type: (list of )?mapping", text), place
 
 
-@pytest.mark.parametrize("page", ["metrics.md", "configuration.md", "security.md"])
+@pytest.mark.parametrize("page", ["metrics.md", "configuration.md", "security.md", "dashboards.md"])
 def test_links_lead_somewhere(page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     headings = re.findall("^#+ (.*)$", text, re.MULTILINE)
