@@ -6,7 +6,7 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test siege weeks lint actionlint bench dist lock clean
+.PHONY: run test siege weeks lint actionlint bench dist lock dashboards picture clean
 
 run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -43,6 +43,12 @@ lock: $(DEV_ENV) ## Pin every dependency again, with hashes
 	$(BIN)/$(LOCK) --upgrade pyproject.toml -o requirements.txt
 	$(BIN)/$(LOCK) --upgrade --group build -o requirements-build.txt
 	$(BIN)/$(LOCK) --upgrade --group dev pyproject.toml -o requirements-dev.txt
+
+dashboards: $(DEV_ENV) ## Write the Grafana dashboards again
+	$(BIN)/python -m monitoring.grafana
+
+picture: $(DEV_ENV) ## Take the README's picture again
+	PYTHONPATH=tests $(BIN)/python -m docs.picture
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
