@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -312,6 +313,49 @@ def test_the_worst_channel_of_the_overview_is_the_one_that_has_the_spike(prometh
     whole, part = (dict(labels) for labels, _ in found[:2])
     assert whole == {"workspace": "support", "channel": "all"}
     assert part == {"workspace": "support", "channel": "voice"}
+
+
+def test_what_is_down_is_counted_by_reason(program: Callable[[str, str], str], tmp_path: Path) -> None:
+    exporter, query = 'job="t", instance="a"', 'workspace="support", channel="voice"'
+    short, long = (f'{{{exporter}, {query}, window="{window}"}}' for window in ("15m", "4h"))
+    inputs = {
+        f"twilio_taskrouter_up{short}": "1 1 1 0 0 0",
+        f"twilio_taskrouter_up{long}": "1x5",
+        f'twilio_taskrouter_poll_errors_total{short[:-1]}, reason="auth"}}': "0 0 0 1 2 3",
+        f'twilio_taskrouter_poll_errors_total{short[:-1]}, reason="timeout"}}': "0x5",
+        f'twilio_taskrouter_poll_errors_total{long[:-1]}, reason="auth"}}': "0x5",
+        f"up{{{exporter}}}": "1 1 1 1 1 0",
+        f'twilio_taskrouter_exporter_build_info{{{exporter}, version="1"}}': "1 1 1 1 1 stale",
+    }
+    expected: dict[tuple[str, str], dict[str, float]] = {
+        ("Queries that are up, and that are down by reason", "A"): {"{}": 1},
+        ("Queries that are up, and that are down by reason", "B"): {
+            '{reason="auth"}': 1,
+            '{reason="timeout"}': 0,
+        },
+        ("Queries that are down", "A"): {"{}": 1},
+        ("Exporters that do not answer", "A"): {"{}": 1},
+        ("Up", "A"): {f"{{{query}}}": 0},
+    }
+    checks = [
+        {
+            "expr": fill(target.expression, target.dashboard, SELECTIONS["everything"]),
+            "eval_time": "5m",
+            "exp_samples": [{"labels": labels, "value": value} for labels, value in samples.items()],
+        }
+        for target in targets()
+        for (title, letter), samples in expected.items()
+        if target.dashboard == "taskrouter-exporter"
+        and (target.panel.partition(" ")[2], target.letter) == (title, letter)
+    ]
+    assert len(checks) == len(expected)
+    series = [{"series": name, "values": values} for name, values in inputs.items()]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": checks}
+    file = tmp_path / "test.json"
+    file.write_text(json.dumps({"rule_files": [], "tests": [test]}), encoding="utf-8")
+    command = [program("promtool", "prometheus"), "test", "rules", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_panel_is_empty_on_a_demo_that_was_just_started(
