@@ -160,13 +160,12 @@ def whole(metric: str, by: str, selected: str) -> str:
     )
 
 
-def graph(  # noqa: PLR0913 -- what tells one graph from another
+def graph(
     title: str,
     description: str,
     unit: str,
     *queries: prometheus.Dataquery,
     stacked: bool = False,
-    width: int = 12,
     most: float | None = None,
 ) -> timeseries.Panel:
     """Lines, or areas on top of each other; with their last and highest values in the legend."""
@@ -200,7 +199,7 @@ def graph(  # noqa: PLR0913 -- what tells one graph from another
         if (ALERT + ", {{severity}}" if severity else ALERT) in legends:
             dashes = DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [10, 10]})
             made.override_by_name(f"{ALERT}, {severity}" if severity else ALERT, [_colour(colour), dashes])
-    return _filled(made, title, description, queries, 10, width)
+    return _filled(made, title, description, queries, 10, 12)
 
 
 def number(
@@ -209,7 +208,6 @@ def number(
     unit: str,
     *queries: prometheus.Dataquery,
     colours: dashboard.ThresholdsConfig | None = None,
-    width: int = 6,
 ) -> stat.Panel:
     """The values of now, large."""
     made = (
@@ -218,7 +216,7 @@ def number(
         .thresholds(colours or steps("text"))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    return _filled(made, title, description, queries, 5, width)
+    return _filled(made, title, description, queries, 5, 6)
 
 
 def rows(  # noqa: PLR0913 -- what tells one table from another
