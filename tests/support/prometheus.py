@@ -1,9 +1,6 @@
 """The real Prometheus: one server that scrapes one address, and what its query API says."""
 
-import http.client
 import json
-import re
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -12,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 from support.exporter import Labels
+from support.programs import Program
 
 JOB: Final = "taskrouter"
 _ADDED: Final = {"__name__", "job", "instance"}
@@ -36,7 +34,7 @@ def scraping(target: str, **more: Any) -> dict[str, Any]:
     }
 
 
-class Prometheus:
+class Prometheus(Program):
     """Debian's `prometheus` on a free port of loopback.
 
     Args:
@@ -57,43 +55,17 @@ class Prometheus:
     ) -> None:
         directory.mkdir()
         (directory / "prometheus.yml").write_text(json.dumps(config), encoding="utf-8")
-        self._log = directory / "log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    program,
-                    f"--config.file={directory / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={data or directory / 'data'}",
-                    "--storage.tsdb.retention.time=100y",
-                    "--web.listen-address=127.0.0.1:0",
-                    *flags,
-                ],
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            self.port = int(self._wait_for_log(r'msg="Listening on" address=127\.0\.0\.1:(\d+)').group(1))
-            self._wait_for_log("Server is ready to receive web requests")
-            assert self.get("/-/ready")[0] == 200
-        except BaseException:
-            self.stop()
-            raise
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(encoding="utf-8")
-
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of one request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+        super().__init__(
+            [
+                program,
+                f"--config.file={directory / 'prometheus.yml'}",
+                f"--storage.tsdb.path={data or directory / 'data'}",
+                "--storage.tsdb.retention.time=100y",
+                "--web.listen-address=127.0.0.1:0",
+                *flags,
+            ],
+            directory,
+        )
 
     def api(self, resource: str, **parameters: str) -> Any:
         """The `data` that the HTTP API answers."""
@@ -145,21 +117,6 @@ class Prometheus:
         targets: Sequence[dict[str, Any]] = self.api("targets", state="active")["activeTargets"]
         return "\n".join(f"{each['scrapeUrl']}: {each['health']} {each['lastError']}" for each in targets)
 
-    def stop(self) -> None:
-        """End it, by force where it does not by itself."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-    def assert_clean_log(self) -> None:
-        """No sample was refused as a duplicate or out of order, and nothing else went wrong."""
-        bad = [line for line in self.log.splitlines() if re.search("level=(warn|error)", line)]
-        assert [line for line in bad if "Received SIGTERM" not in line] == []
-
     def _query(self, kind: str, expression: str, at: float | None) -> list[tuple[Labels, dict[str, Any]]]:
         when = {} if at is None else {"time": repr(at)}
         data = self.api("query", query=expression, **when)
@@ -170,14 +127,6 @@ class Prometheus:
         ]
         assert len({labels for labels, _ in found}) == len(found), f"{expression} mixes several metrics"
         return found
-
-    def _wait_for_log(self, pattern: str, seconds: float = 20) -> re.Match[str]:
-        end = time.monotonic() + seconds
-        while not (match := re.search(pattern, self.log)):
-            assert self.process.poll() is None, f"Prometheus ended:\n{self.log}"
-            assert time.monotonic() < end, f"no {pattern} in the log:\n{self.log}"
-            time.sleep(0.01)
-        return match
 
 
 def increase(values: Sequence[float]) -> float:
