@@ -3,7 +3,6 @@
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from support.configurations import simulated
 from support.exporter import PREFIX, Exporter, Labels, Scrape
+from support.faked_clock import FakedClock, SetClock
 from support.prometheus import Prometheus, increase, scraping
 
 from taskrouter_exporter.simulator import ContactCentre, Fault, Outcome, Simulator, WorkspaceModel
@@ -42,46 +42,6 @@ def start_prometheus(
     for prometheus in started:
         prometheus.stop()
         prometheus.assert_clean_log()
-
-
-@dataclass
-class SetClock:
-    """A clock that stands still until it is set."""
-
-    moment: datetime
-
-    def __call__(self) -> float:
-        return self.moment.timestamp()
-
-
-class FakedClock(SetClock):
-    """A clock that a simulator here and a process under libfaketime share.
-
-    The process's monotonic clock is the real one: deadlines, time-outs and back-off pass as ever.
-    """
-
-    def __init__(self, moment: datetime, faketime: str, directory: Path) -> None:
-        super().__init__(moment)
-        # "-m": the library for programs with threads. The wrapper knows where Debian keeps it.
-        command = [faketime, "-m", "-f", "+0", "printenv", "LD_PRELOAD"]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-        self._file = directory / "now"
-        self.environment = {
-            "LD_PRELOAD": found.stdout.strip(),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-            "TZ": "UTC",
-        }
-        self.set(moment)
-
-    def set(self, moment: datetime) -> None:
-        """Set it: first here, so that the API is never asked about a day that it has not seen begin."""
-        self.moment = moment
-        whole = self._file.with_suffix(".new")
-        whole.write_text(f"{moment:%Y-%m-%d %H:%M:%S}\n", encoding="utf-8")
-        whole.replace(self._file)
 
 
 def labelled(**labels: str) -> Labels:

@@ -22,10 +22,11 @@ from typing import Any
 import psutil
 import pytest
 from integration.test_faults import FAULTS
-from integration.test_prometheus import SUNDAY, FakedClock
+from integration.test_prometheus import SUNDAY
 from siege.siege import TIMEOUT, Siege, Size, by_password_file, full_or, midnight, replace
 from support.configurations import simulated
 from support.exporter import ROOT, Exporter, Scrape
+from support.faked_clock import FakedClock
 
 from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
 

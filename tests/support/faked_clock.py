@@ -1,0 +1,46 @@
+"""A clock that a test sets, for itself and for a process under libfaketime."""
+
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+
+@dataclass
+class SetClock:
+    """A clock that stands still until it is set."""
+
+    moment: datetime
+
+    def __call__(self) -> float:
+        return self.moment.timestamp()
+
+
+class FakedClock(SetClock):
+    """A clock that a simulator here and a process under libfaketime share.
+
+    The process's monotonic clock is the real one: deadlines, time-outs and back-off pass as ever.
+    """
+
+    def __init__(self, moment: datetime, faketime: str, directory: Path) -> None:
+        super().__init__(moment)
+        # "-m": the library for programs with threads. The wrapper knows where Debian keeps it.
+        command = [faketime, "-m", "-f", "+0", "printenv", "LD_PRELOAD"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        self._file = directory / "now"
+        self.environment = {
+            "LD_PRELOAD": found.stdout.strip(),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+            "TZ": "UTC",
+        }
+        self.set(moment)
+
+    def set(self, moment: datetime) -> None:
+        """Set it: first here, so that the API is never asked about a day that it has not seen begin."""
+        self.moment = moment
+        whole = self._file.with_suffix(".new")
+        whole.write_text(f"{moment:%Y-%m-%d %H:%M:%S}\n", encoding="utf-8")
+        whole.replace(self._file)
