@@ -1,0 +1,165 @@
+"""An incident on its way to whoever is on call: exporter, Prometheus, Alertmanager, a webhook; in minutes."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from support.alertmanager import Alert, Alertmanager, Webhook
+from support.exporter import ROOT, Exporter
+from support.faked_clock import FakedClock
+from support.faster import faster
+from support.programs import wait_until
+from support.prometheus import Prometheus
+
+from taskrouter_exporter.demo import demo_configuration
+from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator
+
+FACTOR: Final = 30
+"""How many times as fast as real time the contact centre's passes, and every duration of the rules."""
+
+SCRAPES: Final = {"scrape_interval": "5s", "scrape_timeout": "5s"}
+"""Not divided: a busy machine needs its seconds to answer."""
+
+MORNING: Final = datetime(2035, 11, 28, 10, tzinfo=UTC)
+"""A Wednesday's busy hour, always the same: what chance does in it is known. To come, so that its statistics
+never look stale to Prometheus, whose clock is the real one."""
+
+INCIDENT: Final = Incident(MORNING + timedelta(minutes=5), MORNING + timedelta(minutes=35))
+MONITORING: Final = ROOT / "monitoring"
+OF_A_BUSY_MACHINE: Final = {"TaskRouterScrapeNearTimeout", "TaskRouterTargetDown", "TaskRouterExporterDown"}
+"""Alerts that are right where the test's programs get too little time."""
+
+StartExporter = Callable[..., Exporter]
+FindProgram = Callable[[str, str], str]
+
+
+class FastClock:
+    """A clock that stands at `MORNING` until it is started."""
+
+    def __init__(self) -> None:
+        self._started: float | None = None
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+
+    def __call__(self) -> float:
+        passed = 0 if self._started is None else time.monotonic() - self._started
+        return MORNING.timestamp() + FACTOR * passed
+
+
+@pytest.fixture
+def centre() -> ContactCentre:
+    return ContactCentre(seed=7, scenario=Scenario.REJECTION_SPIKE, incident=INCIDENT)
+
+
+@pytest.fixture
+def clock() -> FastClock:
+    return FastClock()
+
+
+@pytest.fixture
+def exporter(
+    centre: ContactCentre,
+    clock: FastClock,
+    start_exporter: StartExporter,
+    program: FindProgram,
+    tmp_path: Path,
+) -> Iterator[Exporter]:
+    """It exports the fast contact centre. Its own clock says which midnight its counters begin with."""
+    faked = FakedClock(MORNING, program("faketime", "faketime"), tmp_path)
+    with Simulator(centre, clock) as simulator:
+        # It stands still, and need not be looked at each time.
+        del faked.environment["FAKETIME_NO_CACHE"]
+        yield start_exporter(demo_configuration(simulator), environment=faked.environment)
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as webhook:
+        yield webhook
+
+
+@pytest.fixture
+def alertmanager(webhook: Webhook, program: FindProgram, tmp_path: Path) -> Iterator[Alertmanager]:
+    config = faster(read(MONITORING / "alertmanager.yml"), FACTOR)
+    (receiver,) = config["receivers"]
+    receiver["webhook_configs"] = [{"url": webhook.url, "send_resolved": True}]
+    path = program("prometheus-alertmanager", "prometheus-alertmanager")
+    alertmanager = Alertmanager(path, config, tmp_path / "alertmanager")
+    yield alertmanager
+    alertmanager.stop()
+    alertmanager.assert_clean_log()
+
+
+@pytest.fixture
+def prometheus(
+    exporter: Exporter, alertmanager: Alertmanager, program: FindProgram, tmp_path: Path
+) -> Iterator[Prometheus]:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        json.dumps(faster(read(MONITORING / "rules" / "taskrouter.yaml"), FACTOR)), encoding="utf-8"
+    )
+    config = faster(read(MONITORING / "prometheus.yml"), FACTOR)
+    config["scrape_configs"][0].update(SCRAPES, static_configs=[{"targets": [exporter.address]}])
+    config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [alertmanager.address]}]
+    config["rule_files"] = [str(rules)]
+    path = program("prometheus", "prometheus")
+    prometheus = Prometheus(path, config, tmp_path / "prometheus")
+    yield prometheus
+    prometheus.stop()
+    prometheus.assert_clean_log()
+
+
+def read(file: Path) -> Any:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def is_spike(alert: Alert) -> bool:
+    wanted = {"alertname": "TaskRouterRejectionSpike", "workspace": "support", "channel": "voice"}
+    labels: dict[str, str] = alert["labels"]
+    return wanted.items() <= labels.items()
+
+
+@pytest.mark.timeout(900)
+def test_a_spike_of_rejections_is_told_with_its_numbers_and_then_that_it_is_over(
+    clock: FastClock, prometheus: Prometheus, alertmanager: Alertmanager, webhook: Webhook
+) -> None:
+    prometheus.wait_for("taskrouter:reservations:recent", lambda series: len(series) == 12, seconds=120)
+    clock.start()
+
+    def warning_is_inhibited() -> bool:
+        known = {each["labels"]["severity"]: each for each in alertmanager.alerts() if is_spike(each)}
+        if known.keys() != {"warning", "critical"}:
+            return False
+        inhibitors: list[str] = known["warning"]["status"]["inhibitedBy"]
+        return inhibitors == [known["critical"]["fingerprint"]]
+
+    def told(status: str) -> set[str]:
+        return {alert["labels"]["severity"] for alert in webhook.alerts(status) if is_spike(alert)}
+
+    wait_until("a critical alert", lambda: "critical" in told("firing"))
+    wait_until("the warning held back", warning_is_inhibited)
+    wait_until("all clear", lambda: told("resolved") == {"warning", "critical"})
+    wait_until("silence", lambda: not any(map(is_spike, alertmanager.alerts())))
+
+    others = [alert for alert in webhook.alerts("firing") if not is_spike(alert)]
+    assert {alert["labels"]["alertname"] for alert in others} <= OF_A_BUSY_MACHINE
+    for alert in filter(is_spike, webhook.alerts("firing")):
+        description, runbook = (alert["annotations"][name] for name in ("description", "runbook_url"))
+        numbers = re.fullmatch(
+            r"([0-9.]+)% of the ([0-9]+) reservations of the last 15m in workspace support, channel voice "
+            r"were rejected \(normal is ([0-9.]+)%\)\.",
+            description,
+        )
+        assert numbers, description
+        rejected, reservations, normal = map(float, numbers.groups())
+        assert rejected > {"warning": 25, "critical": 35}[alert["labels"]["severity"]]
+        assert reservations >= 20
+        assert 1 < normal < rejected / 2
+        assert runbook.endswith("docs/runbooks.md#taskrouterrejectionspike")
