@@ -1,0 +1,159 @@
+{{- define "taskrouter-exporter.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 58 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "taskrouter-exporter.fullname" -}}
+{{- $name := include "taskrouter-exporter.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "taskrouter-exporter.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "taskrouter-exporter.metaLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: taskrouter-exporter
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* Labels of an object: a list of the context and the object's own labels. Those that select go before them all. */}}
+{{- define "taskrouter-exporter.labels" -}}
+{{- $context := index . 0 }}
+{{- $labels := merge (include "taskrouter-exporter.selectorLabels" $context | fromYaml)
+      (include "taskrouter-exporter.metaLabels" $context | fromYaml) }}
+{{- merge $labels (index . 1) $context.Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- /* Labels of the Pod of `helm test`, which the Service must not select. */}}
+{{- define "taskrouter-exporter.testLabels" -}}
+app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "taskrouter-exporter.serviceAccountName" -}}
+{{- default (ternary (include "taskrouter-exporter.fullname" .) "default" .Values.serviceAccount.create)
+      .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "taskrouter-exporter.image" -}}
+{{- with .Values.image }}
+{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* The Secret with the files beside config.yaml; empty where there is none. */}}
+{{- define "taskrouter-exporter.credentialsSecret" -}}
+{{- if .Values.credentials.existingSecret }}
+{{- .Values.credentials.existingSecret }}
+{{- else if .Values.credentials.files }}
+{{- include "taskrouter-exporter.fullname" . }}-credentials
+{{- end }}
+{{- end }}
+
+{{- /* web.yml; `{}` where the exporter has no web configuration. */}}
+{{- define "taskrouter-exporter.webConfig" -}}
+{{- $config := deepCopy .Values.web.config }}
+{{- if .Values.web.tlsSecret }}
+{{- $tls := merge (default dict $config.tls_server_config) (dict "cert_file" "tls.crt" "key_file" "tls.key") }}
+{{- $_ := set $config "tls_server_config" $tls }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{- /* "https" or "http". */}}
+{{- define "taskrouter-exporter.scheme" -}}
+{{- ternary "https" "http" (not (empty (include "taskrouter-exporter.webConfig" . | fromYaml).tls_server_config)) }}
+{{- end }}
+
+{{- /* How Prometheus asks: a list of the context and the values' tlsConfig. */}}
+{{- define "taskrouter-exporter.clientConfig" -}}
+{{- $context := index . 0 }}
+{{- if eq (include "taskrouter-exporter.scheme" $context) "https" }}
+tlsConfig:
+  {{- index . 1 | default (dict "insecureSkipVerify" true) | toYaml | nindent 2 }}
+{{- end }}
+{{- with $context.Values.web.basicAuthSecret }}
+basicAuth:
+  username:
+    name: {{ . }}
+    key: username
+  password:
+    name: {{ . }}
+    key: password
+{{- end }}
+{{- end }}
+
+{{- /* How a probe asks a path: a list of the context, the path and whether to show the password. httpGet could show
+       neither a password nor a client certificate, so that a script asks where the exporter may want one. */}}
+{{- define "taskrouter-exporter.probe" -}}
+{{- $context := index . 0 }}
+{{- if eq (include "taskrouter-exporter.webConfig" $context) "{}" -}}
+httpGet:
+  path: {{ index . 1 }}
+  port: http
+{{- else -}}
+exec:
+  command:
+    {{- $url := printf "%s://localhost:10142%s" (include "taskrouter-exporter.scheme" $context) (index . 1) }}
+    {{- include "taskrouter-exporter.probeCommand" (list $context $url (index . 2)) | nindent 4 }}
+{{- end }}
+timeoutSeconds: 5
+{{- end }}
+
+{{- /* The script that asks: a list of the context, the URL and whether to show the password. */}}
+{{- define "taskrouter-exporter.probeCommand" -}}
+{{- $context := index . 0 }}
+{{- $command := list "python3" "-I" "-c" ($context.Files.Get "files/probe.py") (index . 1) }}
+{{- if and (index . 2) $context.Values.web.basicAuthSecret }}
+{{- $command = append $command "/etc/taskrouter-exporter-web/probe" }}
+{{- end }}
+{{- toYaml $command }}
+{{- end }}
+
+{{- /* The basic-auth Secret as a source of a projected volume. */}}
+{{- define "taskrouter-exporter.probeSecret" -}}
+secret:
+  name: {{ .Values.web.basicAuthSecret }}
+  items:
+    - {key: username, path: probe/username}
+    - {key: password, path: probe/password}
+{{- end }}
+
+{{- /* What no schema can say, each in one line that tells what to do. */}}
+{{- define "taskrouter-exporter.validate" -}}
+{{- $config := .Values.config }}
+{{- $credentials := .Values.credentials }}
+{{- $discovers := false }}
+{{- range $name, $account := $config.accounts }}
+{{- $discovers = or $discovers (hasKey $account "workspaces") }}
+{{- if hasKey $account "password" }}
+{{- fail (printf "config.accounts.%s.password would stand in a ConfigMap: write password_file: KEY instead, and put KEY into the Secret credentials.existingSecret" $name) }}
+{{- end }}
+{{- with $account.password_file }}
+{{- if not (or (hasPrefix "/" .) $credentials.existingSecret (hasKey $credentials.files .)) }}
+{{- fail (printf "config.accounts.%s.password_file: there is no %s: set credentials.existingSecret to a Secret that has this key" $name .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if .Values.demo.enabled }}
+{{- if $config }}
+{{- fail "config and demo.enabled exclude each other: remove one of them" }}
+{{- end }}
+{{- else if not (or $config.targets $discovers) }}
+{{- fail "nothing to export: set config.targets (or config.accounts.NAME.workspaces: auto), or demo.enabled=true to try it without an account" }}
+{{- else if not (or $config.accounts .Values.extraEnv .Values.extraEnvFrom) }}
+{{- fail "no credentials: set config.accounts and credentials.existingSecret, or give TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN by extraEnvFrom" }}
+{{- end }}
+{{- if and .Values.web.basicAuthSecret (not .Values.web.config.basic_auth_users) }}
+{{- fail "web.basicAuthSecret is a user of the exporter: set web.config.basic_auth_users, too" }}
+{{- end }}
+{{- end }}
