@@ -56,7 +56,13 @@ def test_the_schemas_of_kubernetes_refuse_what_is_unknown_or_of_another_type(kub
 def _monitored() -> Objects:
     on = {"enabled": True}
     return render(
-        {**TARGETS, "serviceMonitor": on, "scrapeConfig": on, "prometheusRule": on, "web": {"tlsSecret": "tls"}}
+        {
+            **TARGETS,
+            "serviceMonitor": on,
+            "scrapeConfig": on,
+            "prometheusRule": on,
+            "web": {"tlsSecret": "tls"},
+        }
     )
 
 

@@ -62,10 +62,7 @@ def test_selectors_are_name_and_instance_and_meet_the_exporters_pods_alone() -> 
 
 def test_two_releases_in_a_namespace_share_no_name() -> None:
     one, other = (
-        {
-            (each["kind"], each["metadata"]["name"])
-            for each in render({**TARGETS, **EVERYTHING_ON}, name=name)
-        }
+        {(each["kind"], each["metadata"]["name"]) for each in render({**TARGETS, **EVERYTHING_ON}, name=name)}
         for name in ("one", "other")
     )
     assert not one & other

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import helm_python
 import jsonschema
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no stubs
 import yaml
 from cloudcoil.models.prometheus_operator import v1, v1alpha1
 from helm_python import _native
+
 from support.exporter import ROOT
 
 CHART: Final = ROOT / "helm/taskrouter-exporter"
@@ -88,7 +89,9 @@ class Objects:
         for source in found["projected"]["sources"]:
             ((kind, reference),) = source.items()
             data = self._data(kind, reference["name"], others)
-            paths = {item["key"]: item["path"] for item in reference.get("items", [])} or {key: key for key in data}
+            paths = {item["key"]: item["path"] for item in reference.get("items", [])} or {
+                key: key for key in data
+            }
             assert not files.keys() & set(paths.values()), "two files of one name"
             files |= {path: data[key] for key, path in paths.items()}
         return files
@@ -133,7 +136,7 @@ def validate(each: Object, kubernetes: str) -> None:
 def _operator_schema(api_version: str, kind: str) -> jsonschema.Draft202012Validator:
     """The schema of one of the Prometheus Operator's resources, out of cloudcoil's models.
 
-    The models themselves let unknown fields pass, and take "yes" for true: their JSON Schema, closed, does not.
+    The models let unknown fields pass and take "yes" for true. Their JSON Schema, closed, does neither.
     """
     module = {"monitoring.coreos.com/v1": v1, "monitoring.coreos.com/v1alpha1": v1alpha1}[api_version]
     return jsonschema.Draft202012Validator(_closed(getattr(module, kind).model_json_schema()))

@@ -1,0 +1,144 @@
+"""What stands within the objects, as those read it for whom it is: the exporter, Prometheus, Grafana."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.certificates import Authority
+from support.chart import CHART, DEMO, TARGETS, VALUES_FILES, Objects, Values, render
+from support.exporter import ROOT, Exporter
+
+MONITORING = ROOT / "monitoring"
+RULES = MONITORING / "rules/taskrouter.yaml"
+PASSWORD = "invented-secret-of-an-api-key-00"
+
+
+def _write(directory: Path, files: dict[str, str]) -> None:
+    directory.mkdir()
+    for name, content in files.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(content, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in VALUES_FILES if file.stem != "demo-values"], ids=lambda file: file.stem
+)
+def test_the_exporter_accepts_its_arguments_and_configuration(file: Path, tmp_path: Path) -> None:
+    identity = Authority(tmp_path).issue("server")
+    secrets = {
+        "twilio": {"auth_token": PASSWORD},
+        "taskrouter-exporter-tls": {
+            "tls.crt": identity.certificate.read_text(encoding="utf-8"),
+            "tls.key": identity.key.read_text(encoding="utf-8"),
+            "ca.crt": (tmp_path / "ca.pem").read_text(encoding="utf-8"),
+        },
+        "taskrouter-exporter-prometheus": {"username": "prometheus", "password": "right"},
+    }
+    objects = render(yaml.safe_load(file.read_text(encoding="utf-8")))
+    _write(tmp_path / "run", secrets["twilio"])
+    arguments = list(objects.container["args"])
+    for volume, mount in {
+        mount["name"]: mount["mountPath"] for mount in objects.container["volumeMounts"]
+    }.items():
+        if volume == "twilio":  # a CSI driver's
+            continue
+        files = objects.mounted(volume, secrets)
+        _write(
+            tmp_path / volume,
+            {name: text.replace("/run/twilio", str(tmp_path / "run")) for name, text in files.items()},
+        )
+        arguments = [each.replace(f"={mount}/", f"={tmp_path / volume}/") for each in arguments]
+    check = [sys.executable, str(ROOT / "exporter.py"), *arguments, "--config.check"]
+    login = {"TWILIO_ACCOUNT_SID": f"AC{'0' * 32}", "TWILIO_AUTH_TOKEN": PASSWORD}
+    done = subprocess.run(check, env=os.environ | login, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "config.yaml: valid" in done.stdout
+
+
+def test_the_demo_serves_with_its_arguments(start_exporter: Callable[..., Exporter]) -> None:
+    exporter = start_exporter(arguments=render(DEMO).container["args"])
+    assert exporter.request("/-/ready").status == 200
+    assert exporter.scrape().find("up")
+
+
+def _groups(**values: Any) -> list[dict[str, Any]]:
+    rule = render({**TARGETS, "prometheusRule": {"enabled": True, **values}}).one("PrometheusRule")
+    return list(rule["spec"]["groups"])
+
+
+def test_the_rules_are_the_projects_own() -> None:
+    source = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    assert "{{" in json.dumps(source), "no template of an alert to come through unharmed"
+    assert _groups() == source
+
+
+def test_a_threshold_changes_its_own_rule_and_nothing_else() -> None:
+    source = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    changed = _groups(thresholds={"rejection_ratio": {"critical": 0.5}, "spike_reservations": 1000000})
+    pairs = [
+        (old, new)
+        for old_group, new_group in zip(source, changed, strict=True)
+        for old, new in zip(old_group["rules"], new_group["rules"], strict=True)
+        if old != new
+    ]
+    assert {(new["labels"]["threshold"], new["labels"].get("severity")): new["expr"] for _, new in pairs} == {
+        ("rejection_ratio", "critical"): "vector(0.5)",
+        ("spike_reservations", None): "vector(1000000)",
+    }
+    assert all({**old, "expr": ""} == {**new, "expr": ""} for old, new in pairs)
+
+
+def test_a_threshold_that_is_null_is_the_projects_own() -> None:
+    assert _groups(thresholds={"rejection_ratio": None, "spike_reservations": None}) == _groups()
+
+
+@pytest.mark.parametrize("thresholds", [{}, {"rejection_ratio": {"warning": 0.05}, "normal_multiple": 3}])
+def test_prometheus_accepts_the_rules(
+    thresholds: Values, tmp_path: Path, program: Callable[[str, str], str]
+) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": _groups(thresholds=thresholds)}), encoding="utf-8")
+    promtool = program("promtool", "prometheus")
+    done = subprocess.run(
+        [promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "SUCCESS" in done.stdout
+
+
+def _dashboards(**values: Any) -> list[dict[str, Any]]:
+    objects: Objects = render({**TARGETS, "grafanaDashboards": {"enabled": True, **values}})
+    return [each for each in objects.find("ConfigMap") if each["data"].keys() != {"config.yaml"}]
+
+
+def test_each_dashboard_is_a_config_map_with_the_same_json_that_the_sidecar_finds() -> None:
+    rendered = _dashboards(annotations={"grafana_folder": "Contact centre"})
+    sources = sorted(MONITORING.glob("dashboards/*.json"))
+    assert sources
+    assert sorted(name for each in rendered for name in each["data"]) == [each.name for each in sources]
+    for each in rendered:
+        ((name, text),) = each["data"].items()
+        assert json.loads(text) == json.loads((MONITORING / "dashboards" / name).read_text(encoding="utf-8"))
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert each["metadata"]["annotations"] == {"grafana_folder": "Contact centre"}
+
+
+def test_dashboards_fit_into_config_maps_and_all_into_the_releases_secret() -> None:
+    sizes = [file.stat().st_size for file in CHART.glob("files/**/*") if file.is_file()]
+    # Kubernetes takes 1 MiB of an object, and Helm keeps chart and manifests, compressed, in one Secret.
+    assert max(sizes) < 2**20
+    assert sum(sizes) < 3 * 2**20
+
+
+def test_a_secret_holds_what_it_was_given_byte_for_byte() -> None:
+    content = "line: 'one'\n\ttwo {{ three }}\n"
+    files = {"auth_token": content}
+    secret = render({**TARGETS, "credentials": {"files": files}}).one("Secret", "-credentials")
+    assert {key: base64.b64decode(value).decode() for key, value in secret["data"].items()} == files
