@@ -6,7 +6,7 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test siege weeks lint actionlint bench dist lock dashboards picture clean
+.PHONY: run test siege weeks lint actionlint bench dashboards picture chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -34,6 +34,9 @@ actionlint: ## The workflows once more, more deeply (needs Go, and uses shellche
 
 bench: $(DEV_ENV) ## Measure speed and size (BENCH_ARGS=--short for the short form)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
+
+chart: $(DEV_ENV) ## Write the parts of the Helm chart that come from elsewhere: rules, dashboards, schema, README
+	$(BIN)/python helm/generate.py
 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
 	rm -rf dist

@@ -114,9 +114,7 @@ def test_an_existing_secret_goes_before_files() -> None:
 
 
 def test_secrets_are_in_secrets_only() -> None:
-    objects = render(
-        {**TARGETS, **WITH_PASSWORD, "credentials": {"files": {"auth_token": SECRET}}, "extraArgs": ["--x"]}
-    )
+    objects = render({**TARGETS, **WITH_PASSWORD, "credentials": {"files": {"auth_token": SECRET}}})
     assert objects.mounted("config", {})["auth_token"] == SECRET
     assert HASH in objects.mounted("web-config", {"login": {"username": "", "password": ""}})["web.yml"]
     others = [text for path, text in objects.manifests.items() if not path.endswith("secret.yaml")]
