@@ -181,6 +181,7 @@ def _write(files: Mapping[Path, str]) -> None:
     for stale in set(CHART.glob("files/dashboards/*.json")) - files.keys():
         stale.unlink()
     for path, text in files.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 
