@@ -32,7 +32,10 @@ _ALERTS: Final = {"Rejected": "rejection_ratio", "Timed out": "timeout_ratio"}
 def dashboard() -> builders.Dashboard:
     """The dashboard."""
     made = board(
-        CHANNEL, "TaskRouter / Channel", "One channel of one workspace in all its windows.", everything=False
+        CHANNEL,
+        "TaskRouter / Channel detail",
+        "One channel of one workspace in all its windows.",
+        everything=False,
     )
     for panel in (*_now(), _windows(), *_trends(), _activities(), *_activity_trends()):
         made.with_panel(panel)

@@ -35,7 +35,7 @@ def dashboard() -> builders.Dashboard:
     """The dashboard."""
     made = board(
         EXPORTER,
-        "TaskRouter / Exporter",
+        "TaskRouter / Exporter health",
         "Whether the exporter gets its data, and what it costs.",
         window=False,
     )
