@@ -21,8 +21,6 @@ from support.prometheus import Prometheus
 from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario
 
-pytestmark = pytest.mark.xdist_group("weeks")
-
 FULL = os.environ.get("WEEKS") == "full"
 RULES = read_rules(ROOT / "monitoring" / "rules" / "taskrouter.yaml")
 DAY = timedelta(days=1)
