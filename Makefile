@@ -35,7 +35,7 @@ actionlint: ## The workflows once more, more deeply (needs Go, and uses shellche
 bench: $(DEV_ENV) ## Measure speed and size (BENCH_ARGS=--short for the short form)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
 
-chart: $(DEV_ENV) ## Write the parts of the Helm chart that come from elsewhere: rules, dashboards, schema, README
+chart: dashboards ## Write the parts of the Helm chart that come from elsewhere: rules, dashboards, schema, README
 	$(BIN)/python helm/generate.py
 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
