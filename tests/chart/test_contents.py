@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from support.certificates import Authority
-from support.chart import CHART, DEMO, TARGETS, VALUES_FILES, Objects, Values, render
+from support.chart import CHART, DEMO, NAMESPACE, TARGETS, VALUES_FILES, Objects, Values, render
 from support.exporter import ROOT, Exporter
 
 MONITORING = ROOT / "monitoring"
@@ -73,14 +73,28 @@ def _groups(**values: Any) -> list[dict[str, Any]]:
     return list(rule["spec"]["groups"])
 
 
-def test_the_rules_are_the_projects_own() -> None:
-    source = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+def _projects_groups(**alert_labels: str) -> list[dict[str, Any]]:
+    """The project's rules, with more labels of the alerts."""
+    groups: list[dict[str, Any]] = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    for group in groups:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                rule["labels"] = {**rule["labels"], **alert_labels}
+    return groups
+
+
+def test_the_rules_are_the_projects_own_with_the_namespace_on_alerts() -> None:
+    source = _projects_groups(namespace=NAMESPACE)
     assert "{{" in json.dumps(source), "no template of an alert to come through unharmed"
     assert _groups() == source
 
 
+def test_alerts_take_more_labels() -> None:
+    assert _groups(alertLabels={"team": "voice"}) == _projects_groups(namespace=NAMESPACE, team="voice")
+
+
 def test_a_threshold_changes_its_own_rule_and_nothing_else() -> None:
-    source = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    source = _groups()
     changed = _groups(thresholds={"rejection_ratio": {"critical": 0.5}, "spike_reservations": 1000000})
     pairs = [
         (old, new)

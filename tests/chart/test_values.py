@@ -202,7 +202,7 @@ def test_autoscaling_takes_the_number_of_replicas_over() -> None:
 
 def test_replicas_that_multiply_the_requests_are_warned_of() -> None:
     monitored = {**TARGETS, "replicaCount": 2, "serviceMonitor": {"enabled": True}}
-    assert "WARNING: each replica asks" in render(monitored).notes
+    assert "WARNING: each replica that is scraped" in render(monitored).notes
     assert "WARNING" not in render({**monitored, "replicaCount": 1}).notes
     assert "WARNING" not in render({**monitored, "scrapeConfig": {"enabled": True}}).notes
 

@@ -29,6 +29,7 @@ KUBERNETES: Final = sorted(
 Values = Mapping[str, Any]
 Object = dict[str, Any]
 
+NAMESPACE: Final = "monitoring"
 TARGETS: Final[Values] = {
     "config": {
         "accounts": {"default": {"username": f"SK{'0' * 32}", "password_file": "auth_token"}},
@@ -113,7 +114,7 @@ def render(
     chart: Path = CHART,
 ) -> Objects:
     """Render the chart as `helm template` would."""
-    options = {"name": name, "namespace": "monitoring", "kube_version": f"v{kubernetes}.0"}
+    options = {"name": name, "namespace": NAMESPACE, "kube_version": f"v{kubernetes}.0"}
     with helm_python.Chart.load(chart) as loaded:
         # Chart.render does not hand the version of Kubernetes on, which the library below it takes.
         text = _native.call_string("helm_render", loaded._raw(), json.dumps(values), json.dumps(options))
