@@ -1,48 +1,67 @@
-"""The image's health check, `python -m taskrouter_exporter.healthcheck [PORT]`: is there an exporter?"""
+"""The health check of image and chart, `python -m taskrouter_exporter.healthcheck [URL [DIRECTORY]]`.
 
+URL is `http://127.0.0.1:10142/-/healthy` where it is not given. DIRECTORY has the files `username` and
+`password` of somebody who may ask.
+"""
+
+import base64
 import http.client
 import ssl
 import sys
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
 from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
-_PORT: Final = 10142
-_SERVER_ERROR: Final = 500
+_URL: Final = "http://127.0.0.1:10142/-/healthy"
 _SECONDS: Final = 2
 
 
-def answers(port: int) -> bool:
-    """Ask `/-/healthy` on loopback, over HTTP or, where that is hung up on, over HTTPS.
+def complaint(url: str = _URL, login: Path | None = None) -> str:
+    """What is wrong with the exporter at a URL, in one line; empty where nothing is.
 
-    A refusal is an answer too: an exporter that asks for a password (401), patience (429) or a client
-    certificate (it ends TLS) is alive.
+    Any answer below 500 will do. A refusal is an answer too: an exporter that asks for a password (401),
+    patience (429) or a client certificate (it ends TLS) is alive.
     """
     try:
+        status = _status(urlsplit(url), _authorization(login) if login else {})
+    except (OSError, http.client.HTTPException) as error:
+        return f"{url}: {str(error) or type(error).__name__}"
+    return f"{url} answers {status}" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ""
+
+
+def _authorization(login: Path) -> dict[str, str]:
+    user, password = ((login / name).read_bytes() for name in ("username", "password"))
+    return {"Authorization": f"Basic {base64.b64encode(user + b':' + password).decode()}"}
+
+
+def _status(url: SplitResult, headers: Mapping[str, str]) -> int:
+    """Ask over HTTP and, where that is not meant or is hung up on, over HTTPS."""
+    if url.scheme == "http":
         try:
-            return _is_well(http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS))
+            return _get(http.client.HTTPConnection(url.netloc, timeout=_SECONDS), url.path, headers)
         except ConnectionResetError:
-            return _is_well_over_tls(port)
-    except (OSError, http.client.HTTPException):
-        return False
-
-
-def _is_well_over_tls(port: int) -> bool:
-    # Nothing is sent that a certificate could protect, and it is for another name than 127.0.0.1.
+            pass  # it may speak TLS: who asks from within the image does not know
+    # It stays on loopback or in the cluster, and the certificate is for another name.
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(url.netloc, timeout=_SECONDS, context=unverified)
     try:
-        return _is_well(http.client.HTTPSConnection("127.0.0.1", port, timeout=_SECONDS, context=unverified))
+        return _get(connection, url.path, headers)
     except (ssl.SSLError, ConnectionResetError):
-        return True
+        return HTTPStatus.UNAUTHORIZED
 
 
-def _is_well(connection: http.client.HTTPConnection) -> bool:
+def _get(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]) -> int:
     try:
-        connection.request("GET", "/-/healthy")
-        return connection.getresponse().status < _SERVER_ERROR
+        connection.request("GET", path, headers=dict(headers))
+        return connection.getresponse().status
     finally:
         connection.close()
 
 
 if __name__ == "__main__":
-    sys.exit(not answers(int(sys.argv[1]) if sys.argv[1:] else _PORT))
+    url, login = (*sys.argv[1:], *(_URL, "")[len(sys.argv) - 1 :])
+    sys.exit(complaint(url, Path(login) if login else None) or 0)

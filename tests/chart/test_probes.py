@@ -1,5 +1,6 @@
 """The probes' commands, run against the real exporter as it is served by each web configuration."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from support.certificates import Authority
 from support.chart import DEMO, TARGETS, Objects, Values, render
-from support.exporter import Exporter
+from support.exporter import ROOT, Exporter
 
 USERS = {"prometheus": bcrypt.hashpw(b"right", bcrypt.gensalt(4)).decode()}
 TLS = {"cert_file": "tls.crt", "key_file": "tls.key"}
@@ -42,7 +43,8 @@ class Served:
         for host in ("localhost", f"{service}.monitoring.svc"):
             mine = [each.replace(f"//{host}:10142/", f"//localhost:{self.exporter.port}/") for each in mine]
         mine = [each.replace("/etc/taskrouter-exporter-web", str(self._directory)) for each in mine]
-        return subprocess.run(mine, capture_output=True, text=True, timeout=60, check=False)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # for the package that the image has installed
+        return subprocess.run(mine, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture

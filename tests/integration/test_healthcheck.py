@@ -10,12 +10,16 @@ import pytest
 from support.certificates import Authority
 from support.exporter import Exporter
 
-from taskrouter_exporter.healthcheck import answers
+from taskrouter_exporter.healthcheck import complaint
 
 StartExporter = Callable[..., Exporter]
 TLS = {"cert_file": "server.pem", "key_file": "server.key"}
 CLIENT_CERTIFICATES = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
 BASIC_AUTH = {"alice": bcrypt.hashpw(b"a-password", bcrypt.gensalt(4)).decode()}
+
+
+def url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/-/healthy"
 
 
 @pytest.mark.parametrize(
@@ -36,15 +40,15 @@ def test_a_protected_exporter_is_healthy(
     Authority(tmp_path).issue("server")
     (tmp_path / "web.yml").write_text(json.dumps(web_config), encoding="utf-8")
     exporter = start_exporter(arguments=["--demo", f"--web.config.file={tmp_path / 'web.yml'}"])
-    assert [answers(exporter.port) for _ in range(3)] == [True] * 3
+    assert [complaint(url(exporter.port)) for _ in range(3)] == [""] * 3
 
 
 def test_an_exporter_that_hangs_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
-        assert not answers(hanging.getsockname()[1])
+        assert complaint(url(hanging.getsockname()[1])).endswith(": timed out")
 
 
 def test_nobody_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert not answers(port)
+    assert "Connection refused" in complaint(url(port))

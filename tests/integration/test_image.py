@@ -255,7 +255,12 @@ def test_a_health_check_without_an_exporter_fails(run_image: RunImage) -> None:
     container = run_image("--demo", "--web.listen-address=127.0.0.1:10143")
     container.wait_for_log("msg=listening")
     assert container.health() == 1
-    assert container.run("python", "-P", "-m", "taskrouter_exporter.healthcheck", "10143").returncode == 0
+    assert (
+        container.run(
+            "python", "-P", "-m", "taskrouter_exporter.healthcheck", "http://127.0.0.1:10143/-/healthy"
+        ).returncode
+        == 0
+    )
 
 
 def test_nothing_is_compiled_at_a_start(run_image: RunImage) -> None:

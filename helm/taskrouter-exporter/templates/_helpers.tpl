@@ -93,7 +93,7 @@ basicAuth:
 {{- end }}
 
 {{- /* How a probe asks a path: a list of the context, the path and whether to show the password. httpGet could show
-       neither a password nor a client certificate, so that a script asks where the exporter may want one. */}}
+       neither a password nor a client certificate, so that the image's health check asks where the exporter may want one. */}}
 {{- define "taskrouter-exporter.probe" -}}
 {{- $context := index . 0 }}
 {{- if eq (include "taskrouter-exporter.webConfig" $context) "{}" -}}
@@ -109,10 +109,10 @@ exec:
 timeoutSeconds: 5
 {{- end }}
 
-{{- /* The script that asks: a list of the context, the URL and whether to show the password. */}}
+{{- /* The health check's command: a list of the context, the URL and whether to show the password. */}}
 {{- define "taskrouter-exporter.probeCommand" -}}
 {{- $context := index . 0 }}
-{{- $command := list "python3" "-I" "-c" ($context.Files.Get "files/probe.py") (index . 1) }}
+{{- $command := list "python" "-P" "-m" "taskrouter_exporter.healthcheck" (index . 1) }}
 {{- if and (index . 2) $context.Values.web.basicAuthSecret }}
 {{- $command = append $command "/etc/taskrouter-exporter-web/probe" }}
 {{- end }}
