@@ -45,12 +45,12 @@ def dashboard() -> builders.Dashboard:
 
 
 def _now() -> list[Panel]:
-    seen = f"max by (job, instance) (up and on (job, instance) last_over_time({_INFO}[1d]))"
+    seen = "max by (job, instance) (up and on (job, instance) last_over_time(taskrouter:exporter:info[1w]))"
     down = f"max by (workspace, channel, window) (twilio_taskrouter_up{{{SELECTED}}}) == 0"
     return [
         number(
             "Exporters that do not answer",
-            "Exporters that were scraped within the last day and that Prometheus cannot scrape now.",
+            "Exporters that were scraped within the last week and that Prometheus cannot scrape now.",
             COUNT,
             query(f"count({seen} == 0) or vector(0)", "exporters", instant=True),
             colours=steps("green", (1, "red")),

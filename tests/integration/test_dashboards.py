@@ -352,7 +352,7 @@ def test_what_is_down_is_counted_by_reason(program: Callable[[str, str], str], t
     series = [{"series": name, "values": values} for name, values in inputs.items()]
     test = {"interval": "1m", "input_series": series, "promql_expr_test": checks}
     file = tmp_path / "test.json"
-    file.write_text(json.dumps({"rule_files": [], "tests": [test]}), encoding="utf-8")
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "tests": [test]}), encoding="utf-8")
     command = [program("promtool", "prometheus"), "test", "rules", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
