@@ -216,7 +216,8 @@ def test_a_password_file_is_rotated_under_load(
     simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege, tmp_path: Path
 ) -> None:
     row = begin_siege("07 password file rotated under load")
-    exporter = start_exporter(by_password_file(simulator, tmp_path, **POLLING))
+    # Time enough for a busy machine: no other reason may be seen here.
+    exporter = start_exporter(by_password_file(simulator, tmp_path, **{**POLLING, "request_timeout": "2s"}))
     warm_up(row, exporter)
     token = tmp_path / "auth_token"
     with row.scrapers(exporter):
@@ -229,8 +230,7 @@ def test_a_password_file_is_rotated_under_load(
             wait_until(lambda: set(row.kept[-1][2].find("up").values()) == {1})
     last = row.kept[-1][2]
     failed = {dict(labels)["reason"] for labels, count in last.find("poll_errors_total").items() if count}
-    assert "auth" in failed
-    assert failed <= {"auth", "timeout"}  # a busy machine is no failure
+    assert failed == {"auth"}
     assert len(row.kept) == row.sent
     assert_flat(row, exporter)
     exporter.assert_clean_log([f"wrong-secret-{number}" for number in range(50)])
