@@ -12,8 +12,9 @@ from taskrouter_exporter import __version__
 from taskrouter_exporter.api import Client
 from taskrouter_exporter.config import Config, ConfigError
 from taskrouter_exporter.discovery import Discovery, Found, expand
+from taskrouter_exporter.ledger import Ledger, Outcome
 from taskrouter_exporter.metrics import ExporterMetrics
-from taskrouter_exporter.poller import Ledger, Outcome, Poller
+from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.slots import Slots
 from taskrouter_exporter.transport import RequestsTransport

@@ -12,7 +12,7 @@ from taskrouter_exporter import __version__
 from taskrouter_exporter.discovery import Found
 from taskrouter_exporter.documents import documents
 from taskrouter_exporter.errors import Reason
-from taskrouter_exporter.poller import Outcome, newest_rate_limits
+from taskrouter_exporter.ledger import Outcome, newest_rate_limits
 from taskrouter_exporter.queries import Query, Target, Window
 
 LANDING_HEADERS: Final = {

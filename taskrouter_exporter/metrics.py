@@ -24,7 +24,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from taskrouter_exporter.errors import Reason
-from taskrouter_exporter.poller import Outcome, newest_rate_limits
+from taskrouter_exporter.ledger import Outcome, newest_rate_limits
 from taskrouter_exporter.queries import Query
 
 PREFIX: Final = "twilio_taskrouter_"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from taskrouter_exporter.config import Config
-from taskrouter_exporter.poller import Outcome
+from taskrouter_exporter.ledger import Outcome
 
 
 def tell_polls(outcomes: Sequence[Outcome], config: Config) -> str:

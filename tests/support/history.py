@@ -18,8 +18,9 @@ from prometheus_client import Metric
 from taskrouter_exporter.api import Client
 from taskrouter_exporter.config import parse_config
 from taskrouter_exporter.demo import demo_configuration
+from taskrouter_exporter.ledger import Ledger
 from taskrouter_exporter.metrics import PREFIX, Collector, ExporterMetrics, Exposition, TargetsCollector
-from taskrouter_exporter.poller import Ledger, Poller
+from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 from taskrouter_exporter.simulator.api import RateLimiter
 from taskrouter_exporter.simulator.wire import Request

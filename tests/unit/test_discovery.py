@@ -26,8 +26,8 @@ from taskrouter_exporter.discovery import (
 from taskrouter_exporter.engine import Engine
 from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.landing import landing_page
+from taskrouter_exporter.ledger import Outcome
 from taskrouter_exporter.metrics import ExporterMetrics
-from taskrouter_exporter.poller import Outcome
 from taskrouter_exporter.transport import Answer
 
 WORKSPACES = "/v1/Workspaces"

@@ -7,7 +7,7 @@ import pytest
 from taskrouter_exporter.api import RateLimit
 from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.landing import LANDING_HEADERS, landing_page
-from taskrouter_exporter.poller import Outcome
+from taskrouter_exporter.ledger import Outcome
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
 from taskrouter_exporter.statistics import WorkersStatistics
 

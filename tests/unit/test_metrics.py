@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from taskrouter_exporter.api import RateLimit
 from taskrouter_exporter.errors import ApiError, Reason
+from taskrouter_exporter.ledger import Ledger, Outcome
 from taskrouter_exporter.metrics import ExporterMetrics, Exposition, TargetsCollector
-from taskrouter_exporter.poller import Ledger, Outcome
 from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
 from taskrouter_exporter.statistics import OUTCOMES, ActivityDurations, WorkersStatistics
 

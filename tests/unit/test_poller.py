@@ -12,7 +12,8 @@ from support.virtual_clock import run_virtually
 
 from taskrouter_exporter.api import Attempt, Call
 from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.poller import Ledger, Outcome, Poller
+from taskrouter_exporter.ledger import Ledger, Outcome
+from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
 from taskrouter_exporter.transport import Answer
 

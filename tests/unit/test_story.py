@@ -8,7 +8,7 @@ from taskrouter_exporter.accounts import Account
 from taskrouter_exporter.api import Attempt, RateLimit
 from taskrouter_exporter.config import Config, Polling
 from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.poller import Outcome
+from taskrouter_exporter.ledger import Outcome
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
 from taskrouter_exporter.story import tell_polls
 
