@@ -16,11 +16,12 @@ _ACTIVITIES: Final = (
     "Meeting",
     "Wrap-up",
 )
+WORKSPACE: Final = "WS" + "0" * 32
 _BODY: Final = json.dumps(
     {
         "account_sid": "AC" + "0" * 32,
-        "workspace_sid": "WS" + "0" * 32,
-        "url": "https://taskrouter.twilio.com/v1/Workspaces/WS/Workers/CumulativeStatistics",
+        "workspace_sid": WORKSPACE,
+        "url": f"https://taskrouter.twilio.com/v1/Workspaces/{WORKSPACE}/Workers/CumulativeStatistics",
         "reservations_created": 120,
         "reservations_accepted": 100,
         "reservations_rejected": 8,
@@ -60,8 +61,11 @@ class _Protocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._head += data
         if self._head.endswith(b"\r\n\r\n"):
+            # GET /v1/Workspaces/WS…/Workers/CumulativeStatistics: the answer names the same workspace.
+            workspace = self._head.split(b"/", 5)[3][:34]
             self._head = b""
-            asyncio.get_running_loop().call_later(self._delay, self._transport.write, _ANSWER)
+            answer = _ANSWER.replace(WORKSPACE.encode(), workspace)
+            asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
 
 
 def _serve(listener: socket.socket, delay: float) -> None:

@@ -142,8 +142,7 @@ class Client:
     def _request(self, call: Call) -> Answer:
         """The request of one attempt, in a slot's thread."""
         begin = time.monotonic()
-        timeout = min(self._polling.request_timeout, call.deadline - begin)
-        if timeout <= 0:
+        if call.deadline <= begin:
             raise call.failure_when_given_up()
         call.requesting = True
         status = error = None
@@ -153,7 +152,7 @@ class Client:
                 self._account.base_url + call.path,
                 call.parameters,
                 (self._account.username, password),
-                timeout,
+                lambda: min(begin + self._polling.request_timeout, call.deadline),
             )
             status = answer.status
             call.rate_limit = _rate_limit(answer.headers) or call.rate_limit

@@ -105,7 +105,8 @@ class Poller:
         statistics = error = None
         try:
             answer = await self._clients[poll.query.target.account].get(poll.call)
-            statistics = self._ledger.hold(poll.query, poll.anchor, parse_statistics(answer.body))
+            statistics = parse_statistics(answer.body, poll.query.target.workspace_sid)
+            statistics = self._ledger.hold(poll.query, poll.anchor, statistics)
         except ApiError as failure:
             error = failure.without_traceback()
         except BadStatisticsError as failure:

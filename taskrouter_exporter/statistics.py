@@ -1,5 +1,6 @@
 """Workers' cumulative statistics: the only room that knows the attributes of the API's answer."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,6 +18,8 @@ def _unix_seconds(value: object) -> float:
         raise ValueError("not an ISO 8601 time with its time zone")
     return moment.timestamp()
 
+
+_WORKSPACE_IN_URL: Final = re.compile(r"/Workspaces/(WS[0-9a-fA-F]{32})(?:/|$)")
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Timestamp = Annotated[float, BeforeValidator(_unix_seconds)]
@@ -41,6 +44,8 @@ class _ActivityAnswer(_Answer):
 
 
 class _StatisticsAnswer(_Answer):
+    workspace_sid: str | None = None
+    url: str | None = None
     reservations_created: Number | None = None
     reservations_accepted: Number | None = None
     reservations_rejected: Number | None = None
@@ -87,11 +92,12 @@ class WorkersStatistics:
     end: float | None = None
 
 
-def parse_statistics(body: bytes) -> WorkersStatistics:
-    """Read the body of a `Workers/CumulativeStatistics` answer.
+def parse_statistics(body: bytes, workspace_sid: str) -> WorkersStatistics:
+    """Parse the body of a `Workers/CumulativeStatistics` answer for a workspace.
 
     Raises:
-        BadStatisticsError: its message names the attribute, never the body's content.
+        BadStatisticsError: its message names the attribute, never the body's content. An answer that names
+            another workspace belongs to another request.
     """
     try:
         answer = _StatisticsAnswer.model_validate_json(body)
@@ -99,6 +105,7 @@ def parse_statistics(body: bytes) -> WorkersStatistics:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the body"
         raise BadStatisticsError(f"{place}: {first['type'].replace('_', ' ')}") from None
+    _check_workspace(answer, workspace_sid)
     counts = {outcome: getattr(answer, f"reservations_{outcome}") for outcome in OUTCOMES}
     return WorkersStatistics(
         created=answer.reservations_created,
@@ -107,6 +114,15 @@ def parse_statistics(body: bytes) -> WorkersStatistics:
         start=answer.start_time,
         end=answer.end_time,
     )
+
+
+def _check_workspace(answer: _StatisticsAnswer, workspace_sid: str) -> None:
+    """Raise BadStatisticsError where the answer says that it is about another workspace."""
+    expected = workspace_sid.lower()
+    if answer.workspace_sid and answer.workspace_sid.lower() != expected:
+        raise BadStatisticsError("workspace_sid: the answer is about another workspace")
+    if answer.url and (named := _WORKSPACE_IN_URL.search(answer.url)) and named[1].lower() != expected:
+        raise BadStatisticsError("url: the answer is about another workspace")
 
 
 def _distinct_activities(answers: list[_ActivityAnswer]) -> Iterator[ActivityDurations]:

@@ -5,7 +5,7 @@ import io
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, Protocol
@@ -38,8 +38,12 @@ class Answer:
 class Transport(Protocol):
     """What everything above needs of the network."""
 
-    def get(self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], timeout: float) -> Answer:
-        """Carry out one GET, redirects not followed, and read the whole body within `timeout` seconds.
+    def get(
+        self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Callable[[], float]
+    ) -> Answer:
+        """Carry out one GET, redirects not followed, and read the whole body until the deadline.
+
+        `deadline` returns an instant on the monotonic clock, which may move later while the GET is under way.
 
         Connecting has the same time once more for each further address of the host, and looking the host up
         takes as long as the system's resolver does.
@@ -76,8 +80,11 @@ class RequestsTransport:
             "verify": environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or True,
         }
 
-    def get(self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], timeout: float) -> Answer:
+    def get(
+        self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Callable[[], float]
+    ) -> Answer:
         """See Transport.get."""
+        timeout = deadline() - time.monotonic()
         try:
             credentials = HTTPBasicAuth(*(part.encode() for part in auth))
             request = requests.Request(

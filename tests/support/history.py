@@ -6,7 +6,7 @@ The exporter's own code polls and writes the metrics; only the clock and the net
 import asyncio
 import base64
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -113,9 +113,11 @@ class _Direct:
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
 
-    def get(self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], timeout: float) -> Answer:
+    def get(
+        self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Callable[[], float]
+    ) -> Answer:
         """See transport.Transport."""
-        assert timeout > 0
+        assert deadline() > time.monotonic()
         credentials = base64.b64encode(":".join(auth).encode()).decode()
         request = Request("GET", urlsplit(url).path, parameters, {"authorization": f"Basic {credentials}"})
         answer = self._simulator.answer(request)

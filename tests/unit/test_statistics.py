@@ -15,7 +15,11 @@ from taskrouter_exporter.statistics import (
     parse_statistics,
 )
 
-PUBLISHED = {
+WORKSPACE = "WS" + "a" * 32
+OTHER = "WS" + "b" * 32
+PUBLISHED: dict[str, Any] = {
+    "workspace_sid": WORKSPACE,
+    "url": f"https://taskrouter.twilio.com/v1/Workspaces/{WORKSPACE}/Workers/CumulativeStatistics",
     "account_sid": "AC" + "a" * 32,
     "reservations_created": 100,
     "reservations_accepted": 90,
@@ -47,7 +51,7 @@ ATTRIBUTES = st.sampled_from([*PUBLISHED, "sid", "friendly_name", "min", "avg", 
 
 
 def parse(document: Any) -> WorkersStatistics:
-    return parse_statistics(json.dumps(document).encode())
+    return parse_statistics(json.dumps(document).encode(), WORKSPACE)
 
 
 def test_the_published_form_is_read_whole_also_where_max_is_below_min() -> None:
@@ -64,6 +68,24 @@ def test_the_published_form_is_read_whole_also_where_max_is_below_min() -> None:
 @pytest.mark.parametrize("document", [{}, dict.fromkeys(PUBLISHED)], ids=["missing", "null"])
 def test_a_null_or_missing_attribute_is_absent(document: dict[str, Any]) -> None:
     assert parse(document) == WorkersStatistics()
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"workspace_sid": "WS" + "b" * 32},
+        {"url": f"https://x.test/v1/Workspaces/WS{'b' * 32}/Workers/CumulativeStatistics"},
+    ],
+    ids=["workspace_sid", "url"],
+)
+def test_an_answer_about_another_workspace_is_refused(named: dict[str, str]) -> None:
+    with pytest.raises(BadStatisticsError, match="another workspace"):
+        parse({**PUBLISHED, **named})
+
+
+def test_the_workspace_of_an_answer_is_compared_without_regard_to_case() -> None:
+    upper = {key: PUBLISHED[key].replace("a" * 32, "A" * 32) for key in ("workspace_sid", "url")}
+    assert parse({**PUBLISHED, **upper}).created == 100
 
 
 def test_null_attributes_of_an_activity_are_absent_and_its_identity_is_empty() -> None:
@@ -102,7 +124,7 @@ def test_the_same_activity_twice_is_one_series() -> None:
 )
 def test_another_type_is_a_bad_response_that_names_the_place(body: bytes, place: str) -> None:
     with pytest.raises(BadStatisticsError, match=f"^{place}: "):
-        parse_statistics(body)
+        parse_statistics(body, WORKSPACE)
 
 
 @given(JSON | st.dictionaries(ATTRIBUTES, JSON | st.lists(st.dictionaries(ATTRIBUTES, JSON))))
@@ -122,7 +144,7 @@ def test_any_json_is_statistics_or_a_bad_response(document: Any) -> None:
 @given(st.binary())
 def test_any_bytes_are_statistics_or_a_bad_response(body: bytes) -> None:
     try:
-        parse_statistics(body)
+        parse_statistics(body, WORKSPACE)
     except BadStatisticsError:
         return
 

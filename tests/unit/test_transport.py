@@ -85,9 +85,10 @@ def answering(body: bytes, headers: bytes = b"", status: bytes = b"200 OK") -> B
 
 
 def get(url: str, timeout: float = 5, transport: RequestsTransport | None = None) -> Answer:
+    end = time.monotonic() + timeout
     own = transport or RequestsTransport(url, 4, {}, "test")
     try:
-        return own.get(url + "/path", {"Minutes": "15"}, ("AC1", "sécret"), timeout)
+        return own.get(url + "/path", {"Minutes": "15"}, ("AC1", "sécret"), lambda: end)
     finally:
         if transport is None:
             own.close()
