@@ -16,7 +16,7 @@ from typing import Any, Final
 from taskrouter_exporter.simulator.wire import Answer, Connection, Request, error_answer, json_answer
 
 _CHUNK: Final = 65_536
-_MORE_THAN_4_MIB: Final = 4 * 1024 * 1024 + _CHUNK
+_MORE_THAN_1_MIB: Final = 1024 * 1024 + _CHUNK
 
 FAULTS_PATH: Final = "/simulator/faults"
 
@@ -166,7 +166,7 @@ class Fault:
 
     @staticmethod
     def huge_body(
-        size: int = _MORE_THAN_4_MIB, times: int | None = None, *, chunked: bool = False
+        size: int = _MORE_THAN_1_MIB, times: int | None = None, *, chunked: bool = False
     ) -> "Fault":
         """Answer right, but padded with blanks to `size` bytes; with `chunked` without saying how many."""
         if not 0 < size <= 1 << 30:
