@@ -6,7 +6,7 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test siege weeks lint actionlint bench dashboards picture chart dist lock clean
+.PHONY: run test stress weeks lint actionlint bench dashboards picture chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -14,9 +14,9 @@ run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, other
 test: $(DEV_ENV) ## Run all tests
 	$(BIN)/python -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
 
-siege: $(DEV_ENV) ## Run the fault table and the fuzz tests at full length; the table is build/siege.md
-	SIEGE=full $(BIN)/python -m pytest --timeout=900 tests/siege tests/fuzz $(PYTEST_ARGS)
-	@cat build/siege.md
+stress: $(DEV_ENV) ## Run the stress rows and the fuzz tests at full length; the table is build/stress.md
+	STRESS=full $(BIN)/python -m pytest --timeout=900 tests/stress tests/fuzz $(PYTEST_ARGS)
+	@cat build/stress.md
 
 weeks: $(DEV_ENV) ## Take every scenario's whole week through the exporter and the rules (half an hour)
 	WEEKS=full $(BIN)/python -m pytest -s tests/integration/test_weeks.py $(PYTEST_ARGS)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-FULL: Final = os.environ.get("SIEGE") == "full"
+FULL: Final = os.environ.get("STRESS") == "full"
 ROUNDS: Final = 10_000 if FULL else 1_500
 PARTS: Final = 4
 """A fuzz test is so many tests, for pytest-xdist to share out."""

@@ -62,6 +62,10 @@ class Scrape:
         (value,) = self.find(name, **labels).values()
         return value
 
+    def at(self, name: str, labels: Mapping[str, str]) -> float | None:
+        """The value of the series with exactly these labels, if there is one."""
+        return self._values.get((name, frozenset(labels.items())))
+
     def names(self, **labels: str) -> set[str]:
         """The names of all series that have these labels."""
         return {name for name, theirs in self._values if labels.items() <= dict(theirs).items()}

@@ -1,4 +1,4 @@
-"""A siege: scrapes of a real process are compared with the simulator's event log and told in a table."""
+"""One row of the stress test: scrapes of a real process, compared with the event log of the simulator."""
 
 import fcntl
 import os
@@ -17,8 +17,8 @@ from support.exporter import ROOT, Exporter, Scrape
 
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 
-FULL: Final = os.environ.get("SIEGE") == "full"
-REPORT: Final = ROOT / "build" / "siege.md"
+FULL: Final = os.environ.get("STRESS") == "full"
+REPORT: Final = ROOT / "build" / "stress.md"
 HEAD: Final = (
     "| row | scrapes | answered | in time | queries up | queries down | wrong or stale "
     "| memory (MiB) | threads | fds |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
@@ -47,7 +47,7 @@ class Size:
 
 
 @dataclass
-class Siege:
+class Row:
     """One row: an exporter's scrapes, and what is right and wrong about them."""
 
     name: str
@@ -165,7 +165,7 @@ class Siege:
             replace(rows / f"{self.name}.row", f"| {' | '.join(map(str, cells))} |\n")
             length = "full" if FULL else "short"
             table = "".join(path.read_text(encoding="utf-8") for path in sorted(rows.glob("*.row")))
-            replace(REPORT, f"Siege, {length} form.\n\n{HEAD}{table}")
+            replace(REPORT, f"Stress test, {length} form.\n\n{HEAD}{table}")
 
 
 def published(query: Mapping[str, str], scrape: Scrape) -> bool:

@@ -1,6 +1,6 @@
 """Everything goes wrong, one thing after the other: what is answered is right, in time, and nothing grows.
 
-The short form runs with all other tests, the full one by `make siege`; either writes build/siege.md.
+The short form runs with all other tests, the full one by `make stress`; either writes build/stress.md.
 """
 
 import json
@@ -23,7 +23,7 @@ import psutil
 import pytest
 from integration.test_faults import FAULTS
 from integration.test_prometheus import SUNDAY
-from siege.siege import TIMEOUT, Siege, Size, by_password_file, full_or, midnight, replace
+from stress.stress import TIMEOUT, Row, Size, by_password_file, full_or, midnight, replace
 from support.configurations import simulated
 from support.exporter import ROOT, Exporter, Scrape
 from support.faked_clock import FakedClock
@@ -31,19 +31,19 @@ from support.faked_clock import FakedClock
 from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
 
 StartExporter = Callable[..., Exporter]
-BeginSiege = Callable[[str], Siege]
+BeginRow = Callable[[str], Row]
 
 POLLING: Mapping[str, Any] = {"attempts": 2, "request_timeout": "500ms"}
 QUERIES = 12
 
 
 @pytest.fixture
-def begin_siege(centre: ContactCentre) -> Iterator[BeginSiege]:
+def begin_row(centre: ContactCentre) -> Iterator[BeginRow]:
     """Begin a row; at the end it is judged and told."""
-    rows: list[Siege] = []
+    rows: list[Row] = []
 
-    def begin(name: str) -> Siege:
-        rows.append(Siege(name, centre))
+    def begin(name: str) -> Row:
+        rows.append(Row(name, centre))
         return rows[-1]
 
     yield begin
@@ -54,14 +54,14 @@ def begin_siege(centre: ContactCentre) -> Iterator[BeginSiege]:
         assert row.in_time == row.answered or not row.punctual
 
 
-def warm_up(row: Siege, exporter: Exporter) -> None:
+def warm_up(row: Row, exporter: Exporter) -> None:
     """Let it open the connections and threads that it keeps, and measure it."""
     with row.scrapers(exporter, interval=0.05):
         wait_until(lambda: len(row.kept) >= 12)
     row.before = Size.of(exporter)
 
 
-def assert_flat(row: Siege, exporter: Exporter) -> None:
+def assert_flat(row: Row, exporter: Exporter) -> None:
     """It has come back to its size; what may differ are threads and connections that it keeps in reserve."""
     before = row.before
     assert before is not None
@@ -78,7 +78,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def assert_all_up(row: Siege, exporter: Exporter) -> None:
+def assert_all_up(row: Row, exporter: Exporter) -> None:
     scrape = row.scrape(exporter)
     assert scrape is not None
     assert list(scrape.find("up").values()) == [1] * QUERIES
@@ -95,9 +95,9 @@ def for_seconds(seconds: float, interval: float = 0.25) -> Iterator[int]:
 
 
 def test_the_api_goes_down_and_comes_back(
-    centre: ContactCentre, start_exporter: StartExporter, begin_siege: BeginSiege
+    centre: ContactCentre, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
-    row = begin_siege("01 API down and back")
+    row = begin_row("01 API down and back")
     with Simulator(centre) as simulator:
         port = int(simulator.base_url.rpartition(":")[2])
         exporter = start_exporter(simulated(simulator, **POLLING))
@@ -112,9 +112,9 @@ def test_the_api_goes_down_and_comes_back(
 
 
 def test_half_of_the_targets_fail(
-    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
-    row = begin_siege("02 half of the targets fail")
+    row = begin_row("02 half of the targets fail")
     config = simulated(simulator, **POLLING)
     del config["targets"][2]
     exporter = start_exporter(config)
@@ -130,9 +130,9 @@ def test_half_of_the_targets_fail(
 
 
 def test_the_rate_limit_is_exhausted(
-    centre: ContactCentre, start_exporter: StartExporter, begin_siege: BeginSiege
+    centre: ContactCentre, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
-    row = begin_siege("03 rate limit exhausted")
+    row = begin_row("03 rate limit exhausted")
     with Simulator(centre, rate_limit=2, retry_after=True) as simulator:
         exporter = start_exporter(simulated(simulator, **POLLING))
         warm_up(row, exporter)
@@ -146,9 +146,9 @@ def test_the_rate_limit_is_exhausted(
 
 
 def test_every_fault_at_once_leaves_the_one_without_unharmed(
-    centre: ContactCentre, start_exporter: StartExporter, begin_siege: BeginSiege
+    centre: ContactCentre, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
-    row = begin_siege("04 every fault at once")
+    row = begin_row("04 every fault at once")
     with ExitStack() as stack:
         config: dict[str, Any] = simulated(stack.enter_context(Simulator(centre)), **POLLING)
         config["polling"]["concurrency"] = 64
@@ -174,9 +174,9 @@ def test_every_fault_at_once_leaves_the_one_without_unharmed(
 
 
 def test_four_scrapers_scrape_every_100_milliseconds(
-    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
-    row = begin_siege("05 four scrapers every 100 ms")
+    row = begin_row("05 four scrapers every 100 ms")
     exporter = start_exporter(simulated(simulator))
     warm_up(row, exporter)
     with row.scrapers(exporter):
@@ -188,9 +188,9 @@ def test_four_scrapers_scrape_every_100_milliseconds(
 
 
 def test_reloads_in_the_middle_of_scrapes(
-    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege, tmp_path: Path
+    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow, tmp_path: Path
 ) -> None:
-    row = begin_siege("06 reloads in mid-scrape")
+    row = begin_row("06 reloads in mid-scrape")
     configs = [simulated(simulator, concurrency=number) for number in (16, 5)]
     del configs[1]["targets"][2]
     exporter = start_exporter(configs[0])
@@ -213,9 +213,9 @@ def test_reloads_in_the_middle_of_scrapes(
 
 
 def test_a_password_file_is_rotated_under_load(
-    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege, tmp_path: Path
+    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow, tmp_path: Path
 ) -> None:
-    row = begin_siege("07 password file rotated under load")
+    row = begin_row("07 password file rotated under load")
     # Time enough for a busy machine: no other reason may be seen here.
     exporter = start_exporter(by_password_file(simulator, tmp_path, **{**POLLING, "request_timeout": "2s"}))
     warm_up(row, exporter)
@@ -236,15 +236,15 @@ def test_a_password_file_is_rotated_under_load(
     exporter.assert_clean_log([f"wrong-secret-{number}" for number in range(50)])
 
 
-def wait_for_another_scrape(row: Siege) -> None:
+def wait_for_another_scrape(row: Row) -> None:
     known = len(row.kept)
     wait_until(lambda: len(row.kept) > known)
 
 
 def test_file_descriptors_are_exhausted(
-    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
-    row = begin_siege("08 64 file descriptors")
+    row = begin_row("08 64 file descriptors")
     row.punctual = False  # a scrape that is not accepted yet cannot be answered
     exporter = start_exporter(simulated(simulator, **POLLING))
     warm_up(row, exporter)
@@ -287,8 +287,8 @@ class UnheardExporter(Exporter):
         return False
 
 
-def test_the_disk_for_logs_is_full(simulator: Simulator, begin_siege: BeginSiege, tmp_path: Path) -> None:
-    row = begin_siege("09 disk full for logs")
+def test_the_disk_for_logs_is_full(simulator: Simulator, begin_row: BeginRow, tmp_path: Path) -> None:
+    row = begin_row("09 disk full for logs")
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(simulated(simulator, **POLLING)), encoding="utf-8")
     exporter = UnheardExporter(config)
@@ -308,9 +308,9 @@ def test_the_disk_for_logs_is_full(simulator: Simulator, begin_siege: BeginSiege
 
 
 def test_a_scrape_in_flight_survives_sigterm(
-    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
-    row = begin_siege("10 SIGTERM in mid-scrape")
+    row = begin_row("10 SIGTERM in mid-scrape")
     for _ in range(int(full_or(10, 1))):
         exporter = start_exporter(simulated(simulator))
         assert_all_up(row, exporter)
@@ -328,9 +328,9 @@ def test_a_scrape_in_flight_survives_sigterm(
 
 
 def test_killed_and_started_again_it_counts_on(
-    simulator: Simulator, start_exporter: StartExporter, begin_siege: BeginSiege
+    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
-    row = begin_siege("11 kill -9 and start")
+    row = begin_row("11 kill -9 and start")
     values: list[dict[Any, float]] = []
     days = set()
     for _ in range(int(full_or(10, 2))):
@@ -350,10 +350,10 @@ def test_the_clock_is_set_back(
     program: Callable[[str, str], str],
     centre: ContactCentre,
     start_exporter: StartExporter,
-    begin_siege: BeginSiege,
+    begin_row: BeginRow,
     tmp_path: Path,
 ) -> None:
-    row = begin_siege("12 clock set back")
+    row = begin_row("12 clock set back")
     clock = FakedClock(SUNDAY, program("faketime", "faketime"), tmp_path)
     noon = SUNDAY + timedelta(hours=12)
     with Simulator(centre, clock) as simulator:
@@ -383,7 +383,7 @@ def test_the_clock_is_set_back(
 def test_what_is_wrong_or_stale_would_be_found(
     simulator: Simulator, start_exporter: StartExporter, centre: ContactCentre
 ) -> None:
-    row = Siege("none", centre)
+    row = Row("none", centre)
     scrape = row.scrape(start_exporter(simulated(simulator)))
     assert scrape is not None
     begin, end, _ = row.kept[0]
@@ -396,9 +396,9 @@ def test_what_is_wrong_or_stale_would_be_found(
         "is down and has statistics": re.sub(r"(r_up\{.*\}) 1.*", r"\1 0", text),
     }
     for complaint, body in falsified.items():
-        false = Siege("none", centre, [(begin, end, Scrape(replaced(scrape.answer, body=body.encode())))])
+        false = Row("none", centre, [(begin, end, Scrape(replaced(scrape.answer, body=body.encode())))])
         false.judge()
         assert complaint in false.wrong[0]
-    late = Siege("none", centre, [(begin + 60, end + 60, scrape)])
+    late = Row("none", centre, [(begin + 60, end + 60, scrape)])
     late.judge()
     assert "is stale" in late.wrong[0]
