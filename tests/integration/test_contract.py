@@ -1,0 +1,42 @@
+"""The public contract: names, labels and types of the demo's metrics, and the flags.
+
+Dashboards, rules, the chart and other people's alerts depend on them. `tests/data/contract.txt` is the list;
+a change of it is a change of the contract, and belongs in the changelog.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from support.exporter import ROOT, Exporter
+
+CONTRACT: Final = Path(__file__).parent.parent / "data" / "contract.txt"
+
+
+def test_metrics_and_flags_are_those_of_the_contract(start_exporter: Callable[..., Exporter]) -> None:
+    exporter = start_exporter(arguments=["--demo"])
+    found = "\n".join([*_metrics(exporter), *_flags(), ""])
+    assert found == CONTRACT.read_text(encoding="utf-8")
+
+
+def _metrics(exporter: Exporter) -> Iterator[str]:
+    text = exporter.scrape(accept="application/openmetrics-text").answer.text
+    families = sorted(text_string_to_metric_families(text), key=lambda family: family.name)
+    for family in families:
+        samples = {
+            f"  {sample.name}{{{', '.join(sorted(sample.labels))}}}"
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
+        yield f"{family.type} {family.name}"
+        yield from sorted(samples)
+
+
+def _flags() -> Iterator[str]:
+    command = [sys.executable, str(ROOT / "exporter.py"), "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    yield from sorted(set(re.findall(r"^\s+(?:-h, )?(--[a-z.-]+)", text, re.MULTILINE)))
