@@ -6,7 +6,7 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test stress weeks lint actionlint bench dashboards picture chart dist lock clean
+.PHONY: run test stress weeks lint actionlint bench dashboards picture docs chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -35,8 +35,12 @@ actionlint: ## The workflows once more, more deeply (needs Go, and uses shellche
 bench: $(DEV_ENV) ## Measure speed and size (BENCH_ARGS=--short for the short form)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
 
+docs: $(DEV_ENV) ## Generate the configuration page and its JSON Schema
+	$(BIN)/python -m tools.configuration_page > docs/configuration.md
+	$(BIN)/python -m taskrouter_exporter.config_schema > docs/config.schema.json
+
 chart: dashboards ## Write the parts of the Helm chart that come from elsewhere: rules, dashboards, schema, README
-	$(BIN)/python helm/generate.py
+	$(BIN)/python -m tools.chart
 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
 	rm -rf dist
@@ -48,10 +52,10 @@ lock: $(DEV_ENV) ## Pin every dependency again, with hashes
 	$(BIN)/$(LOCK) --upgrade --group dev pyproject.toml -o requirements-dev.txt
 
 dashboards: $(DEV_ENV) ## Write the Grafana dashboards again
-	$(BIN)/python -m monitoring.grafana
+	$(BIN)/python -m tools.dashboards
 
 picture: $(DEV_ENV) ## Take the README's picture again
-	PYTHONPATH=tests $(BIN)/python -m docs.picture
+	PYTHONPATH=tests $(BIN)/python -m tools.picture
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -10,19 +10,20 @@ import pytest
 import yaml
 from support.chart import CHART, render
 
-from helm import generate
 from taskrouter_exporter import __version__
+from tools import chart
+from tools.thresholds import ROOT
 
 COMMAND = "make chart"
 
 
-@pytest.mark.parametrize("path", generate.generated_files(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", chart.generated_files(), ids=lambda path: path.name)
 def test_a_file_is_as_it_would_be_written_now(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == generate.generated_files()[path], f"out of date: {COMMAND}"
+    assert path.read_text(encoding="utf-8") == chart.generated_files()[path], f"out of date: {COMMAND}"
 
 
 def test_no_dashboard_is_left_that_the_project_no_longer_has() -> None:
-    assert set(CHART.glob("files/dashboards/*")) <= generate.generated_files().keys(), COMMAND
+    assert set(CHART.glob("files/dashboards/*")) <= chart.generated_files().keys(), COMMAND
 
 
 def test_the_versions_are_the_packages() -> None:
@@ -51,7 +52,7 @@ def test_the_readme_lists_every_value() -> None:
 
 def test_a_value_without_a_description_is_no_readme() -> None:
     with pytest.raises(ValueError, match=r"service\.port has no description"):
-        list(generate._tables("## A\nservice:\n  port: 1\n"))
+        list(chart._tables("## A\nservice:\n  port: 1\n"))
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
@@ -65,9 +66,9 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
 
 def test_the_default_thresholds_are_those_of_the_rules() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    rules = (generate.ROOT / "monitoring/rules/taskrouter.yaml").read_text(encoding="utf-8")
-    assert values["prometheusRule"]["thresholds"] == generate.thresholds(rules)
-    assert "rejection_ratio" in generate.thresholds(rules)
+    rules = (ROOT / "monitoring/rules/taskrouter.yaml").read_text(encoding="utf-8")
+    assert values["prometheusRule"]["thresholds"] == chart.chart_thresholds(rules)
+    assert "rejection_ratio" in chart.chart_thresholds(rules)
 
 
 def test_the_example_in_the_readme_renders() -> None:

@@ -15,7 +15,7 @@ from support.exporter import ROOT, Exporter
 from support.prometheus import Prometheus, scraping
 from support.spike import LAST_SCRAPE, RULES, SPIKE, fill_with_spike
 
-from monitoring.grafana.__main__ import DIRECTORY, dashboards
+from tools.dashboards.__main__ import DIRECTORY, dashboards
 
 pytestmark = pytest.mark.xdist_group("dashboards")
 

@@ -119,11 +119,9 @@ def test_every_metric_has_an_example_query_that_names_it_and_that_promtool_accep
 
 
 def test_the_configuration_page_is_what_the_models_say() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "docs.generate"], cwd=ROOT, capture_output=True, timeout=30, check=True
-    )
-    committed = (DOCS / "configuration.md").read_bytes()
-    assert committed == done.stdout, "write it again: python -m docs.generate > docs/configuration.md"
+    command = [sys.executable, "-m", "tools.configuration_page"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30, check=True)
+    assert (DOCS / "configuration.md").read_bytes() == done.stdout, "out of date: make docs"
 
 
 def keys(schema: Any) -> Iterator[str]:

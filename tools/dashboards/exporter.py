@@ -4,7 +4,8 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
-from monitoring.grafana.parts import (
+from tools.dashboards.colours import above, below, steps
+from tools.dashboards.parts import (
     ALERT,
     COUNT,
     EXPORTER,
@@ -22,7 +23,6 @@ from monitoring.grafana.parts import (
     rows,
     states,
 )
-from monitoring.grafana.thresholds import above, below, steps
 
 _PREFIX: Final = "twilio_taskrouter_exporter"
 _INFO: Final = f"{_PREFIX}_build_info"

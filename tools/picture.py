@@ -2,7 +2,6 @@
 
 `make picture` takes it again. It needs the Debian packages prometheus, chromium and chromium-driver.
 """
-# ruff: noqa: INP001 -- a script among documents, no package
 
 import tempfile
 import time

@@ -35,7 +35,7 @@ def run(directory: Path, tag: str, version: str, changelog: str) -> subprocess.C
     package.mkdir()
     (package / "__init__.py").write_text(f'"""Doc."""\n\n__version__ = "{version}"\n', encoding="utf-8")
     (directory / "CHANGELOG.md").write_text(changelog, encoding="utf-8")
-    command = [sys.executable, str(ROOT / ".github" / "release_notes.py"), tag]
+    command = [sys.executable, str(ROOT / "tools" / "release_notes.py"), tag]
     return subprocess.run(command, check=False, cwd=directory, capture_output=True, text=True)
 
 

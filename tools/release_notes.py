@@ -1,8 +1,7 @@
 """A release's notes out of CHANGELOG.md, after a check that tag, version and changelog agree.
 
-`python .github/release_notes.py v1.2.3`, in the project's directory, prints them.
+`python tools/release_notes.py v1.2.3`, in the project's directory, prints them.
 """
-# ruff: noqa: INP001 -- a script, no package
 
 import re
 import sys

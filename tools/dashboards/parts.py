@@ -37,7 +37,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from monitoring.grafana.thresholds import COLOURS, above, steps, threshold
+from tools.dashboards.colours import COLOURS, above, steps, threshold
 
 OVERVIEW: Final = "taskrouter-overview"
 CHANNEL: Final = "taskrouter-channel"

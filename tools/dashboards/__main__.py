@@ -1,15 +1,15 @@
 """Writes the dashboards into `monitoring/dashboards/`."""
 
-from pathlib import Path
 from typing import Final
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import AnnotationContainer, Dashboard
 
-from monitoring.grafana import channel, exporter, overview
-from monitoring.grafana.parts import FiringAlerts
+from tools.dashboards import channel, exporter, overview
+from tools.dashboards.parts import FiringAlerts
+from tools.thresholds import ROOT
 
-DIRECTORY: Final = Path(__file__).parent.parent / "dashboards"
+DIRECTORY: Final = ROOT / "monitoring" / "dashboards"
 _SCHEMA_VERSION: Final = 42
 """The last version of this JSON model, which Grafana 12.3 and later write. The SDK still says 41."""
 

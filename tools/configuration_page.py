@@ -1,8 +1,4 @@
-"""The configuration's documentation out of its models.
-
-`python -m docs.generate > docs/configuration.md` writes it again, and a test says when that is needed.
-"""
-# ruff: noqa: INP001 -- a script among documents, no package
+"""The page docs/configuration.md, generated from the models that read the file (`make docs`)."""
 
 import json
 import sys
@@ -35,8 +31,8 @@ and checks it.
   answer says why with status 500, and `twilio_taskrouter_exporter_config_last_reload_successful` is 0.
 - A duration is written as Prometheus writes it: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
 
-This page is generated from the models that read the file (`python -m docs.generate`). TLS and passwords for
-the exporter's own pages stand in another file: see [web-configuration.md](web-configuration.md).
+This page is generated from the models that read the file (`make docs`). TLS and passwords for the exporter's
+own pages are in another file: see [web-configuration.md](web-configuration.md).
 
 ## Credentials from the environment
 

@@ -2,7 +2,6 @@
 
 `make chart` writes them again, and a test says when that is needed.
 """
-# ruff: noqa: INP001 -- a script beside the chart, no package
 
 import json
 import re
@@ -12,10 +11,10 @@ from typing import Any, Final
 
 import yaml
 
-ROOT: Final = Path(__file__).parent.parent
+from tools.thresholds import ROOT, RULES, read_thresholds
+
 CHART: Final = ROOT / "helm/taskrouter-exporter"
 _MONITORING: Final = ROOT / "monitoring"
-_RULES: Final = _MONITORING / "rules/taskrouter.yaml"
 _VALUES: Final = CHART / "values.yaml"
 _SCHEMA: Final = CHART / "values.schema.json"
 _README: Final = CHART / "README.md"
@@ -25,41 +24,22 @@ Thresholds = dict[str, "float | dict[str, float]"]
 
 def generated_files() -> dict[Path, str]:
     """What each file should contain, by its path in the chart."""
-    values = _values_with(_RULES.read_text(encoding="utf-8"))
+    values = _values_with(RULES.read_text(encoding="utf-8"))
     dashboards = {f"files/dashboards/{each.name}": each for each in _MONITORING.glob("dashboards/*.json")}
     return {
         **{
             CHART / name: source.read_text(encoding="utf-8")
-            for name, source in {"files/rules/taskrouter.yaml": _RULES, **dashboards}.items()
+            for name, source in {"files/rules/taskrouter.yaml": RULES, **dashboards}.items()
         },
         _VALUES: values,
-        _SCHEMA: _schema(thresholds(_RULES.read_text(encoding="utf-8"))),
+        _SCHEMA: _schema(chart_thresholds(RULES.read_text(encoding="utf-8"))),
         _README: _readme(values),
     }
 
 
-def thresholds(rules: str) -> Thresholds:
-    """The thresholds in a file of rules by name, and by severity where they have one."""
-    found: Thresholds = {}
-    for name, severity, number in _thresholds(rules):
-        if severity is None:
-            found[name] = number
-        else:
-            by_severity = found.setdefault(name, {})
-            if not isinstance(by_severity, dict):
-                raise ValueError(f"{name} stands with and without severity")
-            by_severity[severity] = number
-    return found
-
-
-def _thresholds(rules: str) -> Iterator[tuple[str, str | None, float]]:
-    for group in yaml.safe_load(rules)["groups"]:
-        for rule in group["rules"]:
-            if rule.get("record") == "taskrouter:threshold":
-                number = re.fullmatch(r"vector\((.+)\)", rule["expr"])
-                if not number:
-                    raise ValueError(f"{rule['expr']} is no vector(NUMBER)")
-                yield rule["labels"]["threshold"], rule["labels"].get("severity"), json.loads(number[1])
+def chart_thresholds(rules: str) -> Thresholds:
+    """Return the thresholds as the chart's values have them: one number, or one for each severity."""
+    return {name: by_severity.get("", by_severity) for name, by_severity in read_thresholds(rules).items()}
 
 
 def _values_with(rules: str) -> str:
@@ -67,7 +47,7 @@ def _values_with(rules: str) -> str:
     comments = _comments_of_thresholds(rules)
     lines = ["  thresholds:"]
     comment = ""
-    for name, value in thresholds(rules).items():
+    for name, value in chart_thresholds(rules).items():
         comment = comments.get(name, comment)
         lines += [f"    {line}" for line in ("# -- " + comment).splitlines()]
         block = yaml.safe_dump({name: value}, sort_keys=False)

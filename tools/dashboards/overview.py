@@ -4,7 +4,8 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
-from monitoring.grafana.parts import (
+from tools.dashboards.colours import above, steps, threshold
+from tools.dashboards.parts import (
     COUNT,
     FIRING,
     NEEDS_COUNTERS,
@@ -22,7 +23,6 @@ from monitoring.grafana.parts import (
     rows,
     whole,
 )
-from monitoring.grafana.thresholds import above, steps, threshold
 
 _ALERTING: Final = (
     "Above a dashed line an alert fires if this is well above what is normal for the channel, and if "

@@ -4,7 +4,8 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
-from monitoring.grafana.parts import (
+from tools.dashboards.colours import above
+from tools.dashboards.parts import (
     CHANNEL,
     COUNT,
     NEEDS_COUNTERS,
@@ -21,7 +22,6 @@ from monitoring.grafana.parts import (
     rows,
     whole,
 )
-from monitoring.grafana.thresholds import above
 
 _WINDOW: Final = f'{SELECTED}, window="$window"'
 _NAME: Final = "{{workspace}} / {{channel}}"

@@ -1,4 +1,0 @@
-"""The Grafana dashboards, written with Grafana's Foundation SDK.
-
-`python -m monitoring.grafana` writes them into `monitoring/dashboards/`, and a test says when that is needed.
-"""
