@@ -3,7 +3,7 @@
 import gzip
 import io
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Final, Protocol
 
@@ -23,9 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from taskrouter_exporter.errors import Reason
-from taskrouter_exporter.ledger import Outcome, newest_rate_limits
-from taskrouter_exporter.queries import Query
+from taskrouter_exporter.ledger import Ledger, Outcome, newest_rate_limits
 
 PREFIX: Final = "twilio_taskrouter_"
 
@@ -54,18 +52,13 @@ class TargetsCollector:
 
     Args:
         outcomes: What came of its polls.
-        errors: Failed polls of a query so far, by reason.
+        ledger: What is known of each query beyond the scrape.
         deadline: Seconds after which a poll was given up.
     """
 
-    def __init__(
-        self,
-        outcomes: Sequence[Outcome],
-        errors: Callable[[Query], Mapping[Reason, int]],
-        deadline: float,
-    ) -> None:
+    def __init__(self, outcomes: Sequence[Outcome], ledger: Ledger, deadline: float) -> None:
         self._outcomes = outcomes
-        self._errors = errors
+        self._ledger = ledger
         self._deadline = deadline
         up = [(each, each.statistics) for each in outcomes]
         self._windows = [
@@ -107,11 +100,15 @@ class TargetsCollector:
         errors = _counter(
             "poll_errors", "Polls that failed, by the reason of their last attempt.", _QUERY, "reason"
         )
+        ignored = _counter(
+            "ignored_attributes", "Attributes of answers that could not be read and have no series.", _QUERY
+        )
         for outcome in self._outcomes:
             labels = _query_labels(outcome)
+            ignored.add_metric(labels, self._ledger.ignored(outcome.query))
             up.add_metric(labels, outcome.up)
             duration.add_metric(labels, outcome.duration)
-            for reason, count in self._errors(outcome.query).items():
+            for reason, count in self._ledger.errors(outcome.query).items():
                 errors.add_metric((*labels, reason), count)
         deadline = _gauge(
             "scrape_deadline_seconds",
@@ -120,7 +117,7 @@ class TargetsCollector:
             unit="seconds",
         )
         deadline.add_metric((), self._deadline)
-        yield from (up, duration, deadline, errors)
+        yield from (up, duration, deadline, errors, ignored)
 
     def _window_reservations(self) -> Iterator[Metric]:
         created = _gauge("window_reservations", f"Reservations created in the window. {_SLIDES}", _QUERY)
@@ -177,7 +174,14 @@ class TargetsCollector:
             *_ACTIVITY,
             unit="seconds",
         )
+        held = _gauge(
+            "counters_held",
+            "Counters that are published at an earlier, higher value than in the last answer. "
+            "No series while up is 0.",
+            _TARGET,
+        )
         for labels, statistics, anchor in self._counters:
+            held.add_metric(labels, statistics.held)
             if statistics.created is not None:
                 created.add_metric(labels, statistics.created, created=anchor)
             for outcome, count in statistics.outcomes.items():
@@ -185,7 +189,7 @@ class TargetsCollector:
             for each in statistics.activities:
                 if each.total is not None:
                     activity.add_metric((*labels, each.name, each.sid), each.total, created=anchor)
-        yield from (created, ended, activity)
+        yield from (created, ended, activity, held)
 
     def _workspaces(self) -> Iterator[Metric]:
         info = InfoMetricFamily(f"{PREFIX}workspace", "A configured workspace, its SID and its account.")

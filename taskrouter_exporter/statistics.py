@@ -4,7 +4,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 from operator import getitem
@@ -209,48 +209,3 @@ def _distinct_activities(answers: list[_ActivityAnswer]) -> Iterator[ActivityDur
         if identity not in seen:
             seen.add(identity)
             yield ActivityDurations(*identity, answer.min, answer.avg, answer.max, answer.total)
-
-
-@dataclass(frozen=True, slots=True)
-class CounterFloor:
-    """The highest values seen of one query's counters since an anchor.
-
-    Statistics come from several machines at Twilio's, and a later answer can be lower than an earlier one.
-    Published as it is, `increase()` would take it for a reset and count everything twice.
-    """
-
-    created: float = 0
-    outcomes: dict[str, float] = field(default_factory=dict)
-    totals: dict[tuple[str, str], float] = field(default_factory=dict)
-
-    def raised_by(self, statistics: WorkersStatistics) -> "CounterFloor":
-        """The floor after these statistics."""
-        return CounterFloor(
-            max(self.created, statistics.created or 0),
-            {**self.outcomes, **self._held_outcomes(statistics)},
-            {
-                **self.totals,
-                **{
-                    (each.name, each.sid): each.total
-                    for each in self._held_activities(statistics)
-                    if each.total
-                },
-            },
-        )
-
-    def hold(self, statistics: WorkersStatistics) -> WorkersStatistics:
-        """The statistics with no counter below the floor. What the API did not say stays absent."""
-        return replace(
-            statistics,
-            created=None if statistics.created is None else max(self.created, statistics.created),
-            outcomes=self._held_outcomes(statistics),
-            activities=tuple(self._held_activities(statistics)),
-        )
-
-    def _held_outcomes(self, statistics: WorkersStatistics) -> dict[str, float]:
-        return {key: max(value, self.outcomes.get(key, 0)) for key, value in statistics.outcomes.items()}
-
-    def _held_activities(self, statistics: WorkersStatistics) -> Iterator[ActivityDurations]:
-        for each in statistics.activities:
-            floor = self.totals.get((each.name, each.sid), 0)
-            yield each if each.total is None else replace(each, total=max(each.total, floor))

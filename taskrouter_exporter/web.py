@@ -79,7 +79,7 @@ class Web:
         poll_deadline = self._poll_deadline(queries, deadline)
         if queries:
             outcomes = await setup.poll(queries, poll_deadline)
-            collectors.append(TargetsCollector(outcomes, self._engine.ledger.errors, poll_deadline - begin))
+            collectors.append(TargetsCollector(outcomes, self._engine.ledger, poll_deadline - begin))
         if "exporter" in wanted:
             collectors.append(self._engine.metrics.registry)
         return await self._answer(exposition, collectors, len(queries), poll_deadline)
@@ -100,7 +100,7 @@ class Web:
             return Response(headers=exposition.headers)
         poll_deadline = self._poll_deadline(queries, deadline)
         outcomes = await setup.poll(queries, poll_deadline)
-        collector = TargetsCollector(outcomes, self._engine.ledger.errors, poll_deadline - begin)
+        collector = TargetsCollector(outcomes, self._engine.ledger, poll_deadline - begin)
         if request.query_params.get("debug") == "true":
             text = Exposition("", "").render([collector]).decode()
             return PlainTextResponse(f"{tell_polls(outcomes, setup.config)}\nMetrics:\n{text}")

@@ -11,7 +11,6 @@ from taskrouter_exporter.statistics import (
     OUTCOMES,
     ActivityDurations,
     BadStatisticsError,
-    CounterFloor,
     WorkersStatistics,
     parse_statistics,
 )
@@ -279,39 +278,3 @@ def test_any_bytes_are_statistics_or_a_bad_response(body: bytes) -> None:
         parse_statistics(body, WORKSPACE)
     except BadStatisticsError:
         return
-
-
-def some_statistics(created: float | None, accepted: float, total: float | None) -> WorkersStatistics:
-    return WorkersStatistics(
-        created, {"accepted": accepted}, (ActivityDurations("Idle", "WA1", total=total),)
-    )
-
-
-def test_a_lower_later_answer_is_held_at_the_highest_seen() -> None:
-    floor = CounterFloor().raised_by(some_statistics(10, 8, 100)).raised_by(some_statistics(9, 9, 50))
-    assert floor.hold(some_statistics(7, 7, 70)) == some_statistics(10, 9, 100)
-
-
-def test_what_a_later_answer_does_not_say_stays_absent_and_comes_back_held() -> None:
-    floor = CounterFloor().raised_by(some_statistics(10, 8, 100)).raised_by(WorkersStatistics())
-    assert floor.hold(WorkersStatistics()) == WorkersStatistics()
-    assert floor.hold(some_statistics(None, 1, None)) == some_statistics(None, 8, None)
-    assert floor.hold(some_statistics(1, 1, 1)) == some_statistics(10, 8, 100)
-
-
-NUMBERS = st.none() | st.integers(0, 50).map(float)
-
-
-@given(st.lists(st.tuples(NUMBERS, st.integers(0, 50).map(float), NUMBERS)))
-def test_held_counters_never_go_down(answers: list[tuple[float | None, float, float | None]]) -> None:
-    floor, highest = CounterFloor(), (0.0, 0.0, 0.0)
-    for answer in answers:
-        statistics = some_statistics(*answer)
-        held = floor.hold(statistics)
-        floor = floor.raised_by(statistics)
-        published = held.created, held.outcomes["accepted"], held.activities[0].total
-        assert [value is None for value in published] == [value is None for value in answer]
-        assert all(value is None or value >= low for value, low in zip(published, highest, strict=True))
-        highest = tuple(
-            low if value is None else value for value, low in zip(published, highest, strict=True)
-        )  # type: ignore[assignment] # three again
