@@ -30,11 +30,8 @@ PREFIX: Final = "twilio_taskrouter_"
 _TARGET: Final = ("workspace", "channel")
 _QUERY: Final = (*_TARGET, "window")
 _ACTIVITY: Final = ("activity", "activity_sid")
-_SLIDES: Final = "The window slides: use the value as it is, not rate(). No series while up is 0."
-_ANCHORED: Final = (
-    "since the start of the UTC day (or week), where it resets; for rate() and increase(). "
-    "No series while up is 0."
-)
+_SLIDES: Final = "The window slides: do not use rate(). No series while up is 0."
+_ANCHORED: Final = "since the start of the UTC day (or week). No series while up is 0."
 
 
 _END: Final = b"# EOF\n"
@@ -83,22 +80,22 @@ class TargetsCollector:
             ("total", "Total"),
         ):
             yield self._window_activity(attribute, meaning)
-        yield self._window_timestamps("start", "Begin")
+        yield self._window_timestamps("start", "Start")
         yield self._window_timestamps("end", "End")
         if self._counters:
             yield from self._anchored_counters()
         yield from self._workspaces()
 
     def _health(self) -> Iterator[Metric]:
-        up = _gauge("up", "Whether the query was polled in this scrape: 1 yes, 0 no.", _QUERY)
+        up = _gauge("up", "Whether the last poll of the query succeeded.", _QUERY)
         duration = _gauge(
             "poll_duration_seconds",
-            "Seconds that the poll took, retries and waiting for a free connection included.",
+            "Duration of the poll, including retries and the wait for a free connection.",
             _QUERY,
             unit="seconds",
         )
         errors = _counter(
-            "poll_errors", "Polls that failed, by the reason of their last attempt.", _QUERY, "reason"
+            "poll_errors", "Total number of failed polls by the reason of the last attempt.", _QUERY, "reason"
         )
         ignored = _counter(
             "ignored_attributes", "Attributes of answers that could not be read and have no series.", _QUERY
@@ -112,7 +109,7 @@ class TargetsCollector:
                 errors.add_metric((*labels, reason), count)
         deadline = _gauge(
             "scrape_deadline_seconds",
-            "Seconds after which this scrape gave up a poll: its time-out less what answering takes.",
+            "Time after which this scrape gave up on a poll.",
             (),
             unit="seconds",
         )
@@ -123,7 +120,7 @@ class TargetsCollector:
         created = _gauge("window_reservations", f"Reservations created in the window. {_SLIDES}", _QUERY)
         ended = _gauge(
             "window_reservation_outcomes",
-            f"Reservations of the window by how they ended; some are still pending. {_SLIDES}",
+            f"Reservations of the window by outcome; some are still pending. {_SLIDES}",
             _QUERY,
             "outcome",
         )
@@ -137,7 +134,7 @@ class TargetsCollector:
     def _window_activity(self, attribute: str, meaning: str) -> Metric:
         family = _gauge(
             f"window_activity_{attribute}_seconds",
-            f"{meaning} time in seconds that Workers spent in the Activity in the window. {_SLIDES}",
+            f"{meaning} time that Workers spent in the Activity in the window. {_SLIDES}",
             _QUERY,
             *_ACTIVITY,
             unit="seconds",
@@ -152,7 +149,7 @@ class TargetsCollector:
     def _window_timestamps(self, attribute: str, meaning: str) -> Metric:
         family = _gauge(
             f"window_{attribute}_timestamp_seconds",
-            f"{meaning} of the interval that Twilio says it covers, in Unix seconds. {_SLIDES}",
+            f"{meaning} of the interval that the statistics cover, as reported by Twilio. {_SLIDES}",
             _QUERY,
             unit="seconds",
         )
@@ -164,19 +161,17 @@ class TargetsCollector:
 
     def _anchored_counters(self) -> Iterator[Metric]:
         created = _counter("reservations", f"Reservations created {_ANCHORED}", _TARGET)
-        ended = _counter(
-            "reservation_outcomes", f"Reservations by how they ended, {_ANCHORED}", _TARGET, "outcome"
-        )
+        ended = _counter("reservation_outcomes", f"Reservations by outcome, {_ANCHORED}", _TARGET, "outcome")
         activity = _counter(
             "activity_seconds",
-            f"Seconds that Workers spent in the Activity {_ANCHORED} Its rate is the Workers in it.",
+            f"Time that Workers spent in the Activity {_ANCHORED} Its rate is the number of Workers in it.",
             _TARGET,
             *_ACTIVITY,
             unit="seconds",
         )
         held = _gauge(
             "counters_held",
-            "Counters that are published at an earlier, higher value than in the last answer. "
+            "Number of counters published at an earlier, higher value than that of the last answer. "
             "No series while up is 0.",
             _TARGET,
         )
@@ -192,16 +187,20 @@ class TargetsCollector:
         yield from (created, ended, activity, held)
 
     def _workspaces(self) -> Iterator[Metric]:
-        info = InfoMetricFamily(f"{PREFIX}workspace", "A configured workspace, its SID and its account.")
+        info = InfoMetricFamily(f"{PREFIX}workspace", "Information about a configured workspace.")
         for workspace, sid, account in dict.fromkeys(
             (target.workspace, target.workspace_sid, target.account)
             for target in (each.query.target for each in self._outcomes)
         ):
             info.add_metric((), {"workspace": workspace, "workspace_sid": sid, "account": account})
         yield info
-        limit = _gauge("api_rate_limit", "Requests that the API allows, averaged over 10 s.", ("workspace",))
+        limit = _gauge(
+            "api_rate_limit", "Number of requests that the API allows, averaged over 10 s.", ("workspace",)
+        )
         remaining = _gauge(
-            "api_rate_limit_remaining", "Requests that the API would still take.", ("workspace",)
+            "api_rate_limit_remaining",
+            "Number of requests remaining in the API's rate limit.",
+            ("workspace",),
         )
         for workspace, told in newest_rate_limits(self._outcomes).items():
             if told.limit is not None:
@@ -217,19 +216,19 @@ class ApiMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             f"{PREFIX}api_requests",
-            "API requests by HTTP status; code is none where no answer came.",
+            "Total number of API requests by HTTP status code (none if there was no response).",
             ("account", "code"),
             registry=registry,
         )
         self._retries = Counter(
             f"{PREFIX}api_retries",
-            "API requests that repeated a failed one.",
+            "Total number of API requests that retried a failed one.",
             ("account",),
             registry=registry,
         )
         self._duration = Histogram(
             f"{PREFIX}api_request_duration_seconds",
-            "Seconds that an API request took, failed ones included.",
+            "Duration of API requests, including failed ones.",
             ("account",),
             buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 10),
             registry=registry,
@@ -261,22 +260,24 @@ class ExporterMetrics:
     def __init__(self, version: str, revision: str) -> None:
         self.registry = CollectorRegistry()
         self.api = ApiMetrics(self.registry)
-        Info(f"{PREFIX}exporter_build", "The exporter that runs here.", registry=self.registry).info(
-            {"version": version, "revision": revision, "python_version": platform.python_version()}
-        )
+        Info(
+            f"{PREFIX}exporter_build",
+            "Version, revision and Python version of the exporter.",
+            registry=self.registry,
+        ).info({"version": version, "revision": revision, "python_version": platform.python_version()})
         self._reload_successful = Gauge(
             f"{PREFIX}exporter_config_last_reload_successful",
-            "Whether the last load of the configuration succeeded: 1 yes, 0 no.",
+            "Whether the last configuration reload attempt was successful.",
             registry=self.registry,
         )
         self._reload_time = Gauge(
             f"{PREFIX}exporter_config_last_reload_success_timestamp_seconds",
-            "When the configuration in use was loaded, in Unix seconds.",
+            "Timestamp of the last successful configuration reload.",
             registry=self.registry,
         )
         self._discovery_up = Gauge(
             f"{PREFIX}discovery_up",
-            "Whether all lists of workspaces and TaskChannels were read at the last refresh: 1 yes, 0 no.",
+            "Whether the last refresh of the discovered workspaces and TaskChannels succeeded.",
             ("account",),
             registry=self.registry,
         )
