@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from taskrouter_exporter.transport import Answer, Transport
 _FIRST_BACKOFF_SECONDS: Final = 0.25
 _LONGEST_BACKOFF_SECONDS: Final = 10
 _LONGEST_MESSAGE: Final = 200
+_DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,21 +239,25 @@ def _phrase(status: int) -> str:
 
 
 def _retry_after(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3)."""
+    """Return the seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3)."""
     if header is None:
         return None
     if header.isascii() and header.isdigit():
         return float(header)
     try:
-        moment = parsedate_to_datetime(header).astimezone(UTC)
+        moment = parsedate_to_datetime(header)
+        if moment.tzinfo is None:  # asctime's form, or -0000: HTTP dates are in UTC (RFC 9110, 5.6.7)
+            moment = moment.replace(tzinfo=UTC)
+        moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return max((moment - datetime.now(UTC)).total_seconds(), 0)
 
 
 def _rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
+    """Return what the headers say; Twilio's limits are averages and can be fractions."""
     limit, remaining = (
-        float(value) if (value := headers.get(name)) and value.isascii() and value.isdigit() else None
+        float(value) if (value := headers.get(name)) and _DECIMAL.fullmatch(value) else None
         for name in ("X-Rate-Limit-Limit", "X-Rate-Limit-Remaining")
     )
     return None if limit is None and remaining is None else RateLimit(limit, remaining)

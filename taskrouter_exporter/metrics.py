@@ -3,7 +3,7 @@
 import gzip
 import io
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Final, Protocol
 
@@ -23,20 +23,15 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from taskrouter_exporter.errors import Reason
-from taskrouter_exporter.ledger import Outcome, newest_rate_limits
-from taskrouter_exporter.queries import Query
+from taskrouter_exporter.ledger import Ledger, Outcome, newest_rate_limits
 
 PREFIX: Final = "twilio_taskrouter_"
 
 _TARGET: Final = ("workspace", "channel")
 _QUERY: Final = (*_TARGET, "window")
 _ACTIVITY: Final = ("activity", "activity_sid")
-_SLIDES: Final = "The window slides: use the value as it is, not rate(). No series while up is 0."
-_ANCHORED: Final = (
-    "since the start of the UTC day (or week), where it resets; for rate() and increase(). "
-    "No series while up is 0."
-)
+_SLIDES: Final = "The window slides: do not use rate(). No series while up is 0."
+_ANCHORED: Final = "since the start of the UTC day (or week). No series while up is 0."
 
 
 _END: Final = b"# EOF\n"
@@ -54,18 +49,13 @@ class TargetsCollector:
 
     Args:
         outcomes: What came of its polls.
-        errors: Failed polls of a query so far, by reason.
+        ledger: What is known of each query beyond the scrape.
         deadline: Seconds after which a poll was given up.
     """
 
-    def __init__(
-        self,
-        outcomes: Sequence[Outcome],
-        errors: Callable[[Query], Mapping[Reason, int]],
-        deadline: float,
-    ) -> None:
+    def __init__(self, outcomes: Sequence[Outcome], ledger: Ledger, deadline: float) -> None:
         self._outcomes = outcomes
-        self._errors = errors
+        self._ledger = ledger
         self._deadline = deadline
         up = [(each, each.statistics) for each in outcomes]
         self._windows = [
@@ -90,43 +80,47 @@ class TargetsCollector:
             ("total", "Total"),
         ):
             yield self._window_activity(attribute, meaning)
-        yield self._window_timestamps("start", "Begin")
+        yield self._window_timestamps("start", "Start")
         yield self._window_timestamps("end", "End")
         if self._counters:
             yield from self._anchored_counters()
         yield from self._workspaces()
 
     def _health(self) -> Iterator[Metric]:
-        up = _gauge("up", "Whether the query was polled in this scrape: 1 yes, 0 no.", _QUERY)
+        up = _gauge("up", "Whether the last poll of the query succeeded.", _QUERY)
         duration = _gauge(
             "poll_duration_seconds",
-            "Seconds that the poll took, retries and waiting for a free connection included.",
+            "Duration of the poll, including retries and the wait for a free connection.",
             _QUERY,
             unit="seconds",
         )
         errors = _counter(
-            "poll_errors", "Polls that failed, by the reason of their last attempt.", _QUERY, "reason"
+            "poll_errors", "Total number of failed polls by the reason of the last attempt.", _QUERY, "reason"
+        )
+        ignored = _counter(
+            "ignored_attributes", "Attributes of answers that could not be read and have no series.", _QUERY
         )
         for outcome in self._outcomes:
             labels = _query_labels(outcome)
+            ignored.add_metric(labels, self._ledger.ignored(outcome.query))
             up.add_metric(labels, outcome.up)
             duration.add_metric(labels, outcome.duration)
-            for reason, count in self._errors(outcome.query).items():
+            for reason, count in self._ledger.errors(outcome.query).items():
                 errors.add_metric((*labels, reason), count)
         deadline = _gauge(
             "scrape_deadline_seconds",
-            "Seconds after which this scrape gave up a poll: its time-out less what answering takes.",
+            "Time after which this scrape gave up on a poll.",
             (),
             unit="seconds",
         )
         deadline.add_metric((), self._deadline)
-        yield from (up, duration, deadline, errors)
+        yield from (up, duration, deadline, errors, ignored)
 
     def _window_reservations(self) -> Iterator[Metric]:
         created = _gauge("window_reservations", f"Reservations created in the window. {_SLIDES}", _QUERY)
         ended = _gauge(
             "window_reservation_outcomes",
-            f"Reservations of the window by how they ended; some are still pending. {_SLIDES}",
+            f"Reservations of the window by outcome; some are still pending. {_SLIDES}",
             _QUERY,
             "outcome",
         )
@@ -140,7 +134,7 @@ class TargetsCollector:
     def _window_activity(self, attribute: str, meaning: str) -> Metric:
         family = _gauge(
             f"window_activity_{attribute}_seconds",
-            f"{meaning} time in seconds that Workers spent in the Activity in the window. {_SLIDES}",
+            f"{meaning} time that Workers spent in the Activity in the window. {_SLIDES}",
             _QUERY,
             *_ACTIVITY,
             unit="seconds",
@@ -155,7 +149,7 @@ class TargetsCollector:
     def _window_timestamps(self, attribute: str, meaning: str) -> Metric:
         family = _gauge(
             f"window_{attribute}_timestamp_seconds",
-            f"{meaning} of the interval that Twilio says it covers, in Unix seconds. {_SLIDES}",
+            f"{meaning} of the interval that the statistics cover, as reported by Twilio. {_SLIDES}",
             _QUERY,
             unit="seconds",
         )
@@ -167,17 +161,22 @@ class TargetsCollector:
 
     def _anchored_counters(self) -> Iterator[Metric]:
         created = _counter("reservations", f"Reservations created {_ANCHORED}", _TARGET)
-        ended = _counter(
-            "reservation_outcomes", f"Reservations by how they ended, {_ANCHORED}", _TARGET, "outcome"
-        )
+        ended = _counter("reservation_outcomes", f"Reservations by outcome, {_ANCHORED}", _TARGET, "outcome")
         activity = _counter(
             "activity_seconds",
-            f"Seconds that Workers spent in the Activity {_ANCHORED} Its rate is the Workers in it.",
+            f"Time that Workers spent in the Activity {_ANCHORED} Its rate is the number of Workers in it.",
             _TARGET,
             *_ACTIVITY,
             unit="seconds",
         )
+        held = _gauge(
+            "counters_held",
+            "Number of counters published at an earlier, higher value than that of the last answer. "
+            "No series while up is 0.",
+            _TARGET,
+        )
         for labels, statistics, anchor in self._counters:
+            held.add_metric(labels, statistics.held)
             if statistics.created is not None:
                 created.add_metric(labels, statistics.created, created=anchor)
             for outcome, count in statistics.outcomes.items():
@@ -185,19 +184,23 @@ class TargetsCollector:
             for each in statistics.activities:
                 if each.total is not None:
                     activity.add_metric((*labels, each.name, each.sid), each.total, created=anchor)
-        yield from (created, ended, activity)
+        yield from (created, ended, activity, held)
 
     def _workspaces(self) -> Iterator[Metric]:
-        info = InfoMetricFamily(f"{PREFIX}workspace", "A configured workspace, its SID and its account.")
+        info = InfoMetricFamily(f"{PREFIX}workspace", "Information about a configured workspace.")
         for workspace, sid, account in dict.fromkeys(
             (target.workspace, target.workspace_sid, target.account)
             for target in (each.query.target for each in self._outcomes)
         ):
             info.add_metric((), {"workspace": workspace, "workspace_sid": sid, "account": account})
         yield info
-        limit = _gauge("api_rate_limit", "Requests that the API allows, averaged over 10 s.", ("workspace",))
+        limit = _gauge(
+            "api_rate_limit", "Number of requests that the API allows, averaged over 10 s.", ("workspace",)
+        )
         remaining = _gauge(
-            "api_rate_limit_remaining", "Requests that the API would still take.", ("workspace",)
+            "api_rate_limit_remaining",
+            "Number of requests remaining in the API's rate limit.",
+            ("workspace",),
         )
         for workspace, told in newest_rate_limits(self._outcomes).items():
             if told.limit is not None:
@@ -213,19 +216,19 @@ class ApiMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             f"{PREFIX}api_requests",
-            "API requests by HTTP status; code is none where no answer came.",
+            "Total number of API requests by HTTP status code (none if there was no response).",
             ("account", "code"),
             registry=registry,
         )
         self._retries = Counter(
             f"{PREFIX}api_retries",
-            "API requests that repeated a failed one.",
+            "Total number of API requests that retried a failed one.",
             ("account",),
             registry=registry,
         )
         self._duration = Histogram(
             f"{PREFIX}api_request_duration_seconds",
-            "Seconds that an API request took, failed ones included.",
+            "Duration of API requests, including failed ones.",
             ("account",),
             buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 10),
             registry=registry,
@@ -257,22 +260,24 @@ class ExporterMetrics:
     def __init__(self, version: str, revision: str) -> None:
         self.registry = CollectorRegistry()
         self.api = ApiMetrics(self.registry)
-        Info(f"{PREFIX}exporter_build", "The exporter that runs here.", registry=self.registry).info(
-            {"version": version, "revision": revision, "python_version": platform.python_version()}
-        )
+        Info(
+            f"{PREFIX}exporter_build",
+            "Version, revision and Python version of the exporter.",
+            registry=self.registry,
+        ).info({"version": version, "revision": revision, "python_version": platform.python_version()})
         self._reload_successful = Gauge(
             f"{PREFIX}exporter_config_last_reload_successful",
-            "Whether the last load of the configuration succeeded: 1 yes, 0 no.",
+            "Whether the last configuration reload attempt was successful.",
             registry=self.registry,
         )
         self._reload_time = Gauge(
             f"{PREFIX}exporter_config_last_reload_success_timestamp_seconds",
-            "When the configuration in use was loaded, in Unix seconds.",
+            "Timestamp of the last successful configuration reload.",
             registry=self.registry,
         )
         self._discovery_up = Gauge(
             f"{PREFIX}discovery_up",
-            "Whether all lists of workspaces and TaskChannels were read at the last refresh: 1 yes, 0 no.",
+            "Whether the last refresh of the discovered workspaces and TaskChannels succeeded.",
             ("account",),
             registry=self.registry,
         )

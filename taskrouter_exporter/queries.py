@@ -58,6 +58,10 @@ class Anchored:
         midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         return midnight if self.label == "day" else midnight - timedelta(days=midnight.weekday())
 
+    def end(self, start: datetime) -> datetime:
+        """The instant at which the anchor `start` ceases to be in force."""
+        return start + timedelta(days=1 if self.label == "day" else 7)
+
     def parameters(self, start: datetime | None) -> dict[str, str]:
         """Query parameters that ask for the time since the anchor `start`."""
         if start is None:

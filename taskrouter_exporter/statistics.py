@@ -1,32 +1,46 @@
-"""Workers' cumulative statistics: the only room that knows the attributes of the API's answer."""
+"""Workers' cumulative statistics: the attributes of the API's answer, and how an answer is read."""
 
+import codecs
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Final
+from functools import reduce
+from operator import getitem
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 OUTCOMES: Final = ("accepted", "rejected", "timed_out", "canceled", "rescinded")
 """How a reservation ends, in the API's own words (`reservations_…`)."""
 
+_MOST_ACTIVITIES: Final = 1_000
+"""TaskRouter allows 100 Activities in a workspace; many more are not statistics but a burden."""
 
-def _unix_seconds(value: object) -> float:
+_WORKSPACE_IN_URL: Final = re.compile(r"/Workspaces/(WS[0-9a-fA-F]{32})(?:/|$)")
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+
+
+def _unix_seconds(value: object) -> float | None:
+    if value is None:
+        return None
     moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     if moment is None or moment.tzinfo is None:
         raise ValueError("not an ISO 8601 time with its time zone")
     return moment.timestamp()
 
 
-_WORKSPACE_IN_URL: Final = re.compile(r"/Workspaces/(WS[0-9a-fA-F]{32})(?:/|$)")
-
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Timestamp = Annotated[float, BeforeValidator(_unix_seconds)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
+Timestamp = Annotated[float | None, BeforeValidator(_unix_seconds)]
 
 
 class _Answer(BaseModel):
-    """One JSON object of the API. Every attribute can be null or missing, none of another type.
+    """One JSON object of the API. Every attribute can be null or missing.
+
+    A count or a duration below zero cannot be, and as a counter it would be a reset to nothing. Nothing else
+    about the values is checked: the published example has a max below its min.
 
     Source: Twilio's OpenAPI description of TaskRouter v1, `WorkersCumulativeStatistics`.
     """
@@ -52,13 +66,20 @@ class _StatisticsAnswer(_Answer):
     reservations_timed_out: Number | None = None
     reservations_canceled: Number | None = None
     reservations_rescinded: Number | None = None
-    activity_durations: list[_ActivityAnswer] | None = None
-    start_time: Timestamp | None = None
-    end_time: Timestamp | None = None
+    activity_durations: Annotated[list[_ActivityAnswer], Field(max_length=_MOST_ACTIVITIES)] | None = None
+    start_time: Timestamp = None
+    end_time: Timestamp = None
+
+
+_STATISTICS: Final = frozenset(_StatisticsAnswer.model_fields) - {"workspace_sid", "url"}
+"""An answer without any of these attributes is not about statistics."""
+
+_EXPENDABLE: Final = frozenset({"activity_durations", "start_time", "end_time"})
+"""What cannot be read of these attributes is ignored; any other of the wrong type is a bad response."""
 
 
 class BadStatisticsError(ValueError):
-    """The body is not JSON, not an object, or has an attribute of another type."""
+    """The body is not JSON, has no statistics, or has a count that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +104,8 @@ class WorkersStatistics:
         activities: Durations per Activity, each name and sid once.
         start: Begin of the interval that the API says it covers, in Unix seconds.
         end: Its end, in Unix seconds.
+        ignored: Attributes that could not be read, such as `activity_durations[].min`, once per occurrence.
+        held: Number of counters that have an earlier, higher value in place of the answer's.
     """
 
     created: float | None = None
@@ -90,6 +113,8 @@ class WorkersStatistics:
     activities: tuple[ActivityDurations, ...] = ()
     start: float | None = None
     end: float | None = None
+    ignored: tuple[str, ...] = ()
+    held: int = 0
 
 
 def parse_statistics(body: bytes, workspace_sid: str) -> WorkersStatistics:
@@ -99,13 +124,15 @@ def parse_statistics(body: bytes, workspace_sid: str) -> WorkersStatistics:
         BadStatisticsError: its message names the attribute, never the body's content. An answer that names
             another workspace belongs to another request.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259, section 8.1: a parser may ignore it
+    ignored: tuple[str, ...] = ()
     try:
         answer = _StatisticsAnswer.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the body"
-        raise BadStatisticsError(f"{place}: {first['type'].replace('_', ' ')}") from None
+    except ValidationError:
+        answer, ignored = _read_leniently(body)
     _check_workspace(answer, workspace_sid)
+    if answer.model_fields_set.isdisjoint(_STATISTICS):
+        raise BadStatisticsError("the body: no attribute of statistics")
     counts = {outcome: getattr(answer, f"reservations_{outcome}") for outcome in OUTCOMES}
     return WorkersStatistics(
         created=answer.reservations_created,
@@ -113,7 +140,56 @@ def parse_statistics(body: bytes, workspace_sid: str) -> WorkersStatistics:
         activities=tuple(_distinct_activities(answer.activity_durations or [])),
         start=answer.start_time,
         end=answer.end_time,
+        ignored=ignored,
     )
+
+
+def _read_leniently(body: bytes) -> tuple[_StatisticsAnswer, tuple[str, ...]]:
+    """Return the answer without what cannot be read of its expendable attributes, and the names of those.
+
+    It takes twice to three times as long as pydantic's own reading of JSON, which accepts neither half a
+    surrogate pair nor bytes that are not UTF-8.
+    """
+    try:
+        document = json.loads(body.decode("utf-8", "surrogateescape"), parse_int=float)
+    except (ValueError, RecursionError):
+        raise BadStatisticsError("the body: json invalid") from None
+    problems: list[ErrorDetails] = []
+    try:
+        _StatisticsAnswer.model_validate(document)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+    ignored = [_ignore(document, problem) for problem in problems]
+    if document.get("activity_durations"):
+        activities = [each for each in document["activity_durations"] if each is not None]
+        document["activity_durations"] = activities
+        ignored += (attribute for each in activities for attribute in _replace_surrogates(each))
+    return _StatisticsAnswer.model_validate(document), tuple(ignored)
+
+
+def _ignore(document: dict[str, Any], problem: ErrorDetails) -> str:
+    """Set an unreadable value of the document to null and return its attribute, without positions in lists.
+
+    Raises:
+        BadStatisticsError: the value cannot be ignored.
+    """
+    location = problem["loc"]
+    if not location or location[0] not in _EXPENDABLE or problem["type"] == "too_long":
+        place = ".".join(map(str, location)) or "the body"
+        raise BadStatisticsError(f"{place}: {problem['type'].replace('_', ' ')}")
+    *path, last = location
+    parent: Any = reduce(getitem, path, document)  # type: ignore[arg-type] # the path says what is a list
+    parent[last] = None
+    return "".join("[]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
+
+
+def _replace_surrogates(activity: dict[str, Any]) -> Iterator[str]:
+    """Replace what has no encoding in an Activity's texts by U+FFFD; yield the attributes concerned."""
+    for name in ("sid", "friendly_name"):
+        text, replaced = _SURROGATES.subn("\ufffd", activity.get(name) or "")
+        if replaced:
+            activity[name] = text
+            yield f"activity_durations[].{name}"
 
 
 def _check_workspace(answer: _StatisticsAnswer, workspace_sid: str) -> None:
@@ -133,48 +209,3 @@ def _distinct_activities(answers: list[_ActivityAnswer]) -> Iterator[ActivityDur
         if identity not in seen:
             seen.add(identity)
             yield ActivityDurations(*identity, answer.min, answer.avg, answer.max, answer.total)
-
-
-@dataclass(frozen=True, slots=True)
-class CounterFloor:
-    """The highest values seen of one query's counters since an anchor.
-
-    Statistics come from several machines at Twilio's, and a later answer can be lower than an earlier one.
-    Published as it is, `increase()` would take it for a reset and count everything twice.
-    """
-
-    created: float = 0
-    outcomes: dict[str, float] = field(default_factory=dict)
-    totals: dict[tuple[str, str], float] = field(default_factory=dict)
-
-    def raised_by(self, statistics: WorkersStatistics) -> "CounterFloor":
-        """The floor after these statistics."""
-        return CounterFloor(
-            max(self.created, statistics.created or 0),
-            {**self.outcomes, **self._held_outcomes(statistics)},
-            {
-                **self.totals,
-                **{
-                    (each.name, each.sid): each.total
-                    for each in self._held_activities(statistics)
-                    if each.total
-                },
-            },
-        )
-
-    def hold(self, statistics: WorkersStatistics) -> WorkersStatistics:
-        """The statistics with no counter below the floor. What the API did not say stays absent."""
-        return replace(
-            statistics,
-            created=None if statistics.created is None else max(self.created, statistics.created),
-            outcomes=self._held_outcomes(statistics),
-            activities=tuple(self._held_activities(statistics)),
-        )
-
-    def _held_outcomes(self, statistics: WorkersStatistics) -> dict[str, float]:
-        return {key: max(value, self.outcomes.get(key, 0)) for key, value in statistics.outcomes.items()}
-
-    def _held_activities(self, statistics: WorkersStatistics) -> Iterator[ActivityDurations]:
-        for each in statistics.activities:
-            floor = self.totals.get((each.name, each.sid), 0)
-            yield each if each.total is None else replace(each, total=max(each.total, floor))

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -22,8 +23,11 @@ from taskrouter_exporter.metrics import Collector, Exposition, TargetsCollector
 from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.story import tell_polls
 
+log = structlog.get_logger()
+
 _TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 _DEFAULT_TIMEOUT_SECONDS: Final = 10.0
+_LONGEST_LOGGED_HEADER: Final = 40
 _COLLECTORS: Final = ("targets", "exporter")
 
 
@@ -46,6 +50,7 @@ class Web:
         self._external_url = external_url
         self._documents = documents()
         self._closing = _ClosingTime()
+        self._warned_of_timeout = False
         self.app = Starlette(
             routes=[
                 Route("/", self._landing),
@@ -74,7 +79,7 @@ class Web:
         poll_deadline = self._poll_deadline(queries, deadline)
         if queries:
             outcomes = await setup.poll(queries, poll_deadline)
-            collectors.append(TargetsCollector(outcomes, self._engine.ledger.errors, poll_deadline - begin))
+            collectors.append(TargetsCollector(outcomes, self._engine.ledger, poll_deadline - begin))
         if "exporter" in wanted:
             collectors.append(self._engine.metrics.registry)
         return await self._answer(exposition, collectors, len(queries), poll_deadline)
@@ -95,7 +100,7 @@ class Web:
             return Response(headers=exposition.headers)
         poll_deadline = self._poll_deadline(queries, deadline)
         outcomes = await setup.poll(queries, poll_deadline)
-        collector = TargetsCollector(outcomes, self._engine.ledger.errors, poll_deadline - begin)
+        collector = TargetsCollector(outcomes, self._engine.ledger, poll_deadline - begin)
         if request.query_params.get("debug") == "true":
             text = Exposition("", "").render([collector]).decode()
             return PlainTextResponse(f"{tell_polls(outcomes, setup.config)}\nMetrics:\n{text}")
@@ -145,12 +150,26 @@ class Web:
         return Response(body, headers=exposition.headers)
 
     def _budget(self, request: Request) -> float:
-        """Seconds until the answer must have left.
+        """Return the seconds until the answer must have left.
 
-        A time-out that the offset would use up is halved instead: Prometheus allows 0.5 s and less.
+        A timeout that the offset would use up is halved instead: Prometheus allows 0.5 s and less. A header
+        that is no positive number counts as missing, since a scrape with the default deadline is worth more
+        than none; one warning must do, or a scraper would fill the log.
         """
         header = request.headers.get(_TIMEOUT_HEADER)
-        timeout = _DEFAULT_TIMEOUT_SECONDS if header is None else _positive_seconds(header)
+        timeout = _DEFAULT_TIMEOUT_SECONDS
+        if header is not None:
+            seconds = _positive_seconds(header)
+            if seconds is not None:
+                timeout = seconds
+            elif not self._warned_of_timeout:
+                self._warned_of_timeout = True
+                log.warning(
+                    "invalid scrape timeout; using the default",
+                    header=_TIMEOUT_HEADER,
+                    value=header[:_LONGEST_LOGGED_HEADER],
+                    default=_DEFAULT_TIMEOUT_SECONDS,
+                )
         return max(timeout - self._timeout_offset, timeout / 2)
 
     def _poll_deadline(self, queries: Sequence[Query], deadline: float) -> float:
@@ -227,11 +246,10 @@ def _parameter(request: Request, name: str) -> str:
     return values[0]
 
 
-def _positive_seconds(header: str) -> float:
+def _positive_seconds(header: str) -> float | None:
+    """Return the seconds that a scrape's timeout header says, None where it is no positive number."""
     try:
         seconds = float(header)
     except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise HTTPException(400, f"{_TIMEOUT_HEADER}: {header!r} is not a positive number of seconds\n")
-    return seconds
+        return None
+    return seconds if 0 < seconds < math.inf else None

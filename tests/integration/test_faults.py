@@ -100,15 +100,38 @@ def test_what_passes_within_the_deadline_harms_nobody(
         assert scrape.value("api_retries_total") == fault.times
 
 
-@pytest.mark.parametrize("fault", [Fault.nulls(), Fault.missing()], ids=["null", "missing"])
-def test_null_or_missing_attributes_are_absent_and_the_target_is_up(
-    fault: Fault, simulator: Simulator, start_exporter: Callable[..., Exporter]
+def test_null_attributes_are_absent_and_the_target_is_up(
+    simulator: Simulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator))
-    simulator.faults.set(simulator.centre.workspaces[0].sid, fault)
+    simulator.faults.set(simulator.centre.workspaces[0].sid, Fault.nulls())
     scrape = exporter.scrape()
     assert set(scrape.find("up").values()) == {1}
     assert scrape.statistics(workspace=simulator.centre.workspaces[0].friendly_name) == set()
+
+
+def test_a_missing_attribute_is_absent_and_all_others_are_published(
+    simulator: Simulator, start_exporter: Callable[..., Exporter]
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    workspace = simulator.centre.workspaces[0]
+    simulator.faults.set(workspace.sid, Fault.missing("reservations_created"))
+    scrape = exporter.scrape()
+    assert set(scrape.find("up").values()) == {1}
+    assert scrape.find("window_reservations", workspace=workspace.friendly_name) == {}
+    assert scrape.find("window_reservation_outcomes", workspace=workspace.friendly_name) != {}
+
+
+def test_an_answer_without_any_statistics_is_a_bad_response(
+    simulator: Simulator, start_exporter: Callable[..., Exporter]
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    workspace = simulator.centre.workspaces[0]
+    simulator.faults.set(workspace.sid, Fault.missing())
+    scrape = exporter.scrape()
+    assert set(scrape.find("up", workspace=workspace.friendly_name).values()) == {0}
+    failed = scrape.find("poll_errors_total", workspace=workspace.friendly_name, reason="bad_response")
+    assert set(failed.values()) == {1}
 
 
 def test_wrong_credentials_are_an_auth_error_and_nothing_is_retried(

@@ -172,13 +172,6 @@ def test_the_deadline_of_the_header_is_honoured(debug: str, probing: Probing) ->
     assert set(probing.scrape(probing.names[2]).find("up").values()) == {1}
 
 
-@pytest.mark.parametrize("timeout", ["soon", "0", "-1", "nan"])
-def test_a_malformed_scrape_timeout_is_a_bad_request(timeout: str, probing: Probing) -> None:
-    headers = {"X-Prometheus-Scrape-Timeout-Seconds": timeout}
-    assert probing.exporter.request(probing.path(probing.names[0]), headers=headers).status == 400
-    assert probing.simulator.requests.count() == 0
-
-
 def test_probes_and_scrapes_share_a_poll_and_its_counters(probing: Probing) -> None:
     workspace, name = probing.simulator.centre.workspaces[0], probing.names[0]
     probing.simulator.latency = 0.5

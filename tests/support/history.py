@@ -73,7 +73,7 @@ class History:
             outcomes = await poller.poll(config.queries, started + _TIMEOUT_SECONDS)
             assert all(each.up for each in outcomes)
             collectors: list[Collector] = [
-                TargetsCollector(outcomes, ledger.errors, _TIMEOUT_SECONDS),
+                TargetsCollector(outcomes, ledger, _TIMEOUT_SECONDS),
                 metrics.registry,
             ]
             text = exposition.render([self._wanted(each) for each in collectors]).decode()

@@ -1,7 +1,7 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -15,6 +15,7 @@ from taskrouter_exporter.api import (
     Call,
     Client,
     RateLimit,
+    _rate_limit,
     _retry_after,
     stop_before_deadline,
     wait_at_least_retry_after,
@@ -212,6 +213,16 @@ def test_the_rate_limit_is_read_from_failures_too_and_the_newest_counts() -> Non
     assert call.rate_limit is None
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("48.6", 48.6), ("0.0", 0), ("50", 50), ("-1", None), ("-0.5", None), ("nan", None), ("inf", None),
+     ("1e3", None), ("9" * 400, None), ("4_8", None), ("\u0664", None), ("48.", None), ("", None)],
+)  # fmt: skip
+def test_a_rate_limit_is_a_decimal_number(header: str, value: float | None) -> None:
+    read = _rate_limit({"X-Rate-Limit-Limit": header, "X-Rate-Limit-Remaining": "1.5"})
+    assert read == RateLimit(value, 1.5)
+
+
 def retry_state(error: ApiError, upcoming_sleep: float = 0) -> tenacity.RetryCallState:
     state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
     state.upcoming_sleep = upcoming_sleep
@@ -285,6 +296,28 @@ def test_retry_after_is_seconds_or_a_date(
     else:
         assert caught.value.retry_after is not None
         assert least <= caught.value.retry_after <= most
+
+
+@pytest.fixture(params=["America/New_York", "Asia/Tokyo"])
+def local_time_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("local_time_zone")
+@pytest.mark.parametrize(
+    "form",
+    ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y",
+     "%a, %d %b %Y %H:%M:%S -0000", "%a, %d %b %Y %H:%M:%S +0000"],
+    ids=["IMF-fixdate", "RFC 850", "asctime", "-0000", "+0000"],
+)  # fmt: skip
+def test_a_retry_after_date_is_in_utc_whatever_the_local_time_zone(form: str) -> None:
+    seconds = _retry_after((datetime.now(UTC) + timedelta(minutes=2)).strftime(form))
+    assert seconds is not None
+    assert 100 < seconds <= 120
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ ([A-Z]+|[+-]\d+)"))

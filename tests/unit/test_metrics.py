@@ -1,5 +1,6 @@
 import gzip
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -29,6 +30,9 @@ STATISTICS = WorkersStatistics(
 )
 
 
+OTHER = Query(Target("main", "WS" + "1" * 32, "other", "voice"), Window(15))
+
+
 def outcome(
     statistics: WorkersStatistics | None = STATISTICS,
     *,
@@ -45,7 +49,7 @@ def outcome(
 
 
 def render(*outcomes: Outcome, accept: str = "") -> str:
-    return Exposition(accept, "").render([TargetsCollector(outcomes, Ledger().errors, 9.5)]).decode()
+    return Exposition(accept, "").render([TargetsCollector(outcomes, Ledger(), 9.5)]).decode()
 
 
 def samples(families: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -100,6 +104,36 @@ def test_every_reason_is_there_from_the_start_at_0() -> None:
     assert all(any(f'reason="{reason}"' in line for line in lines) for reason in Reason)
 
 
+def test_ignored_attributes_are_counted_from_0_on_also_while_the_query_is_down() -> None:
+    ledger, odd, down = (
+        Ledger(),
+        outcome(replace(STATISTICS, ignored=("end_time", "end_time"))),
+        outcome(None),
+    )
+    collector = TargetsCollector([odd, replace(down, query=OTHER)], ledger, 9.5)
+    for count in (0, 2, 4):
+        text = Exposition("", "").render([collector]).decode()
+        assert series(text, "ignored_attributes_total") == [
+            f'{P}ignored_attributes_total{{workspace="support",channel="voice",window="15m"}} {count}.0',
+            f'{P}ignored_attributes_total{{workspace="other",channel="voice",window="15m"}} 0.0',
+        ]
+        ledger.record(odd)
+
+
+def test_counters_held_are_counted_for_each_anchored_query_that_is_up() -> None:
+    day = Anchored("day")
+    text = render(
+        outcome(replace(STATISTICS, held=3), period=day),
+        outcome(name="sales", period=day),
+        outcome(None, name="down", period=day),
+        outcome(name="window"),
+    )
+    assert series(text, "counters_held") == [
+        f'{P}counters_held{{workspace="support",channel="voice"}} 3.0',
+        f'{P}counters_held{{workspace="sales",channel="voice"}} 0.0',
+    ]
+
+
 def test_a_failed_query_has_no_statistics_and_the_others_stand() -> None:
     text = render(outcome(None), outcome(name="sales"))
     assert [line.rsplit(" ", 1)[1] for line in series(text, "up")] == ["0.0", "1.0"]
@@ -134,7 +168,7 @@ def test_the_text_format_has_no_created_series() -> None:
     exporter = ExporterMetrics("1", "abc")
     exporter.api.requested("main", 200, 0.1)
     text = Exposition("", "").render(
-        [TargetsCollector([outcome(period=Anchored("day"))], Ledger().errors, 9.5), exporter.registry]
+        [TargetsCollector([outcome(period=Anchored("day"))], Ledger(), 9.5), exporter.registry]
     )
     assert b"_created" not in text
 
@@ -209,7 +243,7 @@ def test_the_format_is_chosen_by_accept(accept: str, content_type: str) -> None:
 )
 def test_compression_is_chosen_by_accept_encoding(accept_encoding: str, *, compressed: bool) -> None:
     exposition = Exposition(OPENMETRICS, accept_encoding)
-    body = exposition.render([TargetsCollector([outcome()], Ledger().errors, 9.5)])
+    body = exposition.render([TargetsCollector([outcome()], Ledger(), 9.5)])
     assert ("Content-Encoding" in exposition.headers) is compressed
     assert (gzip.decompress(body) if compressed else body).endswith(b"\n# EOF\n")
 

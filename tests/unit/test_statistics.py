@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,11 @@ from taskrouter_exporter.statistics import (
     OUTCOMES,
     ActivityDurations,
     BadStatisticsError,
-    CounterFloor,
     WorkersStatistics,
     parse_statistics,
 )
 
+EXAMPLE = Path(__file__).parents[1] / "data" / "cumulative-statistics.example.json"
 WORKSPACE = "WS" + "a" * 32
 OTHER = "WS" + "b" * 32
 PUBLISHED: dict[str, Any] = {
@@ -42,8 +43,9 @@ PUBLISHED: dict[str, Any] = {
     "end_time": "2015-07-30T20:15:00Z",
 }
 
+TEXT = st.text() | st.text(st.characters(categories=["Cs", "Lu"]))
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
@@ -52,6 +54,23 @@ ATTRIBUTES = st.sampled_from([*PUBLISHED, "sid", "friendly_name", "min", "avg", 
 
 def parse(document: Any) -> WorkersStatistics:
     return parse_statistics(json.dumps(document).encode(), WORKSPACE)
+
+
+def test_the_published_example_is_read_whole() -> None:
+    statistics = parse_statistics(EXAMPLE.read_bytes(), "WS" + "a" * 32)
+    sid = "WA" + "a" * 32
+    assert statistics == WorkersStatistics(
+        created=100,
+        outcomes=dict.fromkeys(OUTCOMES, 100),
+        activities=(
+            ActivityDurations("Offline", sid, 900, 1080, 0, 5400),
+            ActivityDurations("Busy", sid, 900, 1012, 0, 8100),
+            ActivityDurations("Idle", sid, 0, 0, 0, 0),
+            ActivityDurations("Reserved", sid, 0, 0, 0, 0),
+        ),
+        start=1438286400,
+        end=1438286400,
+    )
 
 
 def test_the_published_form_is_read_whole_also_where_max_is_below_min() -> None:
@@ -65,9 +84,23 @@ def test_the_published_form_is_read_whole_also_where_max_is_below_min() -> None:
     assert statistics.end - statistics.start == 900
 
 
-@pytest.mark.parametrize("document", [{}, dict.fromkeys(PUBLISHED)], ids=["missing", "null"])
+@pytest.mark.parametrize(
+    "document",
+    [dict.fromkeys(PUBLISHED), *({name: None} for name in PUBLISHED if not name.endswith(("sid", "url")))],
+    ids=lambda document: "+".join(document)[:30],
+)
 def test_a_null_or_missing_attribute_is_absent(document: dict[str, Any]) -> None:
     assert parse(document) == WorkersStatistics()
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, {"error": "blocked"}, {"workspace_sid": WORKSPACE, "url": PUBLISHED["url"], "message": "moved"}],
+    ids=["empty", "an error", "of the workspace"],
+)
+def test_an_answer_without_any_attribute_of_statistics_is_a_bad_response(document: dict[str, Any]) -> None:
+    with pytest.raises(BadStatisticsError, match="no attribute of statistics"):
+        parse(document)
 
 
 @pytest.mark.parametrize(
@@ -108,23 +141,109 @@ def test_the_same_activity_twice_is_one_series() -> None:
         (b"[]", "the body"),
         (b"null", "the body"),
         (b"\xff{}", "the body"),
+        (b'{"reservations_created": 1}x', "the body"),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"reservations_created": 1}', "the body"),
         (b"[" * 100_000, "the body"),
         (b'{"reservations_created": "1"}', "reservations_created"),
         (b'{"reservations_created": true}', "reservations_created"),
         (b'{"reservations_created": NaN}', "reservations_created"),
         (b'{"reservations_created": 1e999}', "reservations_created"),
-        (b'{"activity_durations": {}}', "activity_durations"),
-        (b'{"activity_durations": [null]}', "activity_durations.0"),
-        (b'{"activity_durations": [{"avg": "9"}]}', "activity_durations.0.avg"),
-        (b'{"activity_durations": [{"friendly_name": 9}]}', "activity_durations.0.friendly_name"),
-        (b'{"start_time": 1438286400}', "start_time"),
-        (b'{"start_time": "1438286400"}', "start_time"),
-        (b'{"end_time": "2015-07-30T20:00:00"}', "end_time"),
+        (b'{"reservations_created": -1}', "reservations_created"),
+        (b'{"reservations_created": 1' + b"0" * 5000 + b"}", "reservations_created"),
+        (b'{"reservations_rescinded": [], "activity_durations": {}}', "reservations_rescinded"),
+        (b'{"reservations_created": 1, "url": 5}', "url"),
+        (b'{"activity_durations": [' + b"{}," * 1000 + b"{}]}", "activity_durations"),
+        (b'{"activity_durations": [' + b"null," * 1000 + b"null]}", "activity_durations"),
     ],
 )
 def test_another_type_is_a_bad_response_that_names_the_place(body: bytes, place: str) -> None:
     with pytest.raises(BadStatisticsError, match=f"^{place}: "):
         parse_statistics(body, WORKSPACE)
+
+
+COUNTS = b'"reservations_created": 100, "reservations_accepted": 90'
+
+
+@pytest.mark.parametrize(
+    ("attribute", "ignored"),
+    [
+        (b'"activity_durations": {}', "activity_durations"),
+        (b'"activity_durations": "none"', "activity_durations"),
+        (b'"activity_durations": [null]', "activity_durations[]"),
+        (b'"activity_durations": [5]', "activity_durations[]"),
+        (b'"activity_durations": [{"avg": "9"}]', "activity_durations[].avg"),
+        (b'"activity_durations": [{"min": true}]', "activity_durations[].min"),
+        (b'"activity_durations": [{"min": NaN}]', "activity_durations[].min"),
+        (b'"activity_durations": [{"max": -1}]', "activity_durations[].max"),
+        (b'"activity_durations": [{"total": 1' + b"0" * 5000 + b"}]", "activity_durations[].total"),
+        (b'"activity_durations": [{"friendly_name": 9}]', "activity_durations[].friendly_name"),
+        (b'"activity_durations": [{"friendly_name": "\\ud83d"}]', "activity_durations[].friendly_name"),
+        (b'"activity_durations": [{"friendly_name": "Caf\xe9"}]', "activity_durations[].friendly_name"),
+        (b'"activity_durations": [{"sid": ["WA"]}]', "activity_durations[].sid"),
+        (b'"start_time": 1438286400', "start_time"),
+        (b'"start_time": "1438286400"', "start_time"),
+        (b'"start_time": "2015-07-30T20:00:00"', "start_time"),
+        (b'"start_time": "Thu, 30 Jul 2015 20:00:00 +0000"', "start_time"),
+        (b'"end_time": "2016-12-31T23:59:60Z"', "end_time"),
+        (b'"end_time": "\\ud83d"', "end_time"),
+        (b'"end_time": {"seconds": 1}', "end_time"),
+    ],
+    ids=lambda value: value[:60].decode("latin-1") if isinstance(value, bytes) else "",
+)
+def test_what_cannot_be_read_beside_the_counts_does_not_cost_them(attribute: bytes, ignored: str) -> None:
+    statistics = parse_statistics(b"{" + COUNTS + b", " + attribute + b"}", WORKSPACE)
+    assert (statistics.created, statistics.outcomes) == (100, {"accepted": 90})
+    assert statistics.ignored == (ignored,)
+    assert statistics.start is None
+    assert statistics.end is None
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [b'"note": "\\ud83d"', b'"\\ud83d": 1', b'"note": "\xff"', b'"note": 1' + b"0" * 5000],
+    ids=["half a surrogate pair", "in a key", "not UTF-8", "a very long number"],
+)
+def test_what_is_wrong_with_other_attributes_is_not_counted(attribute: bytes) -> None:
+    statistics = parse_statistics(b"{" + COUNTS + b", " + attribute + b"}", WORKSPACE)
+    assert (statistics.created, statistics.ignored) == (100, ())
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    body = json.dumps(PUBLISHED).encode("utf-8-sig")
+    assert parse_statistics(body, WORKSPACE) == parse(PUBLISHED)
+
+
+def test_the_rest_of_an_activity_and_all_others_are_published() -> None:
+    before, after = {"friendly_name": "Busy", "total": 1}, {"friendly_name": "Idle", "total": 3}
+    odd = {"sid": "WA1", "friendly_name": "a\ud83db", "min": "1", "avg": 2, "max": [], "total": 4}
+    statistics = parse({**PUBLISHED, "activity_durations": [before, None, odd, 7, after]})
+    assert statistics.activities == (
+        ActivityDurations("Busy", "", total=1),
+        ActivityDurations("a\ufffdb", "WA1", avg=2, total=4),
+        ActivityDurations("Idle", "", total=3),
+    )
+    assert sorted(statistics.ignored) == [
+        "activity_durations[]",
+        "activity_durations[]",
+        "activity_durations[].friendly_name",
+        "activity_durations[].max",
+        "activity_durations[].min",
+    ]
+
+
+def test_names_that_become_equal_are_one_series() -> None:
+    halves = [{"friendly_name": name, "total": 1} for name in ("\ud83d", "\udc80", "\ufffd")]
+    assert parse({"activity_durations": halves}).activities == (ActivityDurations("\ufffd", "", total=1),)
+
+
+def test_a_whole_surrogate_pair_is_read_as_one_character() -> None:
+    body = b'{"activity_durations": [{"friendly_name": "\\ud83d\\ude00"}, null]}'
+    assert [each.name for each in parse_statistics(body, WORKSPACE).activities] == ["\U0001f600"]
+
+
+def test_as_many_activities_as_are_allowed_are_read() -> None:
+    activities = [{"friendly_name": str(number), "total": 1} for number in range(1_000)]
+    assert len(parse({"activity_durations": activities}).activities) == 1_000
 
 
 @given(JSON | st.dictionaries(ATTRIBUTES, JSON | st.lists(st.dictionaries(ATTRIBUTES, JSON))))
@@ -138,7 +257,19 @@ def test_any_json_is_statistics_or_a_bad_response(document: Any) -> None:
         value for each in statistics.activities for value in (each.min, each.avg, each.max, each.total)
     ]
     assert all(number is None or math.isfinite(number) for number in numbers)
-    assert all(each.name.encode() is not None for each in statistics.activities)
+    assert all(number is None or number >= 0 for number in numbers[3:])
+    identities = [(each.name.encode(), each.sid.encode()) for each in statistics.activities]
+    assert len(identities) == len(set(identities))
+
+
+@given(
+    st.dictionaries(st.sampled_from(["activity_durations", "start_time", "end_time", "note"]), JSON)
+    | st.fixed_dictionaries(
+        {"activity_durations": st.lists(JSON | st.dictionaries(ATTRIBUTES, JSON), max_size=9)}
+    )
+)
+def test_nothing_beside_the_counts_costs_them(document: dict[str, Any]) -> None:
+    assert parse({"reservations_created": 7, **document}).created == 7
 
 
 @given(st.binary())
@@ -147,39 +278,3 @@ def test_any_bytes_are_statistics_or_a_bad_response(body: bytes) -> None:
         parse_statistics(body, WORKSPACE)
     except BadStatisticsError:
         return
-
-
-def some_statistics(created: float | None, accepted: float, total: float | None) -> WorkersStatistics:
-    return WorkersStatistics(
-        created, {"accepted": accepted}, (ActivityDurations("Idle", "WA1", total=total),)
-    )
-
-
-def test_a_lower_later_answer_is_held_at_the_highest_seen() -> None:
-    floor = CounterFloor().raised_by(some_statistics(10, 8, 100)).raised_by(some_statistics(9, 9, 50))
-    assert floor.hold(some_statistics(7, 7, 70)) == some_statistics(10, 9, 100)
-
-
-def test_what_a_later_answer_does_not_say_stays_absent_and_comes_back_held() -> None:
-    floor = CounterFloor().raised_by(some_statistics(10, 8, 100)).raised_by(WorkersStatistics())
-    assert floor.hold(WorkersStatistics()) == WorkersStatistics()
-    assert floor.hold(some_statistics(None, 1, None)) == some_statistics(None, 8, None)
-    assert floor.hold(some_statistics(1, 1, 1)) == some_statistics(10, 8, 100)
-
-
-NUMBERS = st.none() | st.integers(0, 50).map(float)
-
-
-@given(st.lists(st.tuples(NUMBERS, st.integers(0, 50).map(float), NUMBERS)))
-def test_held_counters_never_go_down(answers: list[tuple[float | None, float, float | None]]) -> None:
-    floor, highest = CounterFloor(), (0.0, 0.0, 0.0)
-    for answer in answers:
-        statistics = some_statistics(*answer)
-        held = floor.hold(statistics)
-        floor = floor.raised_by(statistics)
-        published = held.created, held.outcomes["accepted"], held.activities[0].total
-        assert [value is None for value in published] == [value is None for value in answer]
-        assert all(value is None or value >= low for value, low in zip(published, highest, strict=True))
-        highest = tuple(
-            low if value is None else value for value, low in zip(published, highest, strict=True)
-        )  # type: ignore[assignment] # three again

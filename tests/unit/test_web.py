@@ -1,12 +1,16 @@
+from unittest.mock import MagicMock
+
 import pytest
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from taskrouter_exporter.web import _ClosingTime, _parameter, _positive_seconds, _wanted_collectors
+from taskrouter_exporter.web import Web, _ClosingTime, _parameter, _positive_seconds, _wanted_collectors
 
 
-def request(query: str) -> Request:
-    return Request({"type": "http", "query_string": query.encode(), "headers": []})
+def request(query: str, timeout: str | None = None) -> Request:
+    headers = [] if timeout is None else [(b"x-prometheus-scrape-timeout-seconds", timeout.encode())]
+    return Request({"type": "http", "query_string": query.encode(), "headers": headers})
 
 
 def test_twice_the_time_of_the_last_rendering_is_kept_back() -> None:
@@ -34,11 +38,31 @@ def test_a_scrape_timeout_is_a_positive_number(header: str, seconds: float) -> N
     assert _positive_seconds(header) == seconds
 
 
-@pytest.mark.parametrize("header", ["", "x", "0", "-1", "nan", "inf", "1s"])
-def test_anything_else_is_a_bad_request(header: str) -> None:
-    with pytest.raises(HTTPException) as caught:
-        _positive_seconds(header)
-    assert caught.value.status_code == 400
+UNREADABLE = ["", "x", "0", "-1", "nan", "inf", "10s", "10, 10", "1,5"]
+
+
+@pytest.mark.parametrize("header", UNREADABLE)
+def test_anything_else_is_no_timeout(header: str) -> None:
+    assert _positive_seconds(header) is None
+
+
+def test_an_unreadable_scrape_timeout_is_the_default_and_is_logged_once() -> None:
+    web = Web(MagicMock(), "/metrics", 0.5)
+    with structlog.testing.capture_logs() as lines:
+        budgets = {web._budget(request("", timeout=header)) for header in UNREADABLE}
+    assert budgets == {9.5}
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("invalid scrape timeout; using the default", "warning")
+    ]
+    assert lines[0]["header"] == "X-Prometheus-Scrape-Timeout-Seconds"
+
+
+def test_a_readable_scrape_timeout_is_not_logged() -> None:
+    web = Web(MagicMock(), "/metrics", 0.5)
+    with structlog.testing.capture_logs() as lines:
+        assert web._budget(request("", timeout="3")) == 2.5
+        assert web._budget(request("")) == 9.5
+    assert lines == []
 
 
 def test_collectors_are_both_unless_one_is_asked_for() -> None:
