@@ -8,13 +8,16 @@ from taskrouter_exporter.statistics import WorkersStatistics
 _AGREEING_ANSWERS: Final = 3
 """So many answers in a row outvote an earlier, higher one."""
 
+_LAG_SHARE: Final = 0.05
+"""By so much of its value, a counter may be lower because the server that answers is behind another one."""
+
 _MOST_COUNTERS: Final = 2_000
 """More than one query's answers can have, unless each has other Activities: a bound for the memory."""
 
 
 @dataclass(slots=True)
 class _Counter:
-    """The highest value seen of one counter, and how many answers in a row agree on a much lower one."""
+    """The highest value seen of one counter, and how many answers in a row agree on a lower one."""
 
     highest: float
     agreeing: int = 0
@@ -23,12 +26,11 @@ class _Counter:
     def lowered_by(self, value: float) -> bool:
         """Take an answer into account and return whether it lowers the counter.
 
-        Only answers below half of the highest value count. To publish `value` is a counter reset, after which
-        `increase()` has `value` once more; to hold the counter hides the `highest - value` that are still to
-        come, until they have come. Above half the reset is the greater error, and it would be one whenever
-        an API server that is a little behind answers three times.
+        Answers that are lower by no more than an API server may be behind do not count, however many they
+        are: to publish them is a counter reset, after which `increase()` has the whole value once more, while
+        to hold the counter hides the little that it lacks until that has come.
         """
-        if value >= self.highest / 2:
+        if value >= self.highest * (1 - _LAG_SHARE):
             self.agreeing = 0
             self.highest = max(self.highest, value)
             return False

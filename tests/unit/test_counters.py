@@ -41,11 +41,15 @@ def test_three_answers_that_agree_outvote_an_absurd_one() -> None:
 
 @pytest.mark.parametrize(
     "lower",
-    [(101, 102, 1e12, 103, 104), (103, 102, 101, 100, 99), (101, 102, 6e11, 103, 104)],
+    [(101, 102, 1e12, 103, 104), (103, 102, 101, 100, 99), (101, 102, 0.96e12, 103, 104)],
     ids=["interrupted", "falling", "interrupted by one that is not far below"],
 )
 def test_answers_that_do_not_agree_outvote_nothing(lower: tuple[float, ...]) -> None:
     assert published(1e12, *lower) == [1e12] * 6
+
+
+def test_three_answers_that_are_lower_than_a_server_may_be_behind_reset_the_counter() -> None:
+    assert published(500, 400, 410, 420, 430) == [500, 500, 500, 420, 430]
 
 
 def test_answers_that_are_a_little_behind_are_no_reset_however_many_they_are() -> None:
@@ -74,7 +78,7 @@ NUMBERS = st.none() | st.integers(0, 50).map(float)
 
 
 @given(st.lists(st.tuples(NUMBERS, st.integers(0, 50).map(float), NUMBERS)))
-def test_a_counter_falls_only_where_three_answers_in_a_row_were_far_below_it(
+def test_a_counter_falls_only_where_three_answers_in_a_row_were_below_it(
     answers: list[tuple[float | None, float, float | None]],
 ) -> None:
     counters = HeldCounters()
@@ -93,5 +97,5 @@ def test_a_counter_falls_only_where_three_answers_in_a_row_were_far_below_it(
                 assert told == value
                 assert len(last) == 3
                 assert last == sorted(last)
-                assert max(last) < highest[place] / 2
+                assert max(last) < highest[place] * 0.95
             highest[place] = told
