@@ -30,6 +30,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from taskrouter_exporter.durations import format_duration, parse_duration
 from taskrouter_exporter.queries import ALL_CHANNELS, AnchorName
+from taskrouter_exporter.sids import is_sid, sid_pattern
 
 DEFAULT_ACCOUNT: Final = "default"
 
@@ -111,9 +112,9 @@ def _one_line(text: str) -> str:
 
 
 def _channel(text: str) -> str:
-    # Upper case or a missing digit make a unique name of what was meant as a SID: 404 at every poll.
-    if re.fullmatch("TC[0-9A-Fa-f]{16,}", text) and not re.fullmatch("TC[0-9a-f]{32}", text):
-        raise _not_allowed("a TaskChannel SID: TC and 32 digits of 0-9a-f")
+    # A missing digit or `tc` make a unique name of what was meant as a SID: 404 at every poll.
+    if re.fullmatch("[Tt][Cc][0-9A-Fa-f]{16,}", text) and not is_sid("TC", text):
+        raise _not_allowed("a TaskChannel SID: TC and 32 hex digits")
     return text
 
 
@@ -184,12 +185,12 @@ Name = Annotated[
 ]
 Channel = Annotated[Name, AfterValidator(_channel)]
 WorkspaceSid = Annotated[
-    str, Field(pattern="^WS[0-9a-f]{32}$"), Allowed("a workspace SID: WS and 32 digits of 0-9a-f")
+    str, Field(pattern=sid_pattern("WS")), Allowed("a workspace SID: WS and 32 hex digits")
 ]
 Username = Annotated[
     str,
-    Field(pattern="^(AC|SK)[0-9a-f]{32}$"),
-    Allowed("an account SID (AC…) or API key SID (SK…): AC or SK and 32 digits of 0-9a-f"),
+    Field(pattern=sid_pattern("AC", "SK")),
+    Allowed("an account SID (AC…) or API key SID (SK…): AC or SK and 32 hex digits"),
 ]
 Secret = Annotated[
     SecretStr,

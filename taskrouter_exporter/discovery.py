@@ -18,6 +18,7 @@ from taskrouter_exporter.config import MAX_QUERIES, AutoWorkspaces, Config, quer
 from taskrouter_exporter.config_schema import AUTO, is_one_line
 from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.queries import ALL_CHANNELS, Query
+from taskrouter_exporter.sids import is_sid, sid_key, sid_pattern
 from taskrouter_exporter.transport import Answer
 
 log = structlog.get_logger()
@@ -33,7 +34,6 @@ _PAGE_SECONDS: Final = 30.0
 _SECONDS_UNTIL_ANOTHER_TRY: Final = 60.0
 _LISTS_AT_ONCE: Final = 4
 _LONGEST_NAME: Final = 200
-_LIKE_WORKSPACE_SID: Final = re.compile("WS[0-9a-f]{32}")
 _LIKE_CHANNEL_SID: Final = re.compile("TC[0-9A-Fa-f]{16,}")
 
 
@@ -46,7 +46,7 @@ class _Listed(BaseModel):
 class FoundWorkspace(_Listed):
     """A workspace as the API lists it."""
 
-    sid: Annotated[str, Field(pattern="^WS[0-9a-f]{32}$")]
+    sid: Annotated[str, Field(pattern=sid_pattern("WS"))]
     friendly_name: str | None = None
     date_created: str | None = None
 
@@ -54,7 +54,7 @@ class FoundWorkspace(_Listed):
 class FoundChannel(_Listed):
     """A TaskChannel as the API lists it."""
 
-    sid: Annotated[str, Field(pattern="^TC[0-9a-f]{32}$")]
+    sid: Annotated[str, Field(pattern=sid_pattern("TC"))]
     unique_name: str | None = None
     date_created: str | None = None
 
@@ -137,18 +137,19 @@ def _queries(config: Config, found: Mapping[str, Found]) -> Iterator[Query]:
 
 def _adopted(config: Config, found: Mapping[str, Found]) -> list[_Adopted]:
     """What discovery adds to the configured workspaces, each once, by account and then by age."""
-    configured = {each.sid for each in config.workspaces}
+    configured = {sid_key(each.sid) for each in config.workspaces}
     adopted: dict[str, _Adopted] = {}
     for auto in config.auto_workspaces:
         for workspace in sorted(found.get(auto.account, Found()).workspaces, key=_age):
-            if workspace.sid not in configured and auto.wants(workspace.friendly_name or ""):
-                adopted.setdefault(workspace.sid, _Adopted(auto, workspace))
+            key = sid_key(workspace.sid)
+            if key not in configured and auto.wants(workspace.friendly_name or ""):
+                adopted.setdefault(key, _Adopted(auto, workspace))
     return list(adopted.values())
 
 
 def _names(workspaces: Iterable[FoundWorkspace], configured: Iterable[str]) -> dict[str, str]:
     """The label `workspace` of each SID. The older of two namesakes keeps the plain name."""
-    taken = set(configured)
+    taken = {sid_key(name) for name in configured}
     names: dict[str, str] = {}
     for workspace in sorted(workspaces, key=_age):
         sid, friendly = workspace.sid, workspace.friendly_name or ""
@@ -158,25 +159,25 @@ def _names(workspaces: Iterable[FoundWorkspace], configured: Iterable[str]) -> d
             # Only where somebody gave another workspace this one's SID as its name.
             (f"{sid} ({number})" for number in count(2)),
         )
-        names[sid] = next(name for name in candidates if name not in taken)
-        taken.add(names[sid])
+        names[sid] = next(name for name in candidates if sid_key(name) not in taken)
+        taken.add(sid_key(names[sid]))
     return names
 
 
 def _channel_labels(channels: Collection[FoundChannel], named: Collection[str]) -> list[str]:
     """The label `channel`, and the parameter, of each TaskChannel that is not named already."""
-    listed = {*named} - {ALL_CHANNELS}
-    taken = {*named, ALL_CHANNELS, AUTO}
+    listed = {sid_key(name) for name in named} - {ALL_CHANNELS}
+    taken = {*listed, ALL_CHANNELS, AUTO}
     labels: list[str] = []
     for channel in sorted(channels, key=_age):
         name = channel.unique_name or ""
-        if listed & {channel.sid, name}:
+        if listed & {sid_key(channel.sid), sid_key(name)}:
             continue
         label = channel.sid
         if name not in taken and _is_name(name) and not _LIKE_CHANNEL_SID.fullmatch(name):
             label = name
-        if label not in taken:
-            taken.add(label)
+        if sid_key(label) not in taken:
+            taken.add(sid_key(label))
             labels.append(label)
     return labels
 
@@ -191,7 +192,7 @@ def _age(item: FoundWorkspace | FoundChannel) -> tuple[str, str]:
 
 
 def _is_name(text: str) -> bool:
-    return len(text) <= _LONGEST_NAME and is_one_line(text) and not _LIKE_WORKSPACE_SID.fullmatch(text)
+    return len(text) <= _LONGEST_NAME and is_one_line(text) and not is_sid("WS", text)
 
 
 class ListClient(Protocol):

@@ -8,6 +8,7 @@ from taskrouter_exporter.config import ConfigError, load_config
 
 WS = "WS0123456789abcdef0123456789abcdef"
 WS2 = "WSfedcba9876543210fedcba9876543210"
+TC = "TC0123456789abcdef0123456789abcdef"
 SK = "SK0123456789abcdef0123456789abcdef"
 AC = "AC0123456789abcdef0123456789abcdef"
 SECRET = "hunter2-is-a-secret"
@@ -23,8 +24,9 @@ FILE_KEYS = "accounts, polling, discovery, targets"
 UNLESS = "unless an account has workspaces: auto"
 POLLING_KEYS = "concurrency, attempts, request_timeout, cache"
 NAME = "a name of 1 to 200 characters, none of them a control character"
-USERNAME = "an account SID (AC…) or API key SID (SK…): AC or SK and 32 digits of 0-9a-f"
-WORKSPACE = "a workspace SID: WS and 32 digits of 0-9a-f"
+USERNAME = "an account SID (AC…) or API key SID (SK…): AC or SK and 32 hex digits"
+WORKSPACE = "a workspace SID: WS and 32 hex digits"
+CHANNEL_SID = "a TaskChannel SID: TC and 32 hex digits"
 PASSWORD = "1 to 512 printable ASCII characters without spaces"
 URL = "a URL such as https://host or https://host:port/path, with no user, ? or #"
 ONE_PASSWORD = "password or password_file is missing, one of them is needed"
@@ -192,9 +194,13 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         "targets:\n  - name: support\n",
         [f"2: targets[0].workspace: missing, must be {WORKSPACE}"],
     ),
-    "workspace in upper case": (
-        f"targets:\n  - workspace: {WS.upper()}\n",
-        [f"2: targets[0].workspace: '{WS.upper()}' is not {WORKSPACE}"],
+    "workspace that begins in lower case": (
+        f"targets:\n  - workspace: {WS.lower()}\n",
+        [f"2: targets[0].workspace: '{WS.lower()}' is not {WORKSPACE}"],
+    ),
+    "workspace with a digit that is not hexadecimal": (
+        f"targets:\n  - workspace: {WS[:-1]}g\n",
+        [f"2: targets[0].workspace: '{WS[:-1]}g' is not {WORKSPACE}"],
     ),
     "workspace too short": (
         f"targets:\n  - workspace: {WS[:-1]}\n",
@@ -243,14 +249,16 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         target("channels: [all, voice, all]"),
         ["3: targets[0].channels[2]: 'all' is given twice"],
     ),
-    "channel SID in upper case": (
-        target("channels: [TC0123456789ABCDEF0123456789ABCDEF]"),
+    "channel SIDs that are none": (
+        target(f"channels: [{TC[:-1]}, {TC.lower()}]"),
         [
-            (
-                "3: targets[0].channels[0]: 'TC0123456789ABCDEF0123456789ABCDEF' is not a TaskChannel SID: "
-                "TC and 32 digits of 0-9a-f"
-            )
+            f"3: targets[0].channels[0]: '{TC[:-1]}' is not {CHANNEL_SID}",
+            f"3: targets[0].channels[1]: '{TC.lower()}' is not {CHANNEL_SID}",
         ],
+    ),
+    "one channel SID in two cases": (
+        target(f"channels: [{TC}, TC{TC[2:].upper()}]"),
+        [f"3: targets[0].channels[1]: 'TC{TC[2:].upper()}' is the same as '{TC}'"],
     ),
     "windows that are no durations": (
         target(
@@ -294,6 +302,11 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         + f"  - workspace: {WS}\n    channels: [chat, voice]\n    windows: [4h]\n",
         ["4: targets[1]: channel 'voice' of this workspace is a target on line 2 already"],
     ),
+    "duplicate target in another case": (
+        target(f"channels: [{TC}]")
+        + f"  - workspace: WS{WS[2:].upper()}\n    channels: [TC{TC[2:].upper()}]\n    windows: [4h]\n",
+        [f"4: targets[1]: channel 'TC{TC[2:].upper()}' of this workspace is a target on line 2 already"],
+    ),
     "equal labels": (
         target("name: a") + f"  - workspace: {WS2}\n    name: a\n    channels: [voice]\n",
         ["5: targets[1].name: 'a' names another workspace on line 3: their series would be equal"],
@@ -301,6 +314,19 @@ TOUR: dict[str, tuple[str, list[str]]] = {
     "name that is another workspace's SID": (
         target(f"name: {WS2}") + f"  - workspace: {WS2}\n",
         [f"4: targets[1].name: '{WS2}' names another workspace on line 3: their series would be equal"],
+    ),
+    "name that is another workspace's SID in another case": (
+        target(f"name: WS{WS2[2:].upper()}") + f"  - workspace: {WS2}\n",
+        [f"4: targets[1].name: '{WS2}' names another workspace on line 3: their series would be equal"],
+    ),
+    "workspace in two cases with two names": (
+        target("name: a") + f"  - workspace: WS{WS[2:].upper()}\n    name: b\n    channels: [voice]\n",
+        [
+            (
+                f"4: targets[1].workspace: {WS} has the name 'a' and the account 'default' on line 2: "
+                "a workspace has one name and one account"
+            )
+        ],
     ),
     "workspace with two names": (
         target("name: a") + f"  - workspace: {WS}\n    channels: [voice]\n",

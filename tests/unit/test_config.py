@@ -108,6 +108,23 @@ def test_one_workspace_may_be_spread_over_entries_with_windows_of_their_own() ->
     ]
 
 
+def test_sids_have_hex_digits_of_either_case_and_stay_as_they_are_written() -> None:
+    upper, channel, username = (f"{prefix}0123456789ABCDEF0123456789abcdef" for prefix in ("WS", "TC", "SK"))
+    config = parse(
+        f"targets: [{{workspace: {upper}, channels: [{channel}]}}]\n"
+        f"accounts: {{default: {{username: {username}, password: x}}}}\n"
+    )
+    assert config.targets == (Target("default", upper, upper, channel),)
+    assert config.accounts["default"].username == username
+    environment = {"TWILIO_ACCOUNT_SID": f"AC{username[2:]}", "TWILIO_AUTH_TOKEN": SECRET}
+    assert parse(TARGETS, environment).accounts["default"].username == f"AC{username[2:]}"
+
+
+def test_a_workspace_in_two_cases_is_one_spelled_as_the_first() -> None:
+    config = parse(f"{TARGETS}  - workspace: WS{WS[2:].upper()}\n    channels: [voice]\n")
+    assert config.targets == (Target("default", WS, WS, "all"), Target("default", WS, WS, "voice"))
+
+
 def test_names_and_channels_are_any_text() -> None:
     config = parse(
         f"{TARGETS}    name: 'Kundendienst \"Köln\" \\ 客服 📞'\n"

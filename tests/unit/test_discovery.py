@@ -121,7 +121,7 @@ def test_a_configured_name_is_never_given_to_another_workspace() -> None:
     assert [each[2] for each in polled(config, main=found)] == ["support", f"support ({ws(1)})"]
 
 
-@pytest.mark.parametrize("name", [None, "", "  ", "a\nb", "x" * 201, ws(7)])
+@pytest.mark.parametrize("name", [None, "", "  ", "a\nb", "x" * 201, ws(7), "WS" + "A" * 32])
 def test_a_workspace_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) -> None:
     found = Found(workspaces=(workspace(1, name),))
     assert polled(configuration(), main=found) == [("main", ws(1), ws(1), "all")]
@@ -160,6 +160,38 @@ def test_a_channel_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) ->
     config = configuration(main={"workspaces": "auto", "channels": ["all", "auto"]})
     found = Found(workspaces=(workspace(1),), channels={ws(1): (channel(1, name),)})
     assert [each[3] for each in polled(config, main=found)] == ["all", tc(1)]
+
+
+def test_sids_are_compared_without_regard_to_case() -> None:
+    lower, upper = "a" * 32, "A" * 32
+    config = configuration(
+        [
+            {
+                "workspace": f"WS{lower}",
+                "name": f"WS{'b' * 32}",
+                "channels": [f"TC{lower}", "auto"],
+                "account": "main",
+            }
+        ],
+        main={"workspaces": "auto"},
+        second={"workspaces": "auto"},
+    )
+    found = Found(
+        workspaces=(
+            FoundWorkspace(sid=f"WS{upper}", friendly_name="configured"),
+            FoundWorkspace(sid=f"WS{'B' * 32}"),
+            FoundWorkspace(sid=f"WS{'c' * 32}", friendly_name=f"WS{upper}"),
+        ),
+        channels={
+            f"WS{lower}": (FoundChannel(sid=f"TC{upper}", unique_name="voice"), channel(2, f"TC{upper}"))
+        },
+    )
+    second = Found(workspaces=(FoundWorkspace(sid=f"WS{'C' * 32}", friendly_name="again"),))
+    assert polled(config, main=found, second=second) == [
+        ("main", f"WS{lower}", f"WS{'b' * 32}", f"TC{lower}"),
+        ("main", f"WS{'B' * 32}", f"WS{'B' * 32} (2)", "all"),
+        ("main", f"WS{'c' * 32}", f"WS{'c' * 32}", "all"),
+    ]
 
 
 def test_before_anything_is_found_the_static_queries_are_polled() -> None:
