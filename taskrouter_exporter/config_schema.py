@@ -55,6 +55,12 @@ _URL: Final = re.compile(
     r"(/[A-Za-z0-9._~-]+)*/?"
 )
 _SECRET: Final = re.compile(r"[!-~]{1,512}")
+CREDENTIAL_FORMAT: Final = "1 to 512 printable ASCII characters without spaces or line breaks"
+_PLACEHOLDER: Final = re.compile(
+    r"\$\{.*\}|\$\(.*\)|\$[A-Za-z_][A-Za-z0-9_]*|\{\{.*\}\}|%\(.*\)s|%[A-Za-z_][A-Za-z0-9_]*%|<.*>"
+)
+"""What shells, templates, Python and documentation write for a value to be filled in. No secret of Twilio's
+looks like it: those are letters and digits."""
 _HOSTNAME_LABEL: Final = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
@@ -124,6 +130,21 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _no_placeholder(variables: str, instead: str) -> Callable[[object], object]:
+    """Return a validator that refuses placeholders, and says what to do instead."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, str) and is_placeholder(value):
+            message = (
+                f"a placeholder, and nothing is filled in here: {instead}, "
+                f"or leave out accounts and set {variables} in the environment"
+            )
+            raise PydanticCustomError("placeholder", "{message}", {"message": message})
+        return value
+
+    return validate
+
+
 def _base_url(text: str) -> str:
     match = _URL.fullmatch(text)
     if match is None or not 1 <= int(match["port"] or 1) <= 65535:  # noqa: PLR2004 - the highest port
@@ -173,6 +194,16 @@ def is_secret(text: str) -> bool:
     return _SECRET.fullmatch(text) is not None
 
 
+def is_placeholder(text: str) -> bool:
+    """Return whether the whole text is a placeholder: `${NAME}`, `{{ name }}`, `<name>` and the like."""
+    return _PLACEHOLDER.fullmatch(text.strip()) is not None
+
+
+def without_newline(text: str) -> str:
+    """Return the text without one newline at its end, Unix's or Windows's: files and `echo` add one."""
+    return text.removesuffix("\n").removesuffix("\r")
+
+
 _DURATION_JSON: Final = {
     "type": "string",
     "pattern": "^(0|(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
@@ -191,11 +222,13 @@ Username = Annotated[
     str,
     Field(pattern=sid_pattern("AC", "SK")),
     Allowed("an account SID (AC…) or API key SID (SK…): AC or SK and 32 hex digits"),
+    BeforeValidator(_no_placeholder("TWILIO_ACCOUNT_SID or TWILIO_API_KEY", "write the SID")),
 ]
 Secret = Annotated[
     SecretStr,
     AfterValidator(_secret),
-    Allowed("1 to 512 printable ASCII characters without spaces", any_text=True),
+    Allowed(CREDENTIAL_FORMAT, any_text=True),
+    BeforeValidator(_no_placeholder("TWILIO_AUTH_TOKEN or TWILIO_API_SECRET", "use password_file")),
 ]
 FileName = Annotated[
     str,
@@ -203,8 +236,16 @@ FileName = Annotated[
     AfterValidator(_one_line),
     Allowed("a path of 1 to 1024 characters, none of them a control character", any_text=True),
 ]
-Edge = Annotated[str, Field(pattern=_HOSTNAME_LABEL), Allowed("an edge, such as dublin")]
-Region = Annotated[str, Field(pattern=_HOSTNAME_LABEL), Allowed("a region, such as ie1")]
+Edge = Annotated[
+    str,
+    Field(pattern=_HOSTNAME_LABEL),
+    Allowed("an edge such as dublin, in lower-case letters, digits and hyphens"),
+]
+Region = Annotated[
+    str,
+    Field(pattern=_HOSTNAME_LABEL),
+    Allowed("a region such as ie1, in lower-case letters, digits and hyphens"),
+]
 BaseUrl = Annotated[str, Allowed("a URL, such as https://host"), AfterValidator(_base_url)]
 Minutes = Annotated[int, BeforeValidator(_duration("1m", "30d", "m")), WithJsonSchema(_DURATION_JSON)]
 RequestTimeout = Annotated[
@@ -273,7 +314,8 @@ class AccountKeys(_Keys):
     password_file: Annotated[FileName | None, NotNull()] = Field(
         default=None,
         description="File that holds the password, relative to this file. Read again when it changes, so "
-        "that a password can be rotated without a restart. One newline at its end is ignored.",
+        "that a password can be rotated without a restart. One newline at its end and a UTF-8 byte order "
+        "mark at its beginning are ignored.",
         examples=["auth_token"],
     )
     edge: Annotated[Edge | None, NotNull()] = Field(

@@ -189,7 +189,10 @@ class _Loader(yaml.SafeLoader):
                 self._refuse(line, path, "merge keys (<<) are not supported. Repeat the keys")
             elif key.tag not in _TEXT_TAGS:
                 kind = _KINDS[key.tag]
-                self._refuse(line, path, f"a key must be text, and here it is {kind} in YAML: quote it")
+                message = f"a key must be text, and here it is {kind} in YAML: quote it"
+                if node.flow_style and isinstance(key, MappingNode):
+                    message = "{{ … }} is a mapping in a mapping to YAML, and nothing is filled in here"
+                self._refuse(line, path, message)
             elif key.value in lines:
                 message = f"this key is given twice, first on line {lines[key.value]}"
                 self._refuse(line, (*path, key.value), message)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from taskrouter_exporter.config import ConfigError, load_config
+from taskrouter_exporter.config import ConfigError, load_config, read_password
 
 WS = "WS0123456789abcdef0123456789abcdef"
 WS2 = "WSfedcba9876543210fedcba9876543210"
@@ -27,7 +27,19 @@ NAME = "a name of 1 to 200 characters, none of them a control character"
 USERNAME = "an account SID (AC…) or API key SID (SK…): AC or SK and 32 hex digits"
 WORKSPACE = "a workspace SID: WS and 32 hex digits"
 CHANNEL_SID = "a TaskChannel SID: TC and 32 hex digits"
-PASSWORD = "1 to 512 printable ASCII characters without spaces"
+PASSWORD = "1 to 512 printable ASCII characters without spaces or line breaks"
+REGION = "a region such as ie1, in lower-case letters, digits and hyphens"
+EDGE = "an edge such as dublin, in lower-case letters, digits and hyphens"
+BRACES = "{{ … }} is a mapping in a mapping to YAML, and nothing is filled in here"
+NO_PLACEHOLDER = "a placeholder, and nothing is filled in here"
+NO_PLACEHOLDER_USERNAME = (
+    f"{NO_PLACEHOLDER}: write the SID, or leave out accounts and set TWILIO_ACCOUNT_SID or TWILIO_API_KEY "
+    "in the environment"
+)
+NO_PLACEHOLDER_PASSWORD = (
+    f"{NO_PLACEHOLDER}: use password_file, or leave out accounts and set TWILIO_AUTH_TOKEN or "
+    "TWILIO_API_SECRET in the environment"
+)
 URL = "a URL such as https://host or https://host:port/path, with no user, ? or #"
 ONE_PASSWORD = "password or password_file is missing, one of them is needed"
 IN_CLEAR = "http:// would send the credentials in clear, it is for 127.0.0.0/8, ::1 and localhost only"
@@ -482,6 +494,24 @@ TOUR: dict[str, tuple[str, list[str]]] = {
             f"6: accounts.default.password: a mapping, must be {PASSWORD}",
         ],
     ),
+    "username and password in braces for a template": (
+        account("username: {{ sid }}", "password: {{ token }}"),
+        [
+            f"5: accounts.default.username: {BRACES}",
+            f"5: accounts.default.username: a mapping, must be {USERNAME}",
+            f"6: accounts.default.password: {BRACES}",
+            f"6: accounts.default.password: a mapping, must be {PASSWORD}",
+        ],
+    ),
+    "password file with a placeholder": (
+        account(f"username: {SK}", "password_file: placeholder"),
+        [
+            (
+                "6: accounts.default.password_file: <dir>/placeholder holds a placeholder, and nothing is "
+                "filled in there"
+            )
+        ],
+    ),
     "password and password_file": (
         account(f"username: {SK}", f"password: {SECRET}", "password_file: good"),
         ["7: accounts.default.password_file: not allowed together with password"],
@@ -534,8 +564,8 @@ TOUR: dict[str, tuple[str, list[str]]] = {
     "region and edge that would name another host": (
         account(f"username: {SK}", "password: x", "region: evil.example/", "edge: a@b"),
         [
-            "7: accounts.default.region: this is not a region, such as ie1",
-            "8: accounts.default.edge: this is not an edge, such as dublin",
+            f"7: accounts.default.region: this is not {REGION}",
+            f"8: accounts.default.edge: this is not {EDGE}",
         ],
     ),
     "base_url and region": (
@@ -571,6 +601,7 @@ TOUR: dict[str, tuple[str, list[str]]] = {
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "good").write_text(SECRET)
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "placeholder").write_text("${TWILIO_AUTH_TOKEN}\n")
     (tmp_path / "lines").write_text(f"{SECRET}\nmore\n")
     (tmp_path / "latin1").write_bytes(b"gr\xfc\xdfe\n")
     return tmp_path
@@ -592,6 +623,37 @@ def test_each_error_is_one_line_with_its_place_and_what_is_allowed(
     path = folder / "config.yaml"
     path.write_text(text, encoding="utf-8")
     assert problems(path, ENVIRONMENT) == [f"<dir>/config.yaml:{line}" for line in expected]
+
+
+@pytest.mark.parametrize(
+    "placeholder",
+    [
+        "${TWILIO_AUTH_TOKEN}",
+        "${TWILIO_AUTH_TOKEN:-}",
+        "$TWILIO_AUTH_TOKEN",
+        "$(cat token)",
+        "{{ token }}",
+        "{{token}}",
+        "%(token)s",
+        "%TOKEN%",
+        "<your auth token>",
+        " ${TOKEN}\\n",
+    ],
+)
+def test_a_placeholder_is_no_credential(folder: Path, placeholder: str) -> None:
+    path = folder / "config.yaml"
+    path.write_text(account(f'username: "{placeholder}"', f'password: "{placeholder}"'))
+    assert problems(path, {}) == [
+        f"<dir>/config.yaml:5: accounts.default.username: {NO_PLACEHOLDER_USERNAME}",
+        f"<dir>/config.yaml:6: accounts.default.password: {NO_PLACEHOLDER_PASSWORD}",
+    ]
+
+
+@pytest.mark.parametrize("password", ["$", "a${b}", "${", "50%", "<", "a<b>", "{", "$1"])
+def test_a_password_may_have_the_characters_of_placeholders(folder: Path, password: str) -> None:
+    path = folder / "config.yaml"
+    path.write_text(account(f"username: {SK}", f"password: '{password}'"))
+    assert read_password(load_config(path, {}).accounts["default"]) == password
 
 
 @pytest.mark.parametrize(
@@ -696,8 +758,27 @@ BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str], list[str]]] = {
         [
             f"TWILIO_ACCOUNT_SID: must be {USERNAME}",
             f"TWILIO_AUTH_TOKEN: must be {PASSWORD}",
-            "TWILIO_REGION: must be a region, such as ie1",
+            f"TWILIO_REGION: must be {REGION}",
         ],
+    ),
+    "placeholders": (
+        {"TWILIO_ACCOUNT_SID": "${SID}", "TWILIO_AUTH_TOKEN": "<token>"},
+        [
+            f"TWILIO_ACCOUNT_SID: {NO_PLACEHOLDER}: set the value itself",
+            f"TWILIO_AUTH_TOKEN: {NO_PLACEHOLDER}: set the value itself",
+        ],
+    ),
+    "more than one newline at the end": (
+        {"TWILIO_API_KEY": f"{SK}\n\n", "TWILIO_API_SECRET": f"{SECRET}\n\n", "TWILIO_REGION": "ie1 "},
+        [
+            f"TWILIO_API_KEY: must be {USERNAME}",
+            f"TWILIO_API_SECRET: must be {PASSWORD}",
+            f"TWILIO_REGION: must be {REGION}",
+        ],
+    ),
+    "a newline alone is none": (
+        {"TWILIO_ACCOUNT_SID": AC, "TWILIO_AUTH_TOKEN": "\n"},
+        ["TWILIO_AUTH_TOKEN: not set, but TWILIO_ACCOUNT_SID is"],
     ),
     "edge without region": (
         {**ENVIRONMENT, "TWILIO_EDGE": "dublin"},

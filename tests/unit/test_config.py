@@ -199,15 +199,25 @@ def test_the_environment_holds_the_default_account(
     assert (account.username, account.base_url, read_password(account)) == (username, base_url, SECRET)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("environ", [ENVIRONMENT, {"TWILIO_API_KEY": SK, "TWILIO_API_SECRET": SECRET}])
+def test_one_newline_at_the_end_of_a_variable_is_ignored(environ: dict[str, str], newline: str) -> None:
+    variables = {**environ, "TWILIO_REGION": "ie1", "TWILIO_EDGE": "ashburn"}
+    account = parse(TARGETS, {name: value + newline for name, value in variables.items()}).accounts["default"]
+    assert account == parse(TARGETS, variables).accounts["default"]
+    assert read_password(account) == SECRET
+
+
+@pytest.mark.parametrize("beginning", ["", "\ufeff"])
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 def test_a_password_file_is_found_beside_the_configuration_and_read_each_time(
-    tmp_path: Path, ending: str
+    tmp_path: Path, beginning: str, ending: str
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"{TARGETS}accounts: {{default: {{username: {SK}, password_file: secrets/token}}}}\n")
     token = tmp_path / "secrets" / "token"
     token.parent.mkdir()
-    token.write_bytes(f"{SECRET}{ending}".encode())
+    token.write_bytes(f"{beginning}{SECRET}{ending}".encode())
     account = load_config(path, {}).accounts["default"]
     assert account.password_file == token
     assert read_password(account) == SECRET
