@@ -17,12 +17,14 @@ from taskrouter_exporter.config_schema import (
     AccountKeys,
     is_one_line,
     is_placeholder,
+    is_quoted,
     is_secret,
     without_newline,
 )
 from taskrouter_exporter.yaml_positions import Document, Problem
 
 _MAX_PASSWORD_BYTES: Final = 4096
+_QUOTED: Final = "quotation marks around the value, which would be part of it: leave them out"
 
 
 class PasswordError(ValueError):
@@ -74,6 +76,8 @@ def _read(path: Path) -> str:
         raise PasswordError(f"{path} is empty")
     if is_placeholder(password):
         raise PasswordError(f"{path} holds a placeholder, and nothing is filled in there")
+    if is_quoted(password):
+        raise PasswordError(f"{path} has {_QUOTED}")
     if not is_secret(password):
         raise PasswordError(f"{path} must hold one line of {CREDENTIAL_FORMAT}")
     return password
@@ -148,6 +152,8 @@ def environment_account(environ: Mapping[str, str]) -> Account:
         "TWILIO_EDGE",
     )
     given = {name: value for name in variables if (value := without_newline(environ.get(name, "")))}
+    if quoted := [f"environment: {name}: {_QUOTED}" for name, value in given.items() if is_quoted(value)]:
+        raise ConfigError(quoted)
     has_key = key in given or secret in given
     if not has_key and sid not in given and token not in given:
         pairs = f"neither {sid} with {token} nor {key} with {secret} is set"
@@ -163,6 +169,8 @@ def environment_account(environ: Mapping[str, str]) -> Account:
     variable_of = {"username": username, "password": password, "region": region, "edge": edge}
     try:
         values = {name: given[variable] for name, variable in variable_of.items() if variable in given}
+        if password in given:
+            values["password"] = environ[password]  # of which the schema strips one newline
         keys = AccountKeys.model_validate(values)
     except ValidationError as error:
         problems += (

@@ -51,10 +51,13 @@ EDGES: Final[Mapping[str, str]] = {
 """The edge of each region, as Twilio's own libraries have them (`regionToEdge` in twilio-go)."""
 
 _URL: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<scheme>https?)://(?P<host>\[(?P<ipv6>[0-9A-Fa-f:.]+)\]"
+    r"|[A-Za-z0-9][A-Za-z0-9-]{0,62}(\.[A-Za-z0-9-]{1,63})*\.?)(:(?P<port>[0-9]{1,5}))?"
     r"(/[A-Za-z0-9._~-]+)*/?"
 )
 _SECRET: Final = re.compile(r"[!-~]{1,512}")
+_LONGEST_HOST_NAME: Final = 254  # with a dot at its end
+_HIGHEST_PORT: Final = 65535
 CREDENTIAL_FORMAT: Final = "1 to 512 printable ASCII characters without spaces or line breaks"
 _PLACEHOLDER: Final = re.compile(
     r"\$\{.*\}|\$\(.*\)|\$[A-Za-z_][A-Za-z0-9_]*|\{\{.*\}\}|%\(.*\)s|%[A-Za-z_][A-Za-z0-9_]*%|<.*>"
@@ -125,9 +128,10 @@ def _channel(text: str) -> str:
 
 
 def _secret(value: SecretStr) -> SecretStr:
-    if not is_secret(value.get_secret_value()):
+    text = without_newline(value.get_secret_value())  # a block (`password: |`) ends with one
+    if not is_secret(text):
         raise ValueError
-    return value
+    return SecretStr(text)
 
 
 def _no_placeholder(variables: str, instead: str) -> Callable[[object], object]:
@@ -147,7 +151,7 @@ def _no_placeholder(variables: str, instead: str) -> Callable[[object], object]:
 
 def _base_url(text: str) -> str:
     match = _URL.fullmatch(text)
-    if match is None or not 1 <= int(match["port"] or 1) <= 65535:  # noqa: PLR2004 - the highest port
+    if match is None or not _is_address(match["host"], match["ipv6"], int(match["port"] or 1)):
         raise _not_allowed("a URL such as https://host or https://host:port/path, with no user, ? or #")
     if match["scheme"] == "http" and not _is_loopback(match["host"].strip("[]")):
         raise PydanticCustomError(
@@ -155,6 +159,14 @@ def _base_url(text: str) -> str:
             "http:// would send the credentials in clear, it is for 127.0.0.0/8, ::1 and localhost only",
         )
     return text.rstrip("/")
+
+
+def _is_address(host: str, ipv6: str | None, port: int) -> bool:
+    try:
+        ipaddress.IPv6Address(ipv6 or "::")
+    except ValueError:
+        return False
+    return len(host) <= _LONGEST_HOST_NAME and 1 <= port <= _HIGHEST_PORT
 
 
 def _is_loopback(host: str) -> bool:
@@ -199,6 +211,11 @@ def is_placeholder(text: str) -> bool:
     return _PLACEHOLDER.fullmatch(text.strip()) is not None
 
 
+def is_quoted(text: str) -> bool:
+    """Return whether the text has quotation marks around it, as Docker leaves them in values of env files."""
+    return re.fullmatch("\".*\"|'.*'", text) is not None
+
+
 def without_newline(text: str) -> str:
     """Return the text without one newline at its end, Unix's or Windows's: files and `echo` add one."""
     return text.removesuffix("\n").removesuffix("\r")
@@ -212,7 +229,7 @@ Name = Annotated[
     str,
     Field(min_length=1, max_length=200),
     AfterValidator(_one_line),
-    Allowed("a name of 1 to 200 characters, none of them a control character", any_text=True),
+    Allowed("a name of 1 to 200 characters, not blank and without control characters", any_text=True),
 ]
 Channel = Annotated[Name, AfterValidator(_channel)]
 WorkspaceSid = Annotated[
@@ -234,7 +251,7 @@ FileName = Annotated[
     str,
     Field(min_length=1, max_length=1024),
     AfterValidator(_one_line),
-    Allowed("a path of 1 to 1024 characters, none of them a control character", any_text=True),
+    Allowed("a path of 1 to 1024 characters, not blank and without control characters", any_text=True),
 ]
 Edge = Annotated[
     str,

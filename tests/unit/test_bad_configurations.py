@@ -23,7 +23,7 @@ ACCOUNT_KEYS = (
 FILE_KEYS = "accounts, polling, discovery, targets"
 UNLESS = "unless an account has workspaces: auto"
 POLLING_KEYS = "concurrency, attempts, request_timeout, cache"
-NAME = "a name of 1 to 200 characters, none of them a control character"
+NAME = "a name of 1 to 200 characters, not blank and without control characters"
 USERNAME = "an account SID (AC…) or API key SID (SK…): AC or SK and 32 hex digits"
 WORKSPACE = "a workspace SID: WS and 32 hex digits"
 CHANNEL_SID = "a TaskChannel SID: TC and 32 hex digits"
@@ -31,6 +31,7 @@ PASSWORD = "1 to 512 printable ASCII characters without spaces or line breaks"
 REGION = "a region such as ie1, in lower-case letters, digits and hyphens"
 EDGE = "an edge such as dublin, in lower-case letters, digits and hyphens"
 BRACES = "{{ … }} is a mapping in a mapping to YAML, and nothing is filled in here"
+QUOTED = "quotation marks around the value, which would be part of it: leave them out"
 NO_PLACEHOLDER = "a placeholder, and nothing is filled in here"
 NO_PLACEHOLDER_USERNAME = (
     f"{NO_PLACEHOLDER}: write the SID, or leave out accounts and set TWILIO_ACCOUNT_SID or TWILIO_API_KEY "
@@ -503,6 +504,10 @@ TOUR: dict[str, tuple[str, list[str]]] = {
             f"6: accounts.default.password: a mapping, must be {PASSWORD}",
         ],
     ),
+    "password file in quotation marks": (
+        account(f"username: {SK}", "password_file: quoted"),
+        [f"6: accounts.default.password_file: <dir>/quoted has {QUOTED}"],
+    ),
     "password file with a placeholder": (
         account(f"username: {SK}", "password_file: placeholder"),
         [
@@ -544,7 +549,7 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "6: accounts.default.password_file: this is not a path of 1 to 1024 characters, "
-                "none of them a control character"
+                "not blank and without control characters"
             )
         ],
     ),
@@ -601,6 +606,7 @@ TOUR: dict[str, tuple[str, list[str]]] = {
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "good").write_text(SECRET)
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "quoted").write_text(f'"{SECRET}"\n')
     (tmp_path / "placeholder").write_text("${TWILIO_AUTH_TOKEN}\n")
     (tmp_path / "lines").write_text(f"{SECRET}\nmore\n")
     (tmp_path / "latin1").write_bytes(b"gr\xfc\xdfe\n")
@@ -673,6 +679,12 @@ def test_a_password_may_have_the_characters_of_placeholders(folder: Path, passwo
         "https://host\\n.evil",
         "https://-host",
         "https://host//x",
+        "https://host..x",
+        "https://.host",
+        f"https://{'x' * 64}.example",
+        f"https://{'x.' * 150}example",
+        "https://[::1::]",
+        "https://[1.2.3.4]",
     ],
 )
 def test_a_base_url_is_an_address_and_nothing_else(folder: Path, url: str) -> None:
@@ -767,6 +779,10 @@ BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str], list[str]]] = {
             f"TWILIO_ACCOUNT_SID: {NO_PLACEHOLDER}: set the value itself",
             f"TWILIO_AUTH_TOKEN: {NO_PLACEHOLDER}: set the value itself",
         ],
+    ),
+    "quotation marks of an env file": (
+        {"TWILIO_ACCOUNT_SID": f'"{AC}"', "TWILIO_AUTH_TOKEN": f"'{SECRET}'", "TWILIO_REGION": '"ie1"'},
+        [f"{name}: {QUOTED}" for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_REGION")],
     ),
     "more than one newline at the end": (
         {"TWILIO_API_KEY": f"{SK}\n\n", "TWILIO_API_SECRET": f"{SECRET}\n\n", "TWILIO_REGION": "ie1 "},

@@ -156,6 +156,7 @@ def test_polling_durations_become_seconds() -> None:
         ("region: xx9, edge: ashburn-ix", "https://taskrouter.ashburn-ix.xx9.twilio.com"),
         ("base_url: 'https://proxy.example:8443/twilio/'", "https://proxy.example:8443/twilio"),
         ("base_url: 'https://proxy.example/'", "https://proxy.example"),
+        (f"base_url: 'https://a-b.c/{'x' * 300}'", f"https://a-b.c/{'x' * 300}"),
         ("base_url: 'http://127.0.0.1:8080'", "http://127.0.0.1:8080"),
         ("base_url: 'http://127.1.2.3'", "http://127.1.2.3"),
         ("base_url: 'http://[::1]:8080/'", "http://[::1]:8080"),
@@ -208,6 +209,22 @@ def test_one_newline_at_the_end_of_a_variable_is_ignored(environ: dict[str, str]
     assert read_password(account) == SECRET
 
 
+@pytest.mark.parametrize(
+    "written", [f"|\n      {SECRET}", f'"{SECRET}\\n"', f'"{SECRET}\\r\\n"', f"'{SECRET}'"]
+)
+def test_one_newline_at_the_end_of_a_password_is_ignored(written: str) -> None:
+    config = parse(f"{TARGETS}accounts:\n  default:\n    username: {SK}\n    password: {written}\n")
+    assert read_password(config.accounts["default"]) == SECRET
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r", "\x85"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_may_have_any_line_ends(tmp_path: Path, encoding: str, line_end: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(f"{TARGETS}    name: support\n".replace("\n", line_end).encode(encoding))
+    assert load_config(path, ENVIRONMENT).targets == (Target("default", WS, "support", "all"),)
+
+
 @pytest.mark.parametrize("beginning", ["", "\ufeff"])
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 def test_a_password_file_is_found_beside_the_configuration_and_read_each_time(
@@ -237,12 +254,6 @@ def test_a_relative_configuration_path_gives_an_absolute_password_file(
     (tmp_path / "token").write_text(SECRET)
     monkeypatch.chdir(tmp_path)
     assert load_config(Path("config.yaml"), {}).accounts["default"].password_file == tmp_path / "token"
-
-
-def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(TARGETS, encoding="utf-8-sig")
-    assert load_config(path, ENVIRONMENT).targets[0].workspace_sid == WS
 
 
 def test_no_secret_shows_in_a_configuration_that_is_printed() -> None:
