@@ -195,9 +195,10 @@ def _header(name: str) -> str:
 
 
 def _header_value(text: str) -> str:
+    text = text.strip()  # as Go does: a block ends with a newline
     if not re.fullmatch("[ -~]*", text):
         raise ValueError
-    return text.strip()
+    return text
 
 
 def _user_name(text: str) -> str:

@@ -112,6 +112,12 @@ def test_keys_and_values_of_go_s_maps_are_text_as_they_are_written(tmp_path: Pat
     assert config.headers == (("X-XSS-Protection", "0"),)
 
 
+@pytest.mark.parametrize("indicator", ["|", ">"])
+def test_the_newline_after_a_header_in_a_block_is_ignored(indicator: str, tmp_path: Path) -> None:
+    text = f"http_server_config:\n  headers:\n    X-Frame-Options: {indicator}\n      deny\n"
+    assert parse_web_config(text, "web.yml", tmp_path).headers == (("X-Frame-Options", "deny"),)
+
+
 def test_a_user_given_with_and_without_quotes_is_given_twice(tmp_path: Path) -> None:
     (problem,) = problems(f"basic_auth_users:\n  12345: {HASH}\n  '12345': {HASH}\n", tmp_path)
     assert problem == "web.yml:3: basic_auth_users.12345: this key is given twice, first on line 2"
