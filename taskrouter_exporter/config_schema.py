@@ -355,7 +355,8 @@ class AccountKeys(_Keys):
     workspaces: Annotated[Annotated[Literal["auto"], Allowed(AUTO)] | None, NotNull()] = Field(
         default=None,
         description="`auto` polls every workspace that the credentials reach, beside those in targets: the "
-        "list is read again every discovery.interval. Default: only the workspaces in targets.",
+        "list is read again every discovery.interval. Entries of it that cannot be read are skipped, with a "
+        "warning in the log. Default: only the workspaces in targets.",
     )
     include: Annotated[list[NamePattern] | None, NotNull()] = Field(
         default=None,

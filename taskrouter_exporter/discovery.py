@@ -311,7 +311,8 @@ def _parameters_of(next_page_url: str | None, path: str) -> dict[str, str] | Non
     """What to ask for the next page with, None after the last one.
 
     Only the query is taken from the URL: the host, and with it the receiver of the credentials, stays the
-    account's own whatever the answer says. The path may have the prefix of a proxy before it.
+    account's own whatever the answer says. The path may have the prefix of a proxy before it, and its SID in
+    another case.
     """
     if next_page_url is None:
         return None
@@ -320,7 +321,7 @@ def _parameters_of(next_page_url: str | None, path: str) -> dict[str, str] | Non
         parameters = dict(parse_qsl(url.query, keep_blank_values=True, max_num_fields=20))
     except ValueError:
         raise _bad(f"the next page of {path} has no valid URL") from None
-    if not url.path.endswith(path):
+    if not url.path.lower().endswith(path.lower()):
         raise _bad(f"the next page of {path} is one of something else")
     return parameters
 

@@ -330,6 +330,18 @@ def test_every_page_is_read_and_the_host_is_never_the_answers() -> None:
     ]
 
 
+def test_the_next_page_may_have_the_sid_in_another_case() -> None:
+    asked, answered = (f"/v1/Workspaces/WS{digits * 32}/TaskChannels" for digits in ("a", "A"))
+
+    def answer(parameters: Mapping[str, str]) -> Any:
+        if "Page" in parameters:
+            return page("channels", channel_item(2))
+        return page("channels", channel_item(1), following=f"https://host{answered}?Page=1")
+
+    found = run_virtually(list_channels(Api({asked: answer}), f"WS{'a' * 32}"))
+    assert [each.sid for each in found.items] == [tc(1), tc(2)]
+
+
 def test_the_published_examples_are_read() -> None:
     sid = "WS" + "a" * 32
     shared = {"sid": sid, "date_created": "2016-08-01T22:10:40Z", "events_filter": None}
