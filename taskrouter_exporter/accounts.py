@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from taskrouter_exporter.config_problems import ConfigError
 from taskrouter_exporter.config_schema import (
     AUTO,
+    CREDENTIAL_FORMAT,
     DEFAULT_ACCOUNT,
     EDGES,
     AccountKeys,
     is_one_line,
+    is_placeholder,
+    is_quoted,
     is_secret,
+    without_newline,
 )
 from taskrouter_exporter.yaml_positions import Document, Problem
 
 _MAX_PASSWORD_BYTES: Final = 4096
+_QUOTED: Final = "quotation marks around the value, which would be part of it: leave them out"
 
 
 class PasswordError(ValueError):
@@ -65,13 +71,15 @@ def _read(path: Path) -> str:
             content = file.read(_MAX_PASSWORD_BYTES)
     except OSError as error:
         raise PasswordError(f"{path} cannot be read: {error.strerror}") from None
-    password = content.decode("ascii", errors="replace").removesuffix("\n").removesuffix("\r")
+    password = without_newline(content.decode("utf-8-sig", errors="replace"))
     if not password:
         raise PasswordError(f"{path} is empty")
+    if is_placeholder(password):
+        raise PasswordError(f"{path} holds a placeholder, and nothing is filled in there")
+    if is_quoted(password):
+        raise PasswordError(f"{path} has {_QUOTED}")
     if not is_secret(password):
-        raise PasswordError(
-            f"{path} must hold one line of 1 to 512 printable ASCII characters without spaces"
-        )
+        raise PasswordError(f"{path} must hold one line of {CREDENTIAL_FORMAT}")
     return password
 
 
@@ -128,7 +136,9 @@ def password_file_problems(
 
 
 def environment_account(environ: Mapping[str, str]) -> Account:
-    """The account "default", from the variables that Twilio's own command line uses; empty is not set.
+    """Return the account "default", from the variables that Twilio's own command line uses; empty is not set.
+
+    One newline at the end of a value is ignored: `$(…)` strips it, but Secrets and env files may have it.
 
     Raises:
         ConfigError: with the variables that are missing, too many or malformed; never with their values.
@@ -141,7 +151,9 @@ def environment_account(environ: Mapping[str, str]) -> Account:
         "TWILIO_REGION",
         "TWILIO_EDGE",
     )
-    given = {name: environ[name] for name in variables if environ.get(name)}
+    given = {name: value for name in variables if (value := without_newline(environ.get(name, "")))}
+    if quoted := [f"environment: {name}: {_QUOTED}" for name, value in given.items() if is_quoted(value)]:
+        raise ConfigError(quoted)
     has_key = key in given or secret in given
     if not has_key and sid not in given and token not in given:
         pairs = f"neither {sid} with {token} nor {key} with {secret} is set"
@@ -157,12 +169,15 @@ def environment_account(environ: Mapping[str, str]) -> Account:
     variable_of = {"username": username, "password": password, "region": region, "edge": edge}
     try:
         values = {name: given[variable] for name, variable in variable_of.items() if variable in given}
+        if password in given:
+            values["password"] = environ[password]  # of which the schema strips one newline
         keys = AccountKeys.model_validate(values)
     except ValidationError as error:
-        for details in error.errors(include_url=False, include_input=False):
-            if details["type"] != "missing":  # found above
-                must = "" if details["type"] == "sentence" else "must be "
-                problems.append(f"{variable_of[str(details['loc'][0])]}: {must}{details['msg']}")
+        problems += (
+            f"{variable_of[str(details['loc'][0])]}: {_message(details)}"
+            for details in error.errors(include_url=False, include_input=False)
+            if details["type"] != "missing"  # found above
+        )
     else:
         kind, what = ("SK", "an API key SID (SK…)") if has_key else ("AC", "an account SID (AC…)")
         if not keys.username.startswith(kind):
@@ -170,3 +185,14 @@ def environment_account(environ: Mapping[str, str]) -> Account:
         if not problems:
             return account_from(DEFAULT_ACCOUNT, keys, Path())
     raise ConfigError(f"environment: {problem}" for problem in problems)
+
+
+def _message(error: ErrorDetails) -> str:
+    """Return what is wrong with a variable."""
+    match error["type"]:
+        case "placeholder":
+            return "a placeholder, and nothing is filled in here: set the value itself"
+        case "sentence":
+            return error["msg"]
+        case _:
+            return f"must be {error['msg']}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from operator import attrgetter
@@ -33,6 +33,7 @@ from taskrouter_exporter.config_schema import (
     TargetKeys,
 )
 from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
+from taskrouter_exporter.sids import sid_key
 from taskrouter_exporter.yaml_positions import Document, Problem, YamlError, read_yaml
 from taskrouter_exporter.yaml_positions import Path as Place
 
@@ -199,7 +200,7 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
             accounts = {DEFAULT_ACCOUNT: environment_account(environ)}
         except ConfigError as error:
             environment_problems = error.problems
-    targets = _allowed(TargetKeys, enumerate(target_entries))
+    targets = _with_one_spelling(_allowed(TargetKeys, enumerate(target_entries)))
     asking: dict[Place, _Asking] = {("targets", n): keys for n, keys in targets.items()}
     asking |= {("accounts", name): keys for name, keys in account_keys.items()}
     problems += _nothing_to_poll(data, account_entries, document)
@@ -243,6 +244,17 @@ def _allowed(model: type[_Keys], entries: Iterable[tuple[_Place, object]]) -> di
         with suppress(ValidationError):
             allowed[place] = model.model_validate(entry)
     return allowed
+
+
+def _with_one_spelling(targets: Mapping[int, TargetKeys]) -> dict[int, TargetKeys]:
+    """Return the targets with each workspace's SID as its first target has it: it may be a label."""
+    spellings: dict[str, str] = {}
+    return {
+        n: keys.model_copy(
+            update={"workspace": spellings.setdefault(sid_key(keys.workspace), keys.workspace)}
+        )
+        for n, keys in targets.items()
+    }
 
 
 def _name(keys: TargetKeys) -> str:
@@ -298,9 +310,10 @@ def _repetitions(entries: Mapping[Place, _Asking], document: Document) -> Iterat
         for key, values in (("channels", keys.channels), ("windows", keys.windows)):
             first: dict[object, int] = {}
             for i, value in enumerate(values):
-                if first.setdefault(value, i) != i:
+                same = sid_key(value) if isinstance(value, str) else value
+                if first.setdefault(same, i) != i:
                     path = (*place, key)
-                    again, before = (shown(document.written((*path, index))) for index in (i, first[value]))
+                    again, before = (shown(document.written((*path, index))) for index in (i, first[same]))
                     if place[0] == "accounts":  # nothing is quoted from there
                         again = before = "this"
                     message = (
@@ -321,7 +334,7 @@ def _ambiguous_names(targets: Mapping[int, TargetKeys], document: Document) -> I
             has = f"has the name {shown(name)} and the account {shown(account)} on line {line}"
             message = f"{keys.workspace} {has}: a workspace has one name and one account"
             yield document.problem(("targets", n, "workspace"), message)
-        first = by_name.setdefault(_name(keys), n)
+        first = by_name.setdefault(sid_key(_name(keys)), n)
         if targets[first].workspace != keys.workspace:
             line = document.line(("targets", first, "name"))
             message = (
@@ -334,8 +347,9 @@ def _repeated_targets(targets: Mapping[int, TargetKeys], document: Document) -> 
     first: dict[Target, int] = {}
     for n, keys in targets.items():
         for target in _targets(keys):
-            if first.setdefault(target, n) != n:
-                line = document.line(("targets", first[target]))
+            same = replace(target, channel=sid_key(target.channel))
+            if first.setdefault(same, n) != n:
+                line = document.line(("targets", first[same]))
                 message = (
                     f"channel {shown(target.channel)} of this workspace is a target on line {line} already"
                 )

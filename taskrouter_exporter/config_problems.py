@@ -121,7 +121,7 @@ def _is_no_secret(step: str | int) -> bool:
 
 def _message(error: ErrorDetails, path: Path, document: Document, schema: Schema) -> str:
     match error["type"]:
-        case "sentence":
+        case "sentence" | "placeholder":
             return error["msg"]
         case "extra_forbidden":
             return _unknown_key(path, schema)

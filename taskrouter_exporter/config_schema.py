@@ -30,6 +30,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from taskrouter_exporter.durations import format_duration, parse_duration
 from taskrouter_exporter.queries import ALL_CHANNELS, AnchorName
+from taskrouter_exporter.sids import is_sid, sid_pattern
 
 DEFAULT_ACCOUNT: Final = "default"
 
@@ -50,10 +51,19 @@ EDGES: Final[Mapping[str, str]] = {
 """The edge of each region, as Twilio's own libraries have them (`regionToEdge` in twilio-go)."""
 
 _URL: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<scheme>https?)://(?P<host>\[(?P<ipv6>[0-9A-Fa-f:.]+)\]"
+    r"|[A-Za-z0-9][A-Za-z0-9-]{0,62}(\.[A-Za-z0-9-]{1,63})*\.?)(:(?P<port>[0-9]{1,5}))?"
     r"(/[A-Za-z0-9._~-]+)*/?"
 )
 _SECRET: Final = re.compile(r"[!-~]{1,512}")
+_LONGEST_HOST_NAME: Final = 254  # with a dot at its end
+_HIGHEST_PORT: Final = 65535
+CREDENTIAL_FORMAT: Final = "1 to 512 printable ASCII characters without spaces or line breaks"
+_PLACEHOLDER: Final = re.compile(
+    r"\$\{.*\}|\$\(.*\)|\$[A-Za-z_][A-Za-z0-9_]*|\{\{.*\}\}|%\(.*\)s|%[A-Za-z_][A-Za-z0-9_]*%|<.*>"
+)
+"""What shells, templates, Python and documentation write for a value to be filled in. No secret of Twilio's
+looks like it: those are letters and digits."""
 _HOSTNAME_LABEL: Final = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
@@ -111,21 +121,37 @@ def _one_line(text: str) -> str:
 
 
 def _channel(text: str) -> str:
-    # Upper case or a missing digit make a unique name of what was meant as a SID: 404 at every poll.
-    if re.fullmatch("TC[0-9A-Fa-f]{16,}", text) and not re.fullmatch("TC[0-9a-f]{32}", text):
-        raise _not_allowed("a TaskChannel SID: TC and 32 digits of 0-9a-f")
+    # A missing digit or `tc` make a unique name of what was meant as a SID: 404 at every poll.
+    if re.fullmatch("[Tt][Cc][0-9A-Fa-f]{16,}", text) and not is_sid("TC", text):
+        raise _not_allowed("a TaskChannel SID: TC and 32 hex digits")
     return text
 
 
 def _secret(value: SecretStr) -> SecretStr:
-    if not is_secret(value.get_secret_value()):
+    text = without_newline(value.get_secret_value())  # a block (`password: |`) ends with one
+    if not is_secret(text):
         raise ValueError
-    return value
+    return SecretStr(text)
+
+
+def _no_placeholder(variables: str, instead: str) -> Callable[[object], object]:
+    """Return a validator that refuses placeholders, and says what to do instead."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, str) and is_placeholder(value):
+            message = (
+                f"a placeholder, and nothing is filled in here: {instead}, "
+                f"or leave out accounts and set {variables} in the environment"
+            )
+            raise PydanticCustomError("placeholder", "{message}", {"message": message})
+        return value
+
+    return validate
 
 
 def _base_url(text: str) -> str:
     match = _URL.fullmatch(text)
-    if match is None or not 1 <= int(match["port"] or 1) <= 65535:  # noqa: PLR2004 - the highest port
+    if match is None or not _is_address(match["host"], match["ipv6"], int(match["port"] or 1)):
         raise _not_allowed("a URL such as https://host or https://host:port/path, with no user, ? or #")
     if match["scheme"] == "http" and not _is_loopback(match["host"].strip("[]")):
         raise PydanticCustomError(
@@ -133,6 +159,14 @@ def _base_url(text: str) -> str:
             "http:// would send the credentials in clear, it is for 127.0.0.0/8, ::1 and localhost only",
         )
     return text.rstrip("/")
+
+
+def _is_address(host: str, ipv6: str | None, port: int) -> bool:
+    try:
+        ipaddress.IPv6Address(ipv6 or "::")
+    except ValueError:
+        return False
+    return len(host) <= _LONGEST_HOST_NAME and 1 <= port <= _HIGHEST_PORT
 
 
 def _is_loopback(host: str) -> bool:
@@ -172,6 +206,21 @@ def is_secret(text: str) -> bool:
     return _SECRET.fullmatch(text) is not None
 
 
+def is_placeholder(text: str) -> bool:
+    """Return whether the whole text is a placeholder: `${NAME}`, `{{ name }}`, `<name>` and the like."""
+    return _PLACEHOLDER.fullmatch(text.strip()) is not None
+
+
+def is_quoted(text: str) -> bool:
+    """Return whether the text has quotation marks around it, as Docker leaves them in values of env files."""
+    return re.fullmatch("\".*\"|'.*'", text) is not None
+
+
+def without_newline(text: str) -> str:
+    """Return the text without one newline at its end, Unix's or Windows's: files and `echo` add one."""
+    return text.removesuffix("\n").removesuffix("\r")
+
+
 _DURATION_JSON: Final = {
     "type": "string",
     "pattern": "^(0|(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
@@ -180,30 +229,40 @@ Name = Annotated[
     str,
     Field(min_length=1, max_length=200),
     AfterValidator(_one_line),
-    Allowed("a name of 1 to 200 characters, none of them a control character", any_text=True),
+    Allowed("a name of 1 to 200 characters, not blank and without control characters", any_text=True),
 ]
 Channel = Annotated[Name, AfterValidator(_channel)]
 WorkspaceSid = Annotated[
-    str, Field(pattern="^WS[0-9a-f]{32}$"), Allowed("a workspace SID: WS and 32 digits of 0-9a-f")
+    str, Field(pattern=sid_pattern("WS")), Allowed("a workspace SID: WS and 32 hex digits")
 ]
 Username = Annotated[
     str,
-    Field(pattern="^(AC|SK)[0-9a-f]{32}$"),
-    Allowed("an account SID (AC…) or API key SID (SK…): AC or SK and 32 digits of 0-9a-f"),
+    Field(pattern=sid_pattern("AC", "SK")),
+    Allowed("an account SID (AC…) or API key SID (SK…): AC or SK and 32 hex digits"),
+    BeforeValidator(_no_placeholder("TWILIO_ACCOUNT_SID or TWILIO_API_KEY", "write the SID")),
 ]
 Secret = Annotated[
     SecretStr,
     AfterValidator(_secret),
-    Allowed("1 to 512 printable ASCII characters without spaces", any_text=True),
+    Allowed(CREDENTIAL_FORMAT, any_text=True),
+    BeforeValidator(_no_placeholder("TWILIO_AUTH_TOKEN or TWILIO_API_SECRET", "use password_file")),
 ]
 FileName = Annotated[
     str,
     Field(min_length=1, max_length=1024),
     AfterValidator(_one_line),
-    Allowed("a path of 1 to 1024 characters, none of them a control character", any_text=True),
+    Allowed("a path of 1 to 1024 characters, not blank and without control characters", any_text=True),
 ]
-Edge = Annotated[str, Field(pattern=_HOSTNAME_LABEL), Allowed("an edge, such as dublin")]
-Region = Annotated[str, Field(pattern=_HOSTNAME_LABEL), Allowed("a region, such as ie1")]
+Edge = Annotated[
+    str,
+    Field(pattern=_HOSTNAME_LABEL),
+    Allowed("an edge such as dublin, in lower-case letters, digits and hyphens"),
+]
+Region = Annotated[
+    str,
+    Field(pattern=_HOSTNAME_LABEL),
+    Allowed("a region such as ie1, in lower-case letters, digits and hyphens"),
+]
 BaseUrl = Annotated[str, Allowed("a URL, such as https://host"), AfterValidator(_base_url)]
 Minutes = Annotated[int, BeforeValidator(_duration("1m", "30d", "m")), WithJsonSchema(_DURATION_JSON)]
 RequestTimeout = Annotated[
@@ -272,7 +331,8 @@ class AccountKeys(_Keys):
     password_file: Annotated[FileName | None, NotNull()] = Field(
         default=None,
         description="File that holds the password, relative to this file. Read again when it changes, so "
-        "that a password can be rotated without a restart. One newline at its end is ignored.",
+        "that a password can be rotated without a restart. One newline at its end and a UTF-8 byte order "
+        "mark at its beginning are ignored.",
         examples=["auth_token"],
     )
     edge: Annotated[Edge | None, NotNull()] = Field(
@@ -295,7 +355,8 @@ class AccountKeys(_Keys):
     workspaces: Annotated[Annotated[Literal["auto"], Allowed(AUTO)] | None, NotNull()] = Field(
         default=None,
         description="`auto` polls every workspace that the credentials reach, beside those in targets: the "
-        "list is read again every discovery.interval. Default: only the workspaces in targets.",
+        "list is read again every discovery.interval. Entries of it that cannot be read are skipped, with a "
+        "warning in the log. Default: only the workspaces in targets.",
     )
     include: Annotated[list[NamePattern] | None, NotNull()] = Field(
         default=None,

@@ -1,23 +1,25 @@
 """Discovery: the workspaces and TaskChannels that the API lists, and the queries that follow from them."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, count, islice
 from types import MappingProxyType
-from typing import Annotated, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from taskrouter_exporter.api import Call
 from taskrouter_exporter.config import MAX_QUERIES, AutoWorkspaces, Config, queries_of
 from taskrouter_exporter.config_schema import AUTO, is_one_line
 from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.queries import ALL_CHANNELS, Query
+from taskrouter_exporter.sids import is_sid, sid_key, sid_pattern
 from taskrouter_exporter.transport import Answer
 
 log = structlog.get_logger()
@@ -33,8 +35,22 @@ _PAGE_SECONDS: Final = 30.0
 _SECONDS_UNTIL_ANOTHER_TRY: Final = 60.0
 _LISTS_AT_ONCE: Final = 4
 _LONGEST_NAME: Final = 200
-_LIKE_WORKSPACE_SID: Final = re.compile("WS[0-9a-f]{32}")
 _LIKE_CHANNEL_SID: Final = re.compile("TC[0-9A-Fa-f]{16,}")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_REPLACEMENT: Final = "\ufffd"
+
+
+def _without_surrogates(value: object) -> object:
+    return _SURROGATE.sub(_REPLACEMENT, value) if isinstance(value, str) else value
+
+
+def _text_or_none(value: object) -> object:
+    return _without_surrogates(value) if isinstance(value, str) else None
+
+
+_ListedName = Annotated[str | None, BeforeValidator(_without_surrogates)]
+_Time = Annotated[str | None, BeforeValidator(_text_or_none)]
+"""It only orders what is listed: of any other type, it is as good as none."""
 
 
 class _Listed(BaseModel):
@@ -46,17 +62,17 @@ class _Listed(BaseModel):
 class FoundWorkspace(_Listed):
     """A workspace as the API lists it."""
 
-    sid: Annotated[str, Field(pattern="^WS[0-9a-f]{32}$")]
-    friendly_name: str | None = None
-    date_created: str | None = None
+    sid: Annotated[str, Field(pattern=sid_pattern("WS"))]
+    friendly_name: _ListedName = None
+    date_created: _Time = None
 
 
 class FoundChannel(_Listed):
     """A TaskChannel as the API lists it."""
 
-    sid: Annotated[str, Field(pattern="^TC[0-9a-f]{32}$")]
-    unique_name: str | None = None
-    date_created: str | None = None
+    sid: Annotated[str, Field(pattern=sid_pattern("TC"))]
+    unique_name: _ListedName = None
+    date_created: _Time = None
 
 
 class _Meta(_Listed):
@@ -66,9 +82,22 @@ class _Meta(_Listed):
 _Item = TypeVar("_Item", FoundWorkspace, FoundChannel)
 
 
-class _Page(_Listed, Generic[_Item]):
+class _Page(_Listed):
     meta: _Meta
-    items: list[_Item] = Field(validation_alias=AliasChoices("workspaces", "channels"))
+    items: list[Any] = Field(validation_alias=AliasChoices("workspaces", "channels"))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[_Item]):
+    """A list as it was read.
+
+    Attributes:
+        items: Those that could be read.
+        skipped: What is wrong with each of the others, without what it contains.
+    """
+
+    items: tuple[_Item, ...]
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +109,14 @@ class Found:
         channels: TaskChannels by workspace SID.
         refreshed: When the last refresh was over, in Unix seconds; None before the first one.
         failures: The lists that could not be read then, by path.
+        skipped: What is wrong with the items that could not be read then, by the path of their list.
     """
 
     workspaces: tuple[FoundWorkspace, ...] = ()
     channels: Mapping[str, tuple[FoundChannel, ...]] = field(default_factory=dict)
     refreshed: float | None = None
     failures: Mapping[str, ApiError] = field(default_factory=dict)
+    skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def up(self) -> bool:
@@ -137,18 +168,19 @@ def _queries(config: Config, found: Mapping[str, Found]) -> Iterator[Query]:
 
 def _adopted(config: Config, found: Mapping[str, Found]) -> list[_Adopted]:
     """What discovery adds to the configured workspaces, each once, by account and then by age."""
-    configured = {each.sid for each in config.workspaces}
+    configured = {sid_key(each.sid) for each in config.workspaces}
     adopted: dict[str, _Adopted] = {}
     for auto in config.auto_workspaces:
         for workspace in sorted(found.get(auto.account, Found()).workspaces, key=_age):
-            if workspace.sid not in configured and auto.wants(workspace.friendly_name or ""):
-                adopted.setdefault(workspace.sid, _Adopted(auto, workspace))
+            key = sid_key(workspace.sid)
+            if key not in configured and auto.wants(workspace.friendly_name or ""):
+                adopted.setdefault(key, _Adopted(auto, workspace))
     return list(adopted.values())
 
 
 def _names(workspaces: Iterable[FoundWorkspace], configured: Iterable[str]) -> dict[str, str]:
     """The label `workspace` of each SID. The older of two namesakes keeps the plain name."""
-    taken = set(configured)
+    taken = {sid_key(name) for name in configured}
     names: dict[str, str] = {}
     for workspace in sorted(workspaces, key=_age):
         sid, friendly = workspace.sid, workspace.friendly_name or ""
@@ -158,25 +190,25 @@ def _names(workspaces: Iterable[FoundWorkspace], configured: Iterable[str]) -> d
             # Only where somebody gave another workspace this one's SID as its name.
             (f"{sid} ({number})" for number in count(2)),
         )
-        names[sid] = next(name for name in candidates if name not in taken)
-        taken.add(names[sid])
+        names[sid] = next(name for name in candidates if sid_key(name) not in taken)
+        taken.add(sid_key(names[sid]))
     return names
 
 
 def _channel_labels(channels: Collection[FoundChannel], named: Collection[str]) -> list[str]:
     """The label `channel`, and the parameter, of each TaskChannel that is not named already."""
-    listed = {*named} - {ALL_CHANNELS}
-    taken = {*named, ALL_CHANNELS, AUTO}
+    listed = {sid_key(name) for name in named} - {ALL_CHANNELS}
+    taken = {*listed, ALL_CHANNELS, AUTO}
     labels: list[str] = []
     for channel in sorted(channels, key=_age):
         name = channel.unique_name or ""
-        if listed & {channel.sid, name}:
+        if listed & {sid_key(channel.sid), sid_key(name)}:
             continue
         label = channel.sid
-        if name not in taken and _is_name(name) and not _LIKE_CHANNEL_SID.fullmatch(name):
+        if name not in taken and _is_channel_name(name):
             label = name
-        if label not in taken:
-            taken.add(label)
+        if sid_key(label) not in taken:
+            taken.add(sid_key(label))
             labels.append(label)
     return labels
 
@@ -191,7 +223,12 @@ def _age(item: FoundWorkspace | FoundChannel) -> tuple[str, str]:
 
 
 def _is_name(text: str) -> bool:
-    return len(text) <= _LONGEST_NAME and is_one_line(text) and not _LIKE_WORKSPACE_SID.fullmatch(text)
+    return len(text) <= _LONGEST_NAME and is_one_line(text) and not is_sid("WS", text)
+
+
+def _is_channel_name(text: str) -> bool:
+    # The API knows no channel by a name that could not be read in full.
+    return _is_name(text) and _REPLACEMENT not in text and not _LIKE_CHANNEL_SID.fullmatch(text)
 
 
 class ListClient(Protocol):
@@ -201,22 +238,22 @@ class ListClient(Protocol):
         """See api.Client.get."""
 
 
-async def list_workspaces(client: ListClient) -> tuple[FoundWorkspace, ...]:
-    """Every workspace that the account's credentials reach.
+async def list_workspaces(client: ListClient) -> Listing[FoundWorkspace]:
+    """Return every workspace that the account's credentials reach.
 
     Raises:
         ApiError: a page could not be read, or is not a page of workspaces.
     """
-    return await _read(client, WORKSPACES_PATH, _Page[FoundWorkspace])
+    return await _read(client, WORKSPACES_PATH, FoundWorkspace)
 
 
-async def list_channels(client: ListClient, workspace_sid: str) -> tuple[FoundChannel, ...]:
-    """Every TaskChannel of a workspace.
+async def list_channels(client: ListClient, workspace_sid: str) -> Listing[FoundChannel]:
+    """Return every TaskChannel of a workspace.
 
     Raises:
         ApiError: a page could not be read, or is not a page of TaskChannels.
     """
-    return await _read(client, channels_path(workspace_sid), _Page[FoundChannel])
+    return await _read(client, channels_path(workspace_sid), FoundChannel)
 
 
 def channels_path(workspace_sid: str) -> str:
@@ -224,25 +261,41 @@ def channels_path(workspace_sid: str) -> str:
     return f"{WORKSPACES_PATH}/{workspace_sid}/TaskChannels"
 
 
-async def _read(client: ListClient, path: str, model: type[_Page[_Item]]) -> tuple[_Item, ...]:
-    """Read a list, page by page. Half a list is none: what it lacks would seem to have gone away."""
+async def _read(client: ListClient, path: str, model: type[_Item]) -> Listing[_Item]:
+    """Read a list, page by page. Half a list is none: what it lacks would seem to have gone away.
+
+    An item that cannot be read is left out, unless they all are: then the list is not what it should be.
+    """
     items: list[_Item] = []
+    skipped: list[str] = []
     parameters: Mapping[str, str] | None = {"PageSize": str(_PAGE_SIZE)}
     asked: list[Mapping[str, str]] = []
     while parameters is not None:
         if parameters in asked:
             raise _bad(f"the list {path} comes back to a page that was read already")
-        if len(asked) == _MAX_PAGES or len(items) > _MAX_ITEMS:
+        if len(asked) == _MAX_PAGES or len(items) + len(skipped) > _MAX_ITEMS:
             raise _bad(f"the list {path} does not end")
         asked.append(parameters)
         answer = await _get(client, path, parameters)
-        try:
-            page = model.model_validate_json(answer.body)
-        except ValidationError as error:
-            raise _bad(f"this is no page of {path}: {_where(error)}") from None
-        items += page.items
+        page = _parse_page(answer.body, path)
+        for number, content in enumerate(page.items):
+            try:
+                items.append(model.model_validate(content))
+            except ValidationError as error:
+                skipped.append(f"item {number} of page {len(asked)}: {_where(error)}")
         parameters = _parameters_of(page.meta.next_page_url, path)
-    return tuple(items)
+    if skipped and not items:
+        raise _bad(f"no item of {path} can be read, the first is {skipped[0]}")
+    return Listing(tuple(items), tuple(skipped))
+
+
+def _parse_page(body: bytes, path: str) -> _Page:
+    """Parse a page of a list, whatever its items are. Bytes that are not UTF-8 become U+FFFD."""
+    try:
+        return _Page.model_validate(json.loads(body.decode("utf-8-sig", errors="replace")))
+    except (ValueError, RecursionError) as error:
+        where = _where(error) if isinstance(error, ValidationError) else "not JSON"
+        raise _bad(f"this is no page of {path}: {where}") from None
 
 
 async def _get(client: ListClient, path: str, parameters: Mapping[str, str]) -> Answer:
@@ -258,7 +311,8 @@ def _parameters_of(next_page_url: str | None, path: str) -> dict[str, str] | Non
     """What to ask for the next page with, None after the last one.
 
     Only the query is taken from the URL: the host, and with it the receiver of the credentials, stays the
-    account's own whatever the answer says. The path may have the prefix of a proxy before it.
+    account's own whatever the answer says. The path may have the prefix of a proxy before it, and its SID in
+    another case.
     """
     if next_page_url is None:
         return None
@@ -267,7 +321,7 @@ def _parameters_of(next_page_url: str | None, path: str) -> dict[str, str] | Non
         parameters = dict(parse_qsl(url.query, keep_blank_values=True, max_num_fields=20))
     except ValueError:
         raise _bad(f"the next page of {path} has no valid URL") from None
-    if not url.path.endswith(path):
+    if not url.path.lower().endswith(path.lower()):
         raise _bad(f"the next page of {path} is one of something else")
     return parameters
 
@@ -346,6 +400,7 @@ class Discovery:
         """Read the account's lists again; what cannot be read stays as it was."""
         before = self.found[account]
         failures: dict[str, ApiError] = {}
+        skipped: dict[str, tuple[str, ...]] = {}
         sids = [
             each.sid
             for each in self._config.workspaces
@@ -354,14 +409,15 @@ class Discovery:
         for auto in self._config.auto_workspaces:
             if auto.account == account:
                 workspaces = await self._try(
-                    WORKSPACES_PATH, list_workspaces(self._clients[account]), failures
+                    WORKSPACES_PATH, list_workspaces(self._clients[account]), failures, skipped
                 )
                 if workspaces is not None:
                     # Told at once: the TaskChannels of many workspaces take their time.
                     self._keep(account, replace(self.found[account], workspaces=workspaces))
                     sids += self._adopted_sids(auto) if auto.questions.each_channel else []
-        lists = await asyncio.gather(*(self._try_channels(account, sid, failures) for sid in sids))
+        lists = await asyncio.gather(*(self._try_channels(account, sid, failures, skipped) for sid in sids))
         channels = {sid: each for sid, each in zip(sids, lists, strict=True) if each is not None}
+        skipped |= {path: before.skipped[path] for path in failures if path in before.skipped}
         # Of a workspace that has gone nothing is kept, unless it is not known what there is.
         kept = before.channels if WORKSPACES_PATH in failures else _only(before.channels, sids)
         self._keep(
@@ -371,31 +427,46 @@ class Discovery:
                 channels={**kept, **channels},
                 refreshed=time.time(),
                 failures=failures,
+                skipped=skipped,
             ),
         )
         self._observer.discovered(account, up=not failures)
         _tell(account, before.failures, failures)
+        _tell_skipped(account, before.skipped, skipped)
 
     def _adopted_sids(self, auto: AutoWorkspaces) -> list[str]:
         adopted = _adopted(self._config, self.found)
         return [each.workspace.sid for each in adopted if each.auto.account == auto.account]
 
     async def _try_channels(
-        self, account: str, sid: str, failures: dict[str, ApiError]
+        self,
+        account: str,
+        sid: str,
+        failures: dict[str, ApiError],
+        skipped: dict[str, tuple[str, ...]],
     ) -> tuple[FoundChannel, ...] | None:
         async with self._lists_at_once:
-            return await self._try(channels_path(sid), list_channels(self._clients[account], sid), failures)
+            reading = list_channels(self._clients[account], sid)
+            return await self._try(channels_path(sid), reading, failures, skipped)
 
     async def _try(
-        self, path: str, reading: Awaitable[tuple[_Item, ...]], failures: dict[str, ApiError]
+        self,
+        path: str,
+        reading: Awaitable[Listing[_Item]],
+        failures: dict[str, ApiError],
+        skipped: dict[str, tuple[str, ...]],
     ) -> tuple[_Item, ...] | None:
         """A list, or None where it could not be read."""
         try:
-            return await reading
+            listing = await reading
         except ApiError as error:
             failures[path] = error
         except Exception as error:  # noqa: BLE001 -- a fault of ours must not end the discovery for good
             failures[path] = _bad(f"unforeseen {type(error).__name__}")
+        else:
+            if listing.skipped:
+                skipped[path] = listing.skipped
+            return listing.items
         return None
 
     def _keep(self, account: str, found: Found) -> None:
@@ -430,4 +501,16 @@ def _tell(account: str, before: Mapping[str, ApiError], now: Mapping[str, ApiErr
             status=error.status,
             code=error.code,
             message=error.message,
+        )
+
+
+def _tell_skipped(
+    account: str, before: Mapping[str, tuple[str, ...]], now: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Log where another number of a list's items cannot be read: one line, however many they are."""
+    path = next((path for path, problems in now.items() if len(problems) != len(before.get(path, ()))), None)
+    if path is not None:
+        items = sum(map(len, now.values()))
+        log.warning(
+            "list items skipped", account=account, list=path, problem=now[path][0], items_skipped=items
         )

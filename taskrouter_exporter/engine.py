@@ -16,6 +16,7 @@ from taskrouter_exporter.ledger import Ledger, Outcome
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Target
+from taskrouter_exporter.sids import sid_key
 from taskrouter_exporter.slots import Slots
 from taskrouter_exporter.transport import RequestsTransport
 
@@ -40,16 +41,19 @@ class Setup:
         return await self.poller.poll(queries, deadline)
 
     def __post_init__(self) -> None:
-        by_target: dict[tuple[str, str], list[Query]] = {}
+        by_name: dict[tuple[str, str], list[Query]] = {}
+        by_sid: dict[tuple[str, str], list[Query]] = {}
         for query in self.queries:
             target = query.target
-            for workspace in dict.fromkeys((target.workspace, target.workspace_sid)):
-                by_target.setdefault((workspace, target.channel), []).append(query)
-        object.__setattr__(self, "_by_target", by_target)
+            channel = sid_key(target.channel)
+            by_name.setdefault((sid_key(target.workspace), channel), []).append(query)
+            by_sid.setdefault((sid_key(target.workspace_sid), channel), []).append(query)
+        # A name that is another workspace's SID stays the name of its own workspace.
+        object.__setattr__(self, "_by_target", by_sid | by_name)
 
     def find(self, workspace: str, channel: str) -> Sequence[Query]:
-        """The queries of one configured target; the workspace is its name or SID."""
-        return self._by_target.get((workspace, channel), ())
+        """Return the queries of one configured target; the workspace is its name, or its SID in any case."""
+        return self._by_target.get((sid_key(workspace), sid_key(channel)), ())
 
     @property
     def targets(self) -> tuple[Target, ...]:

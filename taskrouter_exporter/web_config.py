@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -123,7 +124,7 @@ def parse_web_config(text: str, source: str, directory: Path) -> WebConfig:
         ConfigError: with every problem of the text.
     """
     try:
-        document = read_yaml(text)
+        document = read_yaml(text, _is_text)
     except YamlError as error:
         raise ConfigError([error_line(source, error.problem)]) from None
     problems = [*document.problems, *schema_problems(document, _SCHEMA)]
@@ -137,6 +138,11 @@ def parse_web_config(text: str, source: str, directory: Path) -> WebConfig:
             problems = [document.problem(("tls_server_config", error.key), str(error))]
     problems.sort(key=attrgetter("line"))
     raise ConfigError(error_line(source, _without_secret_keys(problem)) for problem in problems)
+
+
+def _is_text(path: Place) -> bool:
+    """Return whether a value belongs to one of the mappings that are `map[string]…` to the toolkit."""
+    return path[:-1] in {("basic_auth_users",), ("http_server_config", "headers")}
 
 
 def _sentence(message: str) -> PydanticCustomError:
@@ -189,9 +195,10 @@ def _header(name: str) -> str:
 
 
 def _header_value(text: str) -> str:
+    text = text.strip()  # as Go does: a block ends with a newline
     if not re.fullmatch("[ -~]*", text):
         raise ValueError
-    return text.strip()
+    return text
 
 
 def _user_name(text: str) -> str:
@@ -307,10 +314,11 @@ _SCHEMA: Final = Schema(_FileKeys, _keys_of, _quotes)
 
 
 def _without_secret_keys(problem: Problem) -> Problem:
-    """A hash that stands where a user's name belongs, or a key in braces, is a key to YAML: never tell it."""
-    path = problem.path
-    if path[:1] == ("basic_auth_users",) and not re.fullmatch(r"[\w.@-]{1,40}", str(path[1:2] and path[1])):
-        path = path[:1]
+    """Cut a problem's path where a step may be a secret.
+
+    A hash that stands where a name belongs, or a private key in braces, is a key to YAML.
+    """
+    path = tuple(takewhile(lambda step: re.fullmatch(r"[\w.@-]{1,40}", str(step)), problem.path))
     limit = (
         2 if path[:1] in {("basic_auth_users",), ("tls_server_config",)} and not _is_list(path) else len(path)
     )

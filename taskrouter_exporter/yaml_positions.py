@@ -1,6 +1,7 @@
 """YAML, read safely into plain data whose values keep their place in the file."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,12 +17,13 @@ Path = tuple[str | int, ...]
 
 _TEXT_TAGS: Final = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:value"}
 _MERGE_TAG: Final = "tag:yaml.org,2002:merge"
+_NULL_TAG: Final = "tag:yaml.org,2002:null"
 _KINDS: Final = {
     "tag:yaml.org,2002:bool": "a boolean",
     "tag:yaml.org,2002:float": "a number",
     "tag:yaml.org,2002:int": "a number",
     "tag:yaml.org,2002:map": "a mapping",
-    "tag:yaml.org,2002:null": "empty",
+    _NULL_TAG: "empty",
     "tag:yaml.org,2002:seq": "a list",
     "tag:yaml.org,2002:str": "text",
     "tag:yaml.org,2002:timestamp": "a date",
@@ -116,16 +118,25 @@ class Document:
         return mark.line + 1, node
 
 
-def read_yaml(text: str) -> Document:
+def _nowhere(_path: Path) -> bool:
+    return False
+
+
+def read_yaml(text: str, is_text: Callable[[Path], bool] = _nowhere) -> Document:
     """Read one YAML 1.1 document, of no more than MAX_VALUES values and nested no deeper than MAX_DEPTH.
 
     Not supported, though safe YAML: tags (`!!str`) and merge keys (`<<`).
+
+    Args:
+        text: The document.
+        is_text: Whether a scalar at a path, and the key before it, is text as it is written, and null the
+            empty text. Go reads a `map[string]string` like this: `on` and `12345` are text there.
 
     Raises:
         YamlError: the text is empty, not YAML, more than one document, too large or too deep.
     """
     try:
-        loader = _Loader(text)
+        loader = _Loader(text, is_text)
         root = loader.get_single_node()
         if root is None:
             raise YamlError(1, "the file is empty")
@@ -147,8 +158,9 @@ def _explained(problem: str) -> str:
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe reader, bounded. It composes nodes; the plain data is built here, problem by problem."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, is_text: Callable[[Path], bool]) -> None:
         super().__init__(text)
+        self._is_text = is_text
         self.problems: list[Problem] = []
         self._depth = 0
         self._values = 0
@@ -178,6 +190,8 @@ class _Loader(yaml.SafeLoader):
             return [self.build(item, (*path, n), (*around, node)) for n, item in enumerate(node.value)]
         if isinstance(node, MappingNode):
             return self._mapping(node, path, (*around, node))
+        if self._is_text(path):
+            return "" if node.tag == _NULL_TAG else self._text(node)
         return self._scalar(node)
 
     def _mapping(self, node: MappingNode, path: Path, around: tuple[Node, ...]) -> dict[str, Any]:
@@ -187,31 +201,43 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.tag == _MERGE_TAG:
                 self._refuse(line, path, "merge keys (<<) are not supported. Repeat the keys")
-            elif key.tag not in _TEXT_TAGS:
+            elif key.tag not in _TEXT_TAGS and not self._is_text_key(key, path):
                 kind = _KINDS[key.tag]
-                self._refuse(line, path, f"a key must be text, and here it is {kind} in YAML: quote it")
+                message = f"a key must be text, and here it is {kind} in YAML: quote it"
+                if node.flow_style and isinstance(key, MappingNode):
+                    message = "{{ … }} is a mapping in a mapping to YAML, and nothing is filled in here"
+                self._refuse(line, path, message)
             elif key.value in lines:
                 message = f"this key is given twice, first on line {lines[key.value]}"
                 self._refuse(line, (*path, key.value), message)
             else:
-                text = self._scalar(key)
+                text = self._text(key)
                 lines[text] = line
                 data[text] = self.build(value, (*path, text), around)
         return data
 
+    def _is_text_key(self, key: Node, path: Path) -> bool:
+        return isinstance(key, ScalarNode) and self._is_text((*path, key.value))
+
     def _scalar(self, node: Node) -> Any:  # noqa: ANN401 - any scalar
-        line = node.start_mark.line + 1
         if node.tag in _TEXT_TAGS or node.tag == _MERGE_TAG:
-            if _SURROGATE.search(node.value):
-                raise YamlError(line, "half a character (\\ud800 to \\udfff): write the character itself")
-            return node.value
+            return self._text(node)
         try:
             return self.construct_object(node)
         except (ValueError, OverflowError):
-            kind = _KINDS[node.tag]
+            kind, line = _KINDS[node.tag], node.start_mark.line + 1
             raise YamlError(
                 line, f"this is {kind} in YAML, but no valid one: quote it to make it text"
             ) from None
+
+    @staticmethod
+    def _text(node: Node) -> str:
+        """Return a scalar as it is written."""
+        text: str = node.value
+        if _SURROGATE.search(text):
+            line = node.start_mark.line + 1
+            raise YamlError(line, "half a character (\\ud800 to \\udfff): write the character itself")
+        return text
 
     def _refuse(self, line: int, path: Path, message: str) -> None:
         self.problems.append(Problem(line, path, message))

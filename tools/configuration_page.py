@@ -30,6 +30,10 @@ and checks it.
 - `SIGHUP` or `POST /-/reload` reads it again. If it cannot be used, the last good one stays in force, the
   answer says why with status 500, and `twilio_taskrouter_exporter_config_last_reload_successful` is 0.
 - A duration is written as Prometheus writes it: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
+- A SID is two letters and 32 hex digits. Their case does not matter when SIDs are compared; in labels a SID
+  stays as it is written.
+- Placeholders such as `${TWILIO_AUTH_TOKEN}` are not filled in, and refused as credentials: use
+  `password_file`, or the environment without `accounts`.
 
 This page is generated from the models that read the file (`make docs`). TLS and passwords for the exporter's
 own pages are in another file: see [web-configuration.md](web-configuration.md).
@@ -43,6 +47,8 @@ Without `accounts` there is one account, `default`, from the variables that Twil
 | `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN` | account SID (`AC…`) and its auth token |
 | `TWILIO_API_KEY`, `TWILIO_API_SECRET` | instead of these: API key SID (`SK…`) and its secret |
 | `TWILIO_REGION`, `TWILIO_EDGE` | optional, as `region` and `edge` below |
+
+A variable that is empty is not set. One newline at the end of a value is ignored.
 
 Proxies come from `HTTPS_PROXY` and `NO_PROXY`, a CA bundle of your own from `REQUESTS_CA_BUNDLE` or
 `CURL_CA_BUNDLE`.

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlencode
 
+from taskrouter_exporter.sids import sid_key
 from taskrouter_exporter.simulator.faults import Faults, answer_about_faults
 from taskrouter_exporter.simulator.traffic import ContactCentre, WorkspaceModel
 from taskrouter_exporter.simulator.wire import (
@@ -56,8 +57,15 @@ class ReceivedRequest:
     workspace_sid: str | None
 
 
+def _key(sid: str | None) -> str | None:
+    return None if sid is None else sid_key(sid)
+
+
 class RequestLog:
-    """The latest requests to the TaskRouter API (2,000 at most), and how many there were in all."""
+    """The latest requests to the TaskRouter API (2,000 at most), and how many there were in all.
+
+    SIDs are compared without regard to case.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -68,19 +76,20 @@ class RequestLog:
         """Note a request; only known workspaces are counted by themselves."""
         with self._lock:
             self._latest.append(request)
-            for key in {None, request.workspace_sid if known else None}:
+            for key in {None, _key(request.workspace_sid) if known else None}:
                 self._counts[key] = self._counts.get(key, 0) + 1
 
     def count(self, workspace_sid: str | None = None) -> int:
         """How many requests there were, about a workspace or in all."""
         with self._lock:
-            return self._counts.get(workspace_sid, 0)
+            return self._counts.get(_key(workspace_sid), 0)
 
     def latest(self, workspace_sid: str | None = None) -> list[ReceivedRequest]:
         """The requests that are still kept, oldest first, about a workspace or all."""
         with self._lock:
             kept = list(self._latest)
-        return [request for request in kept if workspace_sid in (None, request.workspace_sid)]
+        key = _key(workspace_sid)
+        return [request for request in kept if key in (None, _key(request.workspace_sid))]
 
     def clear(self) -> None:
         """Forget every request."""
@@ -177,7 +186,7 @@ class Simulator:
         self._clock = clock
         self._retry_after = retry_after
         self._limiter = RateLimiter(rate_limit)
-        self._workspaces = {workspace.sid: workspace for workspace in centre.workspaces}
+        self._workspaces = {sid_key(workspace.sid): workspace for workspace in centre.workspaces}
         credentials = f"{centre.account_sid}:{centre.auth_token}"
         self._credentials = base64.b64encode(credentials.encode()).decode()
         self._server = Server(port, self._respond)
@@ -217,7 +226,7 @@ class Simulator:
         sid = route["sid"] if route else None
         self.requests.add(
             ReceivedRequest(request.method, request.path, request.parameters, sid),
-            known=sid in self._workspaces,
+            known=_key(sid) in self._workspaces,
         )
         fault = self.faults.take(sid) if sid else None
         answer = self.answer(request)
@@ -241,17 +250,18 @@ class Simulator:
         self._authenticate(request)
         route = _PATH.fullmatch(request.path)
         sid, resource = (route["sid"], route["resource"]) if route else (None, None)
-        if route is None or (sid and not (resource and sid in self._workspaces)):
+        workspace = self._workspaces.get(sid_key(sid)) if sid else None
+        if route is None or (sid and not (resource and workspace)):
             raise _ApiError(HTTPStatus.NOT_FOUND, f"The requested resource {request.path} was not found")
         if request.method != "GET":
             raise _ApiError(HTTPStatus.METHOD_NOT_ALLOWED, None, ("Allow", "GET"))
-        limits = self._limit(sid, resource or "Workspaces")
-        if sid is None:
+        limits = self._limit(_key(sid), resource or "Workspaces")
+        if workspace is None or sid is None:
             content = self._list_workspaces(request)
         elif resource == "TaskChannels":
-            content = self._list_channels(self._workspaces[sid], request)
+            content = self._list_channels(workspace, request)
         else:
-            content = self._statistics(self._workspaces[sid], request)
+            content = self._statistics(workspace, sid, request)
         return json_answer(content, headers=limits)
 
     def _authenticate(self, request: Request) -> None:
@@ -277,14 +287,15 @@ class Simulator:
             raise _ApiError(HTTPStatus.TOO_MANY_REQUESTS, None, *headers)
         return headers
 
-    def _statistics(self, workspace: WorkspaceModel, request: Request) -> dict[str, Any]:
+    def _statistics(self, workspace: WorkspaceModel, sid: str, request: Request) -> dict[str, Any]:
+        """Return statistics that name the workspace as the path does."""
         name = request.parameters.get("TaskChannel")
         if name is not None and workspace.channel(name) is None:
             # What the real API says to an unknown TaskChannel is not documented; a resource by that name is
             # not there, so 404 it is here.
             raise _ApiError(HTTPStatus.NOT_FOUND, f"TaskChannel {name} was not found")
         start, end = _interval(request.parameters, datetime.fromtimestamp(int(self._clock()), UTC))
-        statistics = self.centre.statistics(workspace.sid, start, end, name)
+        statistics = self.centre.statistics(sid, start, end, name)
         return {"account_sid": self.centre.account_sid, "url": self.base_url + request.path, **statistics}
 
     def _list_workspaces(self, request: Request) -> dict[str, Any]:

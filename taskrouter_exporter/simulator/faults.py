@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
+from taskrouter_exporter.sids import sid_key
 from taskrouter_exporter.simulator.wire import Answer, Connection, Request, error_answer, json_answer
 
 _CHUNK: Final = 65_536
@@ -262,7 +263,10 @@ FAULT_NAMES: Final = (
 
 
 class Faults:
-    """Which workspace has which fault at present; any thread may ask and change it."""
+    """Which workspace has which fault at present; any thread may ask and change it.
+
+    SIDs are compared without regard to case.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -271,7 +275,7 @@ class Faults:
     def set(self, workspace_sid: str, fault: Fault) -> None:
         """Switch a fault on, in place of one that the workspace has."""
         with self._lock:
-            self._faults[workspace_sid] = fault
+            self._faults[sid_key(workspace_sid)] = fault
 
     def clear(self, workspace_sid: str | None = None) -> None:
         """Switch the fault of a workspace off, or every one."""
@@ -279,17 +283,18 @@ class Faults:
             if workspace_sid is None:
                 self._faults.clear()
             else:
-                self._faults.pop(workspace_sid, None)
+                self._faults.pop(sid_key(workspace_sid), None)
 
     def take(self, workspace_sid: str) -> Fault | None:
         """The fault for the next request of a workspace, which it uses up by one."""
+        key = sid_key(workspace_sid)
         with self._lock:
-            fault = self._faults.get(workspace_sid)
+            fault = self._faults.get(key)
             if fault is not None and fault.times is not None:
                 if fault.times > 1:
-                    self._faults[workspace_sid] = replace(fault, times=fault.times - 1)
+                    self._faults[key] = replace(fault, times=fault.times - 1)
                 else:
-                    del self._faults[workspace_sid]
+                    del self._faults[key]
             return fault
 
     def active(self) -> dict[str, Fault]:
@@ -301,7 +306,9 @@ class Faults:
 def answer_about_faults(faults: Faults, workspace_sids: Collection[str], request: Request) -> Answer:
     """Serve the test API: GET all faults, PUT one workspace's, DELETE one workspace's or all."""
     sid = request.path.removeprefix(FAULTS_PATH).removeprefix("/") or None
-    if not (request.path + "/").startswith(FAULTS_PATH + "/") or (sid and sid not in workspace_sids):
+    if not (request.path + "/").startswith(FAULTS_PATH + "/") or (
+        sid and sid_key(sid) not in map(sid_key, workspace_sids)
+    ):
         return error_answer(HTTPStatus.NOT_FOUND)
     match request.method, sid:
         case "GET", None:

@@ -18,6 +18,8 @@ from itertools import accumulate
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from taskrouter_exporter.sids import sid_key
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SECOND: Final = 1_000_000
@@ -95,9 +97,10 @@ class WorkspaceModel:
     activities: tuple[ActivityModel, ...]
 
     def channel(self, name: str) -> ChannelModel | None:
-        """The TaskChannel of this SID or unique name."""
+        """Return the TaskChannel of this SID, in any case, or unique name."""
+        key = sid_key(name)
         return next(
-            (channel for channel in self.channels if name in (channel.sid, channel.unique_name)), None
+            (channel for channel in self.channels if key in (sid_key(channel.sid), channel.unique_name)), None
         )
 
 
@@ -244,7 +247,7 @@ class ContactCentre:
             )
             for profile in _PROFILES
         )
-        self._index = {workspace.sid: index for index, workspace in enumerate(self.workspaces)}
+        self._index = {sid_key(workspace.sid): index for index, workspace in enumerate(self.workspaces)}
         self._hour = lru_cache(_HOURS_CACHED)(self._generate_hour)
         self._day = lru_cache(_DAYS_CACHED)(self._generate_day)
 
@@ -333,7 +336,7 @@ class ContactCentre:
 
     def _find(self, workspace_sid: str, channel: str | None) -> tuple[int, range]:
         """Index of the workspace and of the channels asked for."""
-        index = self._index[workspace_sid]
+        index = self._index[sid_key(workspace_sid)]
         channels = self.workspaces[index].channels
         if channel is None:
             return index, range(len(channels))

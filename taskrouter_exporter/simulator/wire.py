@@ -6,6 +6,7 @@ of it, and hands the bare connection to whoever answers.
 
 import contextlib
 import json
+import secrets
 import select
 import socket
 import socketserver
@@ -54,8 +55,12 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
     def head(self, *, keep_alive: bool, chunked: bool = False) -> bytes:
-        """Status line and headers, up to the body."""
-        lines = [f"HTTP/1.1 {self.status} {_phrase(self.status)}", f"Content-Type: {self.content_type}"]
+        """Return status line and headers, up to the body, with a request ID of their own as at Twilio."""
+        lines = [
+            f"HTTP/1.1 {self.status} {_phrase(self.status)}",
+            f"Content-Type: {self.content_type}",
+            f"Twilio-Request-Id: RQ{secrets.token_hex(16)}",
+        ]
         lines += [f"{name}: {value}" for name, value in self.headers]
         lines.append("Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(self.body)}")
         if not keep_alive:

@@ -96,6 +96,22 @@ def test_a_configured_workspace_keeps_what_is_configured(
     }
 
 
+def test_a_workspace_configured_in_upper_case_is_polled_and_not_found_again(
+    simulator: Simulator, start_exporter: StartExporter
+) -> None:
+    first, second, _ = simulator.centre.workspaces
+    sid = f"WS{first.sid[2:].upper()}"
+    channel = f"TC{first.channels[0].sid[2:].upper()}"
+    target = {"workspace": sid, "account": "main", "channels": [channel]}
+    names = [first.friendly_name, second.friendly_name]
+    exporter = start_exporter(discovering(simulator, [target], include=names))
+    wait_until_ready(exporter)
+    assert discovered(exporter) == {(sid, channel), (second.friendly_name, "all")}
+    assert {*exporter.scrape().find("up").values()} == {1}
+    probe = exporter.scrape(path=f"/probe?workspace={first.sid}&channel={first.channels[0].sid}")
+    assert [dict(labels)["workspace"] for labels in probe.find("up")] == [sid]
+
+
 def test_it_is_not_ready_before_the_first_refresh_is_over_and_answers_all_the_same(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:

@@ -307,11 +307,22 @@ def test_a_good_check_shows_no_password(simulator: Simulator, tmp_path: Path) ->
         {"TWILIO_AUTH_TOKEN": PASSWORD},
         {"TWILIO_ACCOUNT_SID": PASSWORD, "TWILIO_AUTH_TOKEN": PASSWORD},
         {"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": f"{PASSWORD} and more"},
-        {"TWILIO_API_KEY": "SK" + "1" * 32, "TWILIO_API_SECRET": f"{PASSWORD}\n"},
+        {"TWILIO_API_KEY": "SK" + "1" * 32, "TWILIO_API_SECRET": f"{PASSWORD}\n\n"},
+        {"TWILIO_API_KEY": "SK" + "1" * 32, "TWILIO_API_SECRET": f'"{PASSWORD}"'},
+        {"TWILIO_API_KEY": "SK" + "1" * 32, "TWILIO_API_SECRET": f"${{{PASSWORD}}}"},
         {"TWILIO_API_KEY": PASSWORD, "TWILIO_API_SECRET": PASSWORD, "TWILIO_AUTH_TOKEN": PASSWORD},
         {"TWILIO_API_KEY": "SK" + "1" * 32, "TWILIO_API_SECRET": PASSWORD, "TWILIO_REGION": PASSWORD},
     ],
-    ids=["half a pair", "as the user name", "with a space", "with a newline", "everywhere", "as the region"],
+    ids=[
+        "half a pair",
+        "as the user name",
+        "with a space",
+        "with two newlines",
+        "in quotation marks",
+        "as a placeholder",
+        "everywhere",
+        "as the region",
+    ],
 )
 def test_no_wrong_environment_shows_a_password(environment: Mapping[str, str], tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"targets:\n- workspace: {SID}\n", encoding="utf-8")

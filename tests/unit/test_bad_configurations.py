@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from taskrouter_exporter.config import ConfigError, load_config
+from taskrouter_exporter.config import ConfigError, load_config, read_password
 
 WS = "WS0123456789abcdef0123456789abcdef"
 WS2 = "WSfedcba9876543210fedcba9876543210"
+TC = "TC0123456789abcdef0123456789abcdef"
 SK = "SK0123456789abcdef0123456789abcdef"
 AC = "AC0123456789abcdef0123456789abcdef"
 SECRET = "hunter2-is-a-secret"
@@ -22,10 +23,24 @@ ACCOUNT_KEYS = (
 FILE_KEYS = "accounts, polling, discovery, targets"
 UNLESS = "unless an account has workspaces: auto"
 POLLING_KEYS = "concurrency, attempts, request_timeout, cache"
-NAME = "a name of 1 to 200 characters, none of them a control character"
-USERNAME = "an account SID (AC…) or API key SID (SK…): AC or SK and 32 digits of 0-9a-f"
-WORKSPACE = "a workspace SID: WS and 32 digits of 0-9a-f"
-PASSWORD = "1 to 512 printable ASCII characters without spaces"
+NAME = "a name of 1 to 200 characters, not blank and without control characters"
+USERNAME = "an account SID (AC…) or API key SID (SK…): AC or SK and 32 hex digits"
+WORKSPACE = "a workspace SID: WS and 32 hex digits"
+CHANNEL_SID = "a TaskChannel SID: TC and 32 hex digits"
+PASSWORD = "1 to 512 printable ASCII characters without spaces or line breaks"
+REGION = "a region such as ie1, in lower-case letters, digits and hyphens"
+EDGE = "an edge such as dublin, in lower-case letters, digits and hyphens"
+BRACES = "{{ … }} is a mapping in a mapping to YAML, and nothing is filled in here"
+QUOTED = "quotation marks around the value, which would be part of it: leave them out"
+NO_PLACEHOLDER = "a placeholder, and nothing is filled in here"
+NO_PLACEHOLDER_USERNAME = (
+    f"{NO_PLACEHOLDER}: write the SID, or leave out accounts and set TWILIO_ACCOUNT_SID or TWILIO_API_KEY "
+    "in the environment"
+)
+NO_PLACEHOLDER_PASSWORD = (
+    f"{NO_PLACEHOLDER}: use password_file, or leave out accounts and set TWILIO_AUTH_TOKEN or "
+    "TWILIO_API_SECRET in the environment"
+)
 URL = "a URL such as https://host or https://host:port/path, with no user, ? or #"
 ONE_PASSWORD = "password or password_file is missing, one of them is needed"
 IN_CLEAR = "http:// would send the credentials in clear, it is for 127.0.0.0/8, ::1 and localhost only"
@@ -192,9 +207,13 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         "targets:\n  - name: support\n",
         [f"2: targets[0].workspace: missing, must be {WORKSPACE}"],
     ),
-    "workspace in upper case": (
-        f"targets:\n  - workspace: {WS.upper()}\n",
-        [f"2: targets[0].workspace: '{WS.upper()}' is not {WORKSPACE}"],
+    "workspace that begins in lower case": (
+        f"targets:\n  - workspace: {WS.lower()}\n",
+        [f"2: targets[0].workspace: '{WS.lower()}' is not {WORKSPACE}"],
+    ),
+    "workspace with a digit that is not hexadecimal": (
+        f"targets:\n  - workspace: {WS[:-1]}g\n",
+        [f"2: targets[0].workspace: '{WS[:-1]}g' is not {WORKSPACE}"],
     ),
     "workspace too short": (
         f"targets:\n  - workspace: {WS[:-1]}\n",
@@ -243,14 +262,16 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         target("channels: [all, voice, all]"),
         ["3: targets[0].channels[2]: 'all' is given twice"],
     ),
-    "channel SID in upper case": (
-        target("channels: [TC0123456789ABCDEF0123456789ABCDEF]"),
+    "channel SIDs that are none": (
+        target(f"channels: [{TC[:-1]}, {TC.lower()}]"),
         [
-            (
-                "3: targets[0].channels[0]: 'TC0123456789ABCDEF0123456789ABCDEF' is not a TaskChannel SID: "
-                "TC and 32 digits of 0-9a-f"
-            )
+            f"3: targets[0].channels[0]: '{TC[:-1]}' is not {CHANNEL_SID}",
+            f"3: targets[0].channels[1]: '{TC.lower()}' is not {CHANNEL_SID}",
         ],
+    ),
+    "one channel SID in two cases": (
+        target(f"channels: [{TC}, TC{TC[2:].upper()}]"),
+        [f"3: targets[0].channels[1]: 'TC{TC[2:].upper()}' is the same as '{TC}'"],
     ),
     "windows that are no durations": (
         target(
@@ -294,6 +315,11 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         + f"  - workspace: {WS}\n    channels: [chat, voice]\n    windows: [4h]\n",
         ["4: targets[1]: channel 'voice' of this workspace is a target on line 2 already"],
     ),
+    "duplicate target in another case": (
+        target(f"channels: [{TC}]")
+        + f"  - workspace: WS{WS[2:].upper()}\n    channels: [TC{TC[2:].upper()}]\n    windows: [4h]\n",
+        [f"4: targets[1]: channel 'TC{TC[2:].upper()}' of this workspace is a target on line 2 already"],
+    ),
     "equal labels": (
         target("name: a") + f"  - workspace: {WS2}\n    name: a\n    channels: [voice]\n",
         ["5: targets[1].name: 'a' names another workspace on line 3: their series would be equal"],
@@ -301,6 +327,19 @@ TOUR: dict[str, tuple[str, list[str]]] = {
     "name that is another workspace's SID": (
         target(f"name: {WS2}") + f"  - workspace: {WS2}\n",
         [f"4: targets[1].name: '{WS2}' names another workspace on line 3: their series would be equal"],
+    ),
+    "name that is another workspace's SID in another case": (
+        target(f"name: WS{WS2[2:].upper()}") + f"  - workspace: {WS2}\n",
+        [f"4: targets[1].name: '{WS2}' names another workspace on line 3: their series would be equal"],
+    ),
+    "workspace in two cases with two names": (
+        target("name: a") + f"  - workspace: WS{WS[2:].upper()}\n    name: b\n    channels: [voice]\n",
+        [
+            (
+                f"4: targets[1].workspace: {WS} has the name 'a' and the account 'default' on line 2: "
+                "a workspace has one name and one account"
+            )
+        ],
     ),
     "workspace with two names": (
         target("name: a") + f"  - workspace: {WS}\n    channels: [voice]\n",
@@ -456,6 +495,28 @@ TOUR: dict[str, tuple[str, list[str]]] = {
             f"6: accounts.default.password: a mapping, must be {PASSWORD}",
         ],
     ),
+    "username and password in braces for a template": (
+        account("username: {{ sid }}", "password: {{ token }}"),
+        [
+            f"5: accounts.default.username: {BRACES}",
+            f"5: accounts.default.username: a mapping, must be {USERNAME}",
+            f"6: accounts.default.password: {BRACES}",
+            f"6: accounts.default.password: a mapping, must be {PASSWORD}",
+        ],
+    ),
+    "password file in quotation marks": (
+        account(f"username: {SK}", "password_file: quoted"),
+        [f"6: accounts.default.password_file: <dir>/quoted has {QUOTED}"],
+    ),
+    "password file with a placeholder": (
+        account(f"username: {SK}", "password_file: placeholder"),
+        [
+            (
+                "6: accounts.default.password_file: <dir>/placeholder holds a placeholder, and nothing is "
+                "filled in there"
+            )
+        ],
+    ),
     "password and password_file": (
         account(f"username: {SK}", f"password: {SECRET}", "password_file: good"),
         ["7: accounts.default.password_file: not allowed together with password"],
@@ -488,7 +549,7 @@ TOUR: dict[str, tuple[str, list[str]]] = {
         [
             (
                 "6: accounts.default.password_file: this is not a path of 1 to 1024 characters, "
-                "none of them a control character"
+                "not blank and without control characters"
             )
         ],
     ),
@@ -508,8 +569,8 @@ TOUR: dict[str, tuple[str, list[str]]] = {
     "region and edge that would name another host": (
         account(f"username: {SK}", "password: x", "region: evil.example/", "edge: a@b"),
         [
-            "7: accounts.default.region: this is not a region, such as ie1",
-            "8: accounts.default.edge: this is not an edge, such as dublin",
+            f"7: accounts.default.region: this is not {REGION}",
+            f"8: accounts.default.edge: this is not {EDGE}",
         ],
     ),
     "base_url and region": (
@@ -545,6 +606,8 @@ TOUR: dict[str, tuple[str, list[str]]] = {
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "good").write_text(SECRET)
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "quoted").write_text(f'"{SECRET}"\n')
+    (tmp_path / "placeholder").write_text("${TWILIO_AUTH_TOKEN}\n")
     (tmp_path / "lines").write_text(f"{SECRET}\nmore\n")
     (tmp_path / "latin1").write_bytes(b"gr\xfc\xdfe\n")
     return tmp_path
@@ -569,6 +632,37 @@ def test_each_error_is_one_line_with_its_place_and_what_is_allowed(
 
 
 @pytest.mark.parametrize(
+    "placeholder",
+    [
+        "${TWILIO_AUTH_TOKEN}",
+        "${TWILIO_AUTH_TOKEN:-}",
+        "$TWILIO_AUTH_TOKEN",
+        "$(cat token)",
+        "{{ token }}",
+        "{{token}}",
+        "%(token)s",
+        "%TOKEN%",
+        "<your auth token>",
+        " ${TOKEN}\\n",
+    ],
+)
+def test_a_placeholder_is_no_credential(folder: Path, placeholder: str) -> None:
+    path = folder / "config.yaml"
+    path.write_text(account(f'username: "{placeholder}"', f'password: "{placeholder}"'))
+    assert problems(path, {}) == [
+        f"<dir>/config.yaml:5: accounts.default.username: {NO_PLACEHOLDER_USERNAME}",
+        f"<dir>/config.yaml:6: accounts.default.password: {NO_PLACEHOLDER_PASSWORD}",
+    ]
+
+
+@pytest.mark.parametrize("password", ["$", "a${b}", "${", "50%", "<", "a<b>", "{", "$1"])
+def test_a_password_may_have_the_characters_of_placeholders(folder: Path, password: str) -> None:
+    path = folder / "config.yaml"
+    path.write_text(account(f"username: {SK}", f"password: '{password}'"))
+    assert read_password(load_config(path, {}).accounts["default"]) == password
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "taskrouter.twilio.com",
@@ -585,6 +679,12 @@ def test_each_error_is_one_line_with_its_place_and_what_is_allowed(
         "https://host\\n.evil",
         "https://-host",
         "https://host//x",
+        "https://host..x",
+        "https://.host",
+        f"https://{'x' * 64}.example",
+        f"https://{'x.' * 150}example",
+        "https://[::1::]",
+        "https://[1.2.3.4]",
     ],
 )
 def test_a_base_url_is_an_address_and_nothing_else(folder: Path, url: str) -> None:
@@ -670,8 +770,31 @@ BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str], list[str]]] = {
         [
             f"TWILIO_ACCOUNT_SID: must be {USERNAME}",
             f"TWILIO_AUTH_TOKEN: must be {PASSWORD}",
-            "TWILIO_REGION: must be a region, such as ie1",
+            f"TWILIO_REGION: must be {REGION}",
         ],
+    ),
+    "placeholders": (
+        {"TWILIO_ACCOUNT_SID": "${SID}", "TWILIO_AUTH_TOKEN": "<token>"},
+        [
+            f"TWILIO_ACCOUNT_SID: {NO_PLACEHOLDER}: set the value itself",
+            f"TWILIO_AUTH_TOKEN: {NO_PLACEHOLDER}: set the value itself",
+        ],
+    ),
+    "quotation marks of an env file": (
+        {"TWILIO_ACCOUNT_SID": f'"{AC}"', "TWILIO_AUTH_TOKEN": f"'{SECRET}'", "TWILIO_REGION": '"ie1"'},
+        [f"{name}: {QUOTED}" for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_REGION")],
+    ),
+    "more than one newline at the end": (
+        {"TWILIO_API_KEY": f"{SK}\n\n", "TWILIO_API_SECRET": f"{SECRET}\n\n", "TWILIO_REGION": "ie1 "},
+        [
+            f"TWILIO_API_KEY: must be {USERNAME}",
+            f"TWILIO_API_SECRET: must be {PASSWORD}",
+            f"TWILIO_REGION: must be {REGION}",
+        ],
+    ),
+    "a newline alone is none": (
+        {"TWILIO_ACCOUNT_SID": AC, "TWILIO_AUTH_TOKEN": "\n"},
+        ["TWILIO_AUTH_TOKEN: not set, but TWILIO_ACCOUNT_SID is"],
     ),
     "edge without region": (
         {**ENVIRONMENT, "TWILIO_EDGE": "dublin"},

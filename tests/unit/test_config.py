@@ -108,6 +108,23 @@ def test_one_workspace_may_be_spread_over_entries_with_windows_of_their_own() ->
     ]
 
 
+def test_sids_have_hex_digits_of_either_case_and_stay_as_they_are_written() -> None:
+    upper, channel, username = (f"{prefix}0123456789ABCDEF0123456789abcdef" for prefix in ("WS", "TC", "SK"))
+    config = parse(
+        f"targets: [{{workspace: {upper}, channels: [{channel}]}}]\n"
+        f"accounts: {{default: {{username: {username}, password: x}}}}\n"
+    )
+    assert config.targets == (Target("default", upper, upper, channel),)
+    assert config.accounts["default"].username == username
+    environment = {"TWILIO_ACCOUNT_SID": f"AC{username[2:]}", "TWILIO_AUTH_TOKEN": SECRET}
+    assert parse(TARGETS, environment).accounts["default"].username == f"AC{username[2:]}"
+
+
+def test_a_workspace_in_two_cases_is_one_spelled_as_the_first() -> None:
+    config = parse(f"{TARGETS}  - workspace: WS{WS[2:].upper()}\n    channels: [voice]\n")
+    assert config.targets == (Target("default", WS, WS, "all"), Target("default", WS, WS, "voice"))
+
+
 def test_names_and_channels_are_any_text() -> None:
     config = parse(
         f"{TARGETS}    name: 'Kundendienst \"Köln\" \\ 客服 📞'\n"
@@ -139,6 +156,7 @@ def test_polling_durations_become_seconds() -> None:
         ("region: xx9, edge: ashburn-ix", "https://taskrouter.ashburn-ix.xx9.twilio.com"),
         ("base_url: 'https://proxy.example:8443/twilio/'", "https://proxy.example:8443/twilio"),
         ("base_url: 'https://proxy.example/'", "https://proxy.example"),
+        (f"base_url: 'https://a-b.c/{'x' * 300}'", f"https://a-b.c/{'x' * 300}"),
         ("base_url: 'http://127.0.0.1:8080'", "http://127.0.0.1:8080"),
         ("base_url: 'http://127.1.2.3'", "http://127.1.2.3"),
         ("base_url: 'http://[::1]:8080/'", "http://[::1]:8080"),
@@ -182,15 +200,41 @@ def test_the_environment_holds_the_default_account(
     assert (account.username, account.base_url, read_password(account)) == (username, base_url, SECRET)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("environ", [ENVIRONMENT, {"TWILIO_API_KEY": SK, "TWILIO_API_SECRET": SECRET}])
+def test_one_newline_at_the_end_of_a_variable_is_ignored(environ: dict[str, str], newline: str) -> None:
+    variables = {**environ, "TWILIO_REGION": "ie1", "TWILIO_EDGE": "ashburn"}
+    account = parse(TARGETS, {name: value + newline for name, value in variables.items()}).accounts["default"]
+    assert account == parse(TARGETS, variables).accounts["default"]
+    assert read_password(account) == SECRET
+
+
+@pytest.mark.parametrize(
+    "written", [f"|\n      {SECRET}", f'"{SECRET}\\n"', f'"{SECRET}\\r\\n"', f"'{SECRET}'"]
+)
+def test_one_newline_at_the_end_of_a_password_is_ignored(written: str) -> None:
+    config = parse(f"{TARGETS}accounts:\n  default:\n    username: {SK}\n    password: {written}\n")
+    assert read_password(config.accounts["default"]) == SECRET
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r", "\x85"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_may_have_any_line_ends(tmp_path: Path, encoding: str, line_end: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(f"{TARGETS}    name: support\n".replace("\n", line_end).encode(encoding))
+    assert load_config(path, ENVIRONMENT).targets == (Target("default", WS, "support", "all"),)
+
+
+@pytest.mark.parametrize("beginning", ["", "\ufeff"])
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 def test_a_password_file_is_found_beside_the_configuration_and_read_each_time(
-    tmp_path: Path, ending: str
+    tmp_path: Path, beginning: str, ending: str
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"{TARGETS}accounts: {{default: {{username: {SK}, password_file: secrets/token}}}}\n")
     token = tmp_path / "secrets" / "token"
     token.parent.mkdir()
-    token.write_bytes(f"{SECRET}{ending}".encode())
+    token.write_bytes(f"{beginning}{SECRET}{ending}".encode())
     account = load_config(path, {}).accounts["default"]
     assert account.password_file == token
     assert read_password(account) == SECRET
@@ -210,12 +254,6 @@ def test_a_relative_configuration_path_gives_an_absolute_password_file(
     (tmp_path / "token").write_text(SECRET)
     monkeypatch.chdir(tmp_path)
     assert load_config(Path("config.yaml"), {}).accounts["default"].password_file == tmp_path / "token"
-
-
-def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(TARGETS, encoding="utf-8-sig")
-    assert load_config(path, ENVIRONMENT).targets[0].workspace_sid == WS
 
 
 def test_no_secret_shows_in_a_configuration_that_is_printed() -> None:

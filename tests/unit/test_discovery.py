@@ -121,7 +121,7 @@ def test_a_configured_name_is_never_given_to_another_workspace() -> None:
     assert [each[2] for each in polled(config, main=found)] == ["support", f"support ({ws(1)})"]
 
 
-@pytest.mark.parametrize("name", [None, "", "  ", "a\nb", "x" * 201, ws(7)])
+@pytest.mark.parametrize("name", [None, "", "  ", "a\nb", "x" * 201, ws(7), "WS" + "A" * 32])
 def test_a_workspace_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) -> None:
     found = Found(workspaces=(workspace(1, name),))
     assert polled(configuration(), main=found) == [("main", ws(1), ws(1), "all")]
@@ -160,6 +160,38 @@ def test_a_channel_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) ->
     config = configuration(main={"workspaces": "auto", "channels": ["all", "auto"]})
     found = Found(workspaces=(workspace(1),), channels={ws(1): (channel(1, name),)})
     assert [each[3] for each in polled(config, main=found)] == ["all", tc(1)]
+
+
+def test_sids_are_compared_without_regard_to_case() -> None:
+    lower, upper = "a" * 32, "A" * 32
+    config = configuration(
+        [
+            {
+                "workspace": f"WS{lower}",
+                "name": f"WS{'b' * 32}",
+                "channels": [f"TC{lower}", "auto"],
+                "account": "main",
+            }
+        ],
+        main={"workspaces": "auto"},
+        second={"workspaces": "auto"},
+    )
+    found = Found(
+        workspaces=(
+            FoundWorkspace(sid=f"WS{upper}", friendly_name="configured"),
+            FoundWorkspace(sid=f"WS{'B' * 32}"),
+            FoundWorkspace(sid=f"WS{'c' * 32}", friendly_name=f"WS{upper}"),
+        ),
+        channels={
+            f"WS{lower}": (FoundChannel(sid=f"TC{upper}", unique_name="voice"), channel(2, f"TC{upper}"))
+        },
+    )
+    second = Found(workspaces=(FoundWorkspace(sid=f"WS{'C' * 32}", friendly_name="again"),))
+    assert polled(config, main=found, second=second) == [
+        ("main", f"WS{lower}", f"WS{'b' * 32}", f"TC{lower}"),
+        ("main", f"WS{'B' * 32}", f"WS{'B' * 32} (2)", "all"),
+        ("main", f"WS{'c' * 32}", f"WS{'c' * 32}", "all"),
+    ]
 
 
 def test_before_anything_is_found_the_static_queries_are_polled() -> None:
@@ -290,12 +322,24 @@ def test_every_page_is_read_and_the_host_is_never_the_answers() -> None:
 
     api = Api({WORKSPACES: answer})
     found = run_virtually(list_workspaces(api))
-    assert [each.sid for each in found] == [ws(0), ws(1), ws(2)]
+    assert [each.sid for each in found.items] == [ws(0), ws(1), ws(2)]
     assert [(path, dict(parameters)) for _, path, parameters in api.calls] == [
         (WORKSPACES, {"PageSize": "1000"}),
         (WORKSPACES, {"PageSize": "2", "Page": "1", "PageToken": "x&y"}),
         (WORKSPACES, {"PageSize": "2", "Page": "2", "PageToken": "x&y"}),
     ]
+
+
+def test_the_next_page_may_have_the_sid_in_another_case() -> None:
+    asked, answered = (f"/v1/Workspaces/WS{digits * 32}/TaskChannels" for digits in ("a", "A"))
+
+    def answer(parameters: Mapping[str, str]) -> Any:
+        if "Page" in parameters:
+            return page("channels", channel_item(2))
+        return page("channels", channel_item(1), following=f"https://host{answered}?Page=1")
+
+    found = run_virtually(list_channels(Api({asked: answer}), f"WS{'a' * 32}"))
+    assert [each.sid for each in found.items] == [tc(1), tc(2)]
 
 
 def test_the_published_examples_are_read() -> None:
@@ -307,26 +351,27 @@ def test_the_published_examples_are_read() -> None:
             channels_path(sid): page("channels", {**channel_item(1, "default"), "workspace_sid": sid}),
         }
     )
-    (found,) = run_virtually(list_workspaces(api))
+    (found,) = run_virtually(list_workspaces(api)).items
     assert (found.sid, found.friendly_name) == (sid, "new")
-    (first,) = run_virtually(list_channels(api, sid))
+    (first,) = run_virtually(list_channels(api, sid)).items
     assert (first.sid, first.unique_name) == (tc(1), "default")
 
 
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (b"<html>", "json_invalid"),
+        (b"<html>", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"\xff\xfe[\x00]\x00", "not JSON"),
         ({"workspaces": []}, "meta.missing"),
         ({"meta": {}}, "workspaces.missing"),
+        ({"meta": {}, "workspaces": {}}, "workspaces.list_type"),
+        ({"meta": {"next_page_url": 5}, "workspaces": [item(1)]}, "meta.next_page_url.string_type"),
+        (b'{"meta": {"next_page_url": "\\ud83d"}, "workspaces": []}', "meta.next_page_url.string_unicode"),
         ([], "model_type"),
-        (page("workspaces", item(1), {"sid": "WS12"}), "workspaces.1.sid.string_pattern_mismatch"),
-        (page("workspaces", {"sid": f"{ws(1)}\n"}), "workspaces.0.sid.string_pattern_mismatch"),
-        (page("workspaces", {**item(1), "friendly_name": 5}), "workspaces.0.friendly_name.string_type"),
-        (
-            b'{"meta": {}, "workspaces": [{"sid": "' + ws(1).encode() + b'", "friendly_name": "\\ud83d"}]}',
-            "json",
-        ),
+        (page("workspaces", {"sid": "WS12"}, 5), "no item .* first is item 0 of page 1: sid.string_pattern"),
+        (page("workspaces", {"sid": f"{ws(1)}\n"}), "no item .* sid.string_pattern_mismatch"),
+        (page("workspaces", {**item(1), "friendly_name": 5}), "no item .* friendly_name.string_type"),
         (page("workspaces", following=f"https://host{WORKSPACES}?PageSize=1000"), "comes back to a page"),
         (page("workspaces", following="https://host/v1/Other?Page=1"), "is one of something else"),
         (page("workspaces", following="@evil.example/"), "is one of something else"),
@@ -340,6 +385,63 @@ def test_what_is_no_list_of_workspaces_fails(answer: Any, complaint: str) -> Non
         run_virtually(list_workspaces(api))
     assert caught.value.reason is Reason.BAD_RESPONSE
     assert len(api.calls) <= 100
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ({"sid": "WS12"}, "sid.string_pattern_mismatch"),
+        ({"sid": tc(1)}, "sid.string_pattern_mismatch"),
+        ({"sid": f"{ws(3)}\n"}, "sid.string_pattern_mismatch"),
+        ({"sid": "\ud83d"}, "sid.string_unicode"),
+        ({"sid": None}, "sid.string_type"),
+        ({}, "sid.missing"),
+        ({"sid": ws(3), "friendly_name": 5}, "friendly_name.string_type"),
+        (None, "model_type"),
+        ([ws(3)], "model_type"),
+        (ws(3), "model_type"),
+    ],
+)
+def test_an_item_that_cannot_be_read_does_not_cost_the_rest_of_the_list(bad: Any, problem: str) -> None:
+    found = run_virtually(list_workspaces(Api({WORKSPACES: page("workspaces", item(1), bad, item(2))})))
+    assert [each.sid for each in found.items] == [ws(1), ws(2)]
+    assert found.skipped == (f"item 1 of page 1: {problem}",)
+
+
+def test_names_that_are_no_unicode_are_read_with_replacement_characters() -> None:
+    names = (
+        rb'{"meta": {}, "workspaces": [{"sid": "SID", "friendly_name": "caf\ud83d \u00e9\ud83d\udcde \xff"}]}'
+    )
+    body = names.replace(b"SID", ws(1).encode()).replace(rb"\xff", b"\xff")
+    (found,) = run_virtually(list_workspaces(Api({WORKSPACES: body}))).items
+    assert found.friendly_name == "caf\ufffd é📞 \ufffd"
+    assert [each[2] for each in polled(configuration(), main=Found(workspaces=(found,)))] == [
+        found.friendly_name
+    ]
+
+
+def test_a_channel_whose_name_is_no_unicode_goes_by_its_sid() -> None:
+    path = channels_path(ws(1))
+    api = Api({path: page("channels", channel_item(1, "caf\ud83d"))})
+    found = Found(
+        workspaces=(workspace(1),), channels={ws(1): run_virtually(list_channels(api, ws(1))).items}
+    )
+    config = configuration(main={"workspaces": "auto", "channels": "auto"})
+    assert [each[3] for each in polled(config, main=found)] == [tc(1)]
+
+
+@pytest.mark.parametrize("odd", [5, True, ["2020"], {"year": 2020}, "\ud83d"])
+def test_an_odd_attribute_that_only_orders_the_list_costs_nothing(odd: Any) -> None:
+    found = run_virtually(
+        list_workspaces(Api({WORKSPACES: page("workspaces", {**item(1), "date_created": odd, "links": odd})}))
+    )
+    assert [each.sid for each in found.items] == [ws(1)]
+    assert found.skipped == ()
+
+
+def test_a_byte_order_mark_before_a_page_is_no_error() -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(page("workspaces", item(1))).encode()
+    assert [each.sid for each in run_virtually(list_workspaces(Api({WORKSPACES: body}))).items] == [ws(1)]
 
 
 def test_a_page_that_does_not_come_is_given_up() -> None:
@@ -397,6 +499,40 @@ def test_a_failed_refresh_keeps_the_last_list_and_is_told_when_it_begins_changes
         ]
         assert logs[0]["code"] == 20003
         assert logs[0]["list"] == WORKSPACES
+
+    run_virtually(scenario())
+
+
+def test_items_that_cannot_be_read_are_told_once_as_long_as_they_are_as_many() -> None:
+    async def scenario() -> None:
+        told, secret = Told(), {"sid": "not-to-be-told"}
+        bad = page("workspaces", item(1), secret)
+        api, failed = Api(), ApiError(Reason.CONNECTION, "refused")
+        subject = discover(configuration(), told, main=api)
+        with capture_logs() as logs:
+            for answer in (
+                bad,
+                page("workspaces", secret, item(1)),
+                failed,
+                bad,
+                page("workspaces", item(1), secret, secret),
+                page("workspaces", item(1)),
+                bad,
+            ):
+                api.pages[WORKSPACES] = answer
+                await subject.refresh("main")
+                assert [each.sid for each in subject.found["main"].workspaces] == [ws(1)]
+        assert [up for _, up in told.up] == [True, True, False, True, True, True, True]
+        skipped = [each for each in logs if each["event"] == "list items skipped"]
+        assert [each["items_skipped"] for each in skipped] == [1, 2, 1]
+        assert skipped[0] == {
+            "event": "list items skipped",
+            "log_level": "warning",
+            "account": "main",
+            "list": WORKSPACES,
+            "problem": "item 1 of page 1: sid.string_pattern_mismatch",
+            "items_skipped": 1,
+        }
 
     run_virtually(scenario())
 

@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,31 @@ def test_a_target_is_found_by_its_name_or_sid_with_all_its_queries(file: File) -
         assert {each.target.workspace_sid for each in by_name} == {WORKSPACES[1]}
         for workspace, channel in (("n1", "chat"), ("N1", "voice"), ("n9", "all"), ("", "all"), ("n1", "")):
             assert setup.find(workspace, channel) == ()
+
+    asyncio.run(scenario())
+
+
+def test_a_target_is_found_by_sids_in_any_case() -> None:
+    async def scenario() -> None:
+        workspace, channel = CENTRE.workspaces[0].sid, CENTRE.workspaces[0].channels[0].sid
+        text = f"targets: [{{workspace: {workspace}, account: main, channels: [{channel}]}}]"
+        account = f"{{username: {CENTRE.account_sid}, password: x, base_url: 'http://127.0.0.1:9'}}"
+        setup = engine_of(lambda: parsed(f"accounts: {{main: {account}}}\n{text}")).setup
+        upper = [f"{sid[:2]}{sid[2:].upper()}" for sid in (workspace, channel)]
+        assert upper != [workspace, channel]
+        assert setup.find(*upper) == setup.find(workspace, channel) == [*setup.queries]
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_is_the_sid_of_another_workspace_finds_its_own() -> None:
+    async def scenario() -> None:
+        engine = engine_of(lambda: parsed(written("http://127.0.0.1:9", WORKSPACES[:1])))
+        (query, *_) = engine.setup.queries
+        other = replace(query, target=replace(query.target, workspace_sid=WORKSPACES[1], workspace="x"))
+        namesake = replace(query, target=replace(query.target, workspace=WORKSPACES[1]))
+        setup = replace(engine.setup, queries=(other, namesake))
+        assert setup.find(WORKSPACES[1], "all") == [namesake]
 
     asyncio.run(scenario())
 

@@ -99,6 +99,55 @@ def test_what_is_left_out_or_left_blank_is_off(text: str, tmp_path: Path) -> Non
     assert (config.context, dict(config.users), config.headers, config.rate_limit) == (None, {}, (), None)
 
 
+def test_keys_and_values_of_go_s_maps_are_text_as_they_are_written(tmp_path: Path) -> None:
+    names = ("12345", "on", "no", "1.50", "0x10", "2026-11-24", "2026-02-31", "null", "~", "9" * 200, "1_0")
+    users = "".join(f"  {name}: {HASH}\n" for name in names)
+    config = parse_web_config(
+        f"basic_auth_users:\n{users}"
+        "http_server_config: {headers: {X-XSS-Protection: 0, Content-Security-Policy: }}\n",
+        "web.yml",
+        tmp_path,
+    )
+    assert dict(config.users) == dict.fromkeys(names, HASH.encode())
+    assert config.headers == (("X-XSS-Protection", "0"),)
+
+
+@pytest.mark.parametrize("indicator", ["|", ">"])
+def test_the_newline_after_a_header_in_a_block_is_ignored(indicator: str, tmp_path: Path) -> None:
+    text = f"http_server_config:\n  headers:\n    X-Frame-Options: {indicator}\n      deny\n"
+    assert parse_web_config(text, "web.yml", tmp_path).headers == (("X-Frame-Options", "deny"),)
+
+
+def test_a_user_given_with_and_without_quotes_is_given_twice(tmp_path: Path) -> None:
+    (problem,) = problems(f"basic_auth_users:\n  12345: {HASH}\n  '12345': {HASH}\n", tmp_path)
+    assert problem == "web.yml:3: basic_auth_users.12345: this key is given twice, first on line 2"
+
+
+@pytest.mark.parametrize("value", ["12345", "1.5", "on", "2026-11-24", "2026-02-31", "null", "~", ""])
+def test_a_hash_that_is_no_text_to_yaml_is_refused_and_not_quoted(value: str, tmp_path: Path) -> None:
+    (problem,) = problems(f"basic_auth_users:\n  12345: {value}\n", tmp_path)
+    place, _, complaint = problem.partition(".12345: ")
+    assert place == "web.yml:2: basic_auth_users"
+    assert complaint.endswith("a bcrypt hash, as `htpasswd -nBC 10 ''` writes it")
+    assert "12345" not in complaint
+    assert value not in complaint or value in {"", "on"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12345: {}",
+        "tls_server_config: {12345: x}",
+        "rate_limit: {on: 1}",
+        "http_server_config: {1: {}}",
+        "basic_auth_users: {[a]: x}",
+        "basic_auth_users: {alice: {1: x}}",
+    ],
+)
+def test_keys_elsewhere_are_text_to_yaml_or_an_error(text: str, tmp_path: Path) -> None:
+    assert "a key must be text, and here it is a" in problems(text, tmp_path)[0]
+
+
 def test_relative_paths_begin_at_the_file(directory: Path) -> None:
     (directory / "web.yml").write_text(TLS, encoding="utf-8")
     assert load_web_config(directory / "web.yml").files == (
@@ -280,6 +329,10 @@ def test_a_cost_that_no_scrape_could_wait_for_is_refused(tmp_path: Path) -> None
         "tls_server_config: {key: [SECRET]}",
         "tls_server_config: SECRET",
         "basic_auth_users: {alice: SECRET: b}",
+        "basic_auth_users: {12345: SECRET: b}",
+        "basic_auth_users: {12345: a, 12345: SECRET}",
+        "basic_auth_users: {12345: {SECRET: a}}",
+        "http_server_config: {headers: {SECRET: a}}",
     ],
 )
 @pytest.mark.parametrize("secret", [HASH, "'-----BEGIN PRIVATE KEY----- x'"])

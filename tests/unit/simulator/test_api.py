@@ -1,3 +1,4 @@
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from taskrouter_exporter.simulator import ContactCentre, Simulator
+from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
 from taskrouter_exporter.simulator.api import RateLimiter
 
 Get = Callable[..., requests.Response]
@@ -103,6 +104,47 @@ def test_a_task_channel_is_chosen_by_sid_or_unique_name(
     )
     assert by_name == by_sid
     assert 0 < by_name["reservations_created"] < every["reservations_created"]
+
+
+def test_sids_are_compared_without_regard_to_case(
+    get: Get, centre: ContactCentre, simulator: Simulator
+) -> None:
+    workspace = centre.workspaces[0]
+    sid, channel = (f"{sid[:2]}{sid[2:].upper()}" for sid in (workspace.sid, workspace.channels[1].sid))
+    path = f"/v1/Workspaces/{sid}/Workers/CumulativeStatistics"
+    upper = get(path, TaskChannel=channel).json()
+    lower = get(path.replace(sid, workspace.sid), TaskChannel="chat").json()
+    assert sid != workspace.sid
+    assert (upper["workspace_sid"], upper["url"]) == (sid, simulator.base_url + path)
+    assert upper == {**lower, "workspace_sid": sid, "url": upper["url"]}
+    assert get(f"/v1/Workspaces/{sid}/TaskChannels").json()["channels"]
+    assert simulator.requests.count(sid) == simulator.requests.count(workspace.sid) == 3
+    assert [each.workspace_sid for each in simulator.requests.latest(workspace.sid)] == [
+        sid,
+        workspace.sid,
+        sid,
+    ]
+    simulator.faults.set(sid, Fault.status(503, times=1))
+    assert [get(path.replace(sid, workspace.sid)).status_code for _ in range(2)] == [503, 200]
+    assert requests.put(
+        f"{simulator.base_url}/simulator/faults/{sid}", json={"fault": "nulls"}, timeout=10
+    ).ok
+    simulator.faults.clear(workspace.sid)
+    assert simulator.faults.active() == {}
+
+
+def test_every_answer_has_a_request_id_of_its_own(
+    get: Get, simulator: Simulator, centre: ContactCentre, statistics_path: str
+) -> None:
+    answers = [get(path) for path in (statistics_path, statistics_path, "/v1/Workspaces", "/v1/Other")]
+    answers.append(requests.get(simulator.base_url + statistics_path, timeout=10))
+    for fault in (Fault.status(503), Fault.html(), Fault.huge_body(1000, chunked=True), Fault.slow_drip(0)):
+        simulator.faults.set(centre.workspaces[0].sid, fault)
+        answers.append(get(statistics_path))
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 404, 401, 503, 502, 200, 200]
+    request_ids = [answer.headers["Twilio-Request-Id"] for answer in answers]
+    assert all(re.fullmatch("RQ[0-9a-f]{32}", request_id) for request_id in request_ids)
+    assert len({*request_ids}) == len(request_ids)
 
 
 def test_nothing_after_the_simulators_clock_is_counted(
