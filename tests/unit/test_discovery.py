@@ -324,7 +324,7 @@ def test_every_page_is_read_and_the_host_is_never_the_answers() -> None:
     found = run_virtually(list_workspaces(api))
     assert [each.sid for each in found.items] == [ws(0), ws(1), ws(2)]
     assert [(path, dict(parameters)) for _, path, parameters in api.calls] == [
-        (WORKSPACES, {"PageSize": "1000"}),
+        (WORKSPACES, {"PageSize": "250"}),
         (WORKSPACES, {"PageSize": "2", "Page": "1", "PageToken": "x&y"}),
         (WORKSPACES, {"PageSize": "2", "Page": "2", "PageToken": "x&y"}),
     ]
