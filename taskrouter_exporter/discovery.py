@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, count, islice
 from types import MappingProxyType
 from typing import Annotated, Final, Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ from taskrouter_exporter.config import MAX_QUERIES, AutoWorkspaces, Config, quer
 from taskrouter_exporter.config_schema import AUTO, is_one_line
 from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.queries import ALL_CHANNELS, Query
+from taskrouter_exporter.slots import Claim, Standing
 from taskrouter_exporter.transport import Answer
 
 log = structlog.get_logger()
@@ -32,6 +34,7 @@ _MAX_ITEMS: Final = 100_000
 _PAGE_SECONDS: Final = 30.0
 _SECONDS_UNTIL_ANOTHER_TRY: Final = 60.0
 _LISTS_AT_ONCE: Final = 4
+_ALL_ATTEMPTS: Final = 1000
 _LONGEST_NAME: Final = 200
 _LIKE_WORKSPACE_SID: Final = re.compile("WS[0-9a-f]{32}")
 _LIKE_CHANNEL_SID: Final = re.compile("TC[0-9A-Fa-f]{16,}")
@@ -64,6 +67,7 @@ class _Meta(_Listed):
 
 
 _Item = TypeVar("_Item", FoundWorkspace, FoundChannel)
+_Parsed = TypeVar("_Parsed")
 
 
 class _Page(_Listed, Generic[_Item]):
@@ -197,26 +201,37 @@ def _is_name(text: str) -> bool:
 class ListClient(Protocol):
     """What discovery needs of api.Client."""
 
-    async def get(self, call: Call) -> Answer:
+    async def get(self, call: Call, read: Callable[[Answer], _Parsed]) -> _Parsed:
         """See api.Client.get."""
 
 
-async def list_workspaces(client: ListClient) -> tuple[FoundWorkspace, ...]:
+async def list_workspaces(client: ListClient, *, has_hung: bool = False) -> tuple[FoundWorkspace, ...]:
     """Every workspace that the account's credentials reach.
+
+    Args:
+        client: Of the account.
+        has_hung: Whether the list had no answer in time when it was last read.
 
     Raises:
         ApiError: a page could not be read, or is not a page of workspaces.
     """
-    return await _read(client, WORKSPACES_PATH, _Page[FoundWorkspace])
+    return await _read(client, WORKSPACES_PATH, _Page[FoundWorkspace], has_hung=has_hung)
 
 
-async def list_channels(client: ListClient, workspace_sid: str) -> tuple[FoundChannel, ...]:
+async def list_channels(
+    client: ListClient, workspace_sid: str, *, has_hung: bool = False
+) -> tuple[FoundChannel, ...]:
     """Every TaskChannel of a workspace.
+
+    Args:
+        client: Of the workspace's account.
+        workspace_sid: `WS…`.
+        has_hung: Whether the list had no answer in time when it was last read.
 
     Raises:
         ApiError: a page could not be read, or is not a page of TaskChannels.
     """
-    return await _read(client, channels_path(workspace_sid), _Page[FoundChannel])
+    return await _read(client, channels_path(workspace_sid), _Page[FoundChannel], has_hung=has_hung)
 
 
 def channels_path(workspace_sid: str) -> str:
@@ -224,7 +239,9 @@ def channels_path(workspace_sid: str) -> str:
     return f"{WORKSPACES_PATH}/{workspace_sid}/TaskChannels"
 
 
-async def _read(client: ListClient, path: str, model: type[_Page[_Item]]) -> tuple[_Item, ...]:
+async def _read(
+    client: ListClient, path: str, model: type[_Page[_Item]], *, has_hung: bool
+) -> tuple[_Item, ...]:
     """Read a list, page by page. Half a list is none: what it lacks would seem to have gone away."""
     items: list[_Item] = []
     parameters: Mapping[str, str] | None = {"PageSize": str(_PAGE_SIZE)}
@@ -235,21 +252,31 @@ async def _read(client: ListClient, path: str, model: type[_Page[_Item]]) -> tup
         if len(asked) == _MAX_PAGES or len(items) > _MAX_ITEMS:
             raise _bad(f"the list {path} does not end")
         asked.append(parameters)
-        answer = await _get(client, path, parameters)
-        try:
-            page = model.model_validate_json(answer.body)
-        except ValidationError as error:
-            raise _bad(f"this is no page of {path}: {_where(error)}") from None
+        call = _call(path, parameters, has_hung=has_hung)
+        page = await _get(client, call, partial(_parse_page, path, model))
         items += page.items
         parameters = _parameters_of(page.meta.next_page_url, path)
     return tuple(items)
 
 
-async def _get(client: ListClient, path: str, parameters: Mapping[str, str]) -> Answer:
-    call = Call(path, parameters, time.monotonic() + _PAGE_SECONDS)
+def _parse_page(path: str, model: type[_Page[_Item]], answer: Answer) -> _Page[_Item]:
+    try:
+        return model.model_validate_json(answer.body)
+    except ValidationError as error:
+        raise _bad(f"this is no page of {path}: {_where(error)}") from None
+
+
+def _call(path: str, parameters: Mapping[str, str], *, has_hung: bool) -> Call:
+    """The call for a page. Where the list is known to hang, only its last attempt gets the full timeout."""
+    claim = Claim(path, path, Standing.LIST, limited=True)
+    short_attempts = _ALL_ATTEMPTS if has_hung else 0
+    return Call(path, parameters, time.monotonic() + _PAGE_SECONDS, claim, short_attempts)
+
+
+async def _get(client: ListClient, call: Call, read: Callable[[Answer], _Parsed]) -> _Parsed:
     try:
         async with asyncio.timeout(_PAGE_SECONDS):
-            return await client.get(call)
+            return await client.get(call, read)
     except TimeoutError:
         raise call.failure_when_given_up() from None
 
@@ -354,7 +381,9 @@ class Discovery:
         for auto in self._config.auto_workspaces:
             if auto.account == account:
                 workspaces = await self._try(
-                    WORKSPACES_PATH, list_workspaces(self._clients[account]), failures
+                    WORKSPACES_PATH,
+                    list_workspaces(self._clients[account], has_hung=_hung(before, WORKSPACES_PATH)),
+                    failures,
                 )
                 if workspaces is not None:
                     # Told at once: the TaskChannels of many workspaces take their time.
@@ -383,8 +412,11 @@ class Discovery:
     async def _try_channels(
         self, account: str, sid: str, failures: dict[str, ApiError]
     ) -> tuple[FoundChannel, ...] | None:
+        path = channels_path(sid)
+        has_hung = _hung(self.found[account], path)
         async with self._lists_at_once:
-            return await self._try(channels_path(sid), list_channels(self._clients[account], sid), failures)
+            reading = list_channels(self._clients[account], sid, has_hung=has_hung)
+            return await self._try(path, reading, failures)
 
     async def _try(
         self, path: str, reading: Awaitable[tuple[_Item, ...]], failures: dict[str, ApiError]
@@ -403,6 +435,12 @@ class Discovery:
         self.found[account] = found
         if (known.workspaces, known.channels) != (found.workspaces, found.channels):
             self._changed()
+
+
+def _hung(found: Found, path: str) -> bool:
+    """Whether a list had no answer in time at the last refresh."""
+    failure = found.failures.get(path)
+    return failure is not None and failure.reason is Reason.TIMEOUT
 
 
 def _only(

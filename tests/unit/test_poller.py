@@ -15,6 +15,7 @@ from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.ledger import Ledger, Outcome
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
+from taskrouter_exporter.statistics import WorkersStatistics
 from taskrouter_exporter.transport import Answer
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
@@ -30,14 +31,18 @@ class Api:
     def __init__(self, behave: Callable[[Call], Awaitable[Any]]) -> None:
         self.calls: list[Call] = []
         self.wall = NOON
+        self.generation = 0
         self._behave = behave
 
-    async def get(self, call: Call) -> Answer:
+    async def reread_credentials(self) -> None:
+        pass
+
+    async def get(self, call: Call, read: Callable[[Answer], WorkersStatistics]) -> WorkersStatistics:
         self.calls.append(call)
         call.requesting = True
         document = await self._behave(call)
         call.requesting = False
-        return Answer(200, {}, json.dumps(document).encode())
+        return read(Answer(200, {}, json.dumps(document).encode()))
 
     def poller(self, ledger: Ledger | None = None, cache: float = 0) -> Poller:
         loop = asyncio.get_running_loop()
