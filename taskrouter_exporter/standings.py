@@ -14,6 +14,9 @@ _MOST_RELAPSES: Final = 6
 _REHABILITATION: Final = 4
 """So many times the probation must be passed before one relapse is forgotten."""
 
+_FADING: Final = 0.8
+"""What is left of a slow answer's time after one poll: slow every other time is slow."""
+
 _NEARLY: Final = 0.9
 """A timeout that ended a little early is one."""
 
@@ -24,8 +27,8 @@ class _Conduct:
 
     Attributes:
         hung: Whether its last poll had no answer in time.
-        seconds: How long its last answer took.
-        slow: Whether that was longer than a quarter of the request timeout.
+        seconds: How long its answers take; a slow one fades with time.
+        slow: Whether that is longer than a quarter of the request timeout.
         streak: Polls since it last hung.
         relapses: How often it began to hang, less the times it has made up for; each doubles the probation.
         asked: When its last request was sent, on the monotonic clock.
@@ -49,7 +52,11 @@ class _Conduct:
 
 
 class Standings:
-    """The standing of each query, kept over reloads."""
+    """The standing of each query, kept over reloads.
+
+    Args:
+        chance: Returns a random number from 0 to 1.
+    """
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
@@ -64,13 +71,11 @@ class Standings:
     def claim(self, query: Query) -> Claim:
         """Return the query's claim to a thread at its next poll."""
         conduct, standing = self._known.get(query), self.standing(query)
-        if conduct is None:
-            # Not in the order of the configuration, where whole workspaces of hanging ones could come first.
-            rank = self._chance()
-        elif standing is Standing.PROVEN:
-            rank = -float(conduct.streak)
+        if conduct is None or standing is Standing.PROVEN:
+            # Equals not in the order of the configuration, in which those that hang may all come first.
+            rank = self._chance() - (conduct.streak if conduct else 0)
         elif standing is Standing.DOUBTFUL:
-            rank = conduct.seconds
+            rank = round(conduct.seconds)  # rounded, or others would be lost each time where all are slow
         else:
             rank = conduct.asked
         workspace = query.target.workspace_sid
@@ -92,7 +97,7 @@ class Standings:
                 conduct.relapses -= 1
         conduct.hung = hung
         if call.attempts:
-            conduct.seconds = call.attempts[-1].duration
+            conduct.seconds = max(call.attempts[-1].duration, _FADING * conduct.seconds)
             conduct.slow = conduct.seconds > call.patience
         conduct.asked = call.begun if call.asked is None else call.asked
         self._proven += conduct.standing is Standing.PROVEN
