@@ -1,12 +1,14 @@
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 import pytest
 
+from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.slots import FairExecutor, Job, reserve_of_each_account
 
 
@@ -208,3 +210,90 @@ def test_close_lets_the_threads_end() -> None:
         thread.join(5)
     assert threads
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_after_threads_could_not_be_started_every_request_is_still_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")] * 2
+
+    def failing_start(thread: threading.Thread) -> None:
+        if failures:
+            raise failures.pop()
+        start(thread)
+
+    async def scenario() -> None:
+        executor = FairExecutor(8, 1)
+        monkeypatch.setattr(threading.Thread, "start", failing_start)
+        results = await asyncio.gather(
+            *(run(executor, "a", lambda: 1) for _ in range(8)), return_exceptions=True
+        )
+        refused = [result for result in results if isinstance(result, ApiError)]
+        assert [(error.reason, error.retryable) for error in refused] == [(Reason.CONNECTION, True)] * 2
+        assert results.count(1) == 6
+        hanging = Hanging()
+        tasks = [asyncio.create_task(run(executor, "a", hanging)) for _ in range(8)]
+        await until(lambda: hanging.begun == 8)
+        hanging.go.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+
+
+def test_a_thread_outlives_what_is_not_even_an_exception() -> None:
+    def panic() -> None:
+        raise SystemExit
+
+    async def scenario() -> None:
+        executor = FairExecutor(1, 1)
+        with pytest.raises(RuntimeError, match="SystemExit"):
+            await run(executor, "a", panic)
+        assert await run(executor, "a", lambda: "next") == "next"
+
+    asyncio.run(scenario())
+
+
+def test_a_resized_executor_keeps_to_its_new_size_with_requests_of_the_old_one_in_flight() -> None:
+    async def scenario() -> None:
+        executor, old, new = FairExecutor(4, 1), Hanging(), Hanging()
+        tasks = [asyncio.create_task(run(executor, "a", old)) for _ in range(4)]
+        await until(lambda: old.begun == 4)
+        executor.resize(2, 1)
+        tasks += [asyncio.create_task(run(executor, "a", new)) for _ in range(6)]
+        await asyncio.sleep(0.05)
+        assert new.begun == 0
+        new.go.set()
+        old.go.set()
+        await asyncio.gather(*tasks)
+        assert new.most <= 2
+        await until(lambda: len(executor._threads) <= 2)
+        executor.resize(6, 1)
+        more = Hanging()
+        tasks = [asyncio.create_task(run(executor, "a", more)) for _ in range(6)]
+        await until(lambda: more.begun == 6)
+        more.go.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(scenario())
+
+
+def test_threads_wake_for_the_turn_of_a_paced_request() -> None:
+    async def scenario() -> None:
+        executor = FairExecutor(4, 1)
+        begun: list[float] = []
+        end = time.monotonic() + 0.5
+        all_wait = threading.Event()
+
+        def request(job: Job) -> None:
+            begun.append(time.monotonic())
+            assert all_wait.wait(20)
+            executor.announce(job, 3)
+
+        tasks = [asyncio.create_task(executor.run(Job("a", request, lambda: end))) for _ in range(12)]
+        await until(lambda: len(begun) == 4)
+        all_wait.set()
+        await asyncio.gather(*tasks)
+        assert len(begun) == 12
+        assert 0.1 < max(begun) - min(begun) < 0.5
+
+    asyncio.run(scenario())
