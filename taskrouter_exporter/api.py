@@ -1,5 +1,6 @@
 """The API client of one account: a GET within a deadline, with retries, and typed errors."""
 
+import asyncio
 import base64
 import json
 import re
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from tenacity import (
     AsyncRetrying,
@@ -25,13 +26,17 @@ from tenacity.wait import wait_base
 from taskrouter_exporter.config import Account, Polling
 from taskrouter_exporter.credentials import Credentials
 from taskrouter_exporter.errors import ApiError, Reason, reason_of_status
-from taskrouter_exporter.slots import Slots
+from taskrouter_exporter.slots import Claim, FairExecutor, Job
 from taskrouter_exporter.transport import Answer, Transport
 
 _FIRST_BACKOFF_SECONDS: Final = 0.25
 _LONGEST_BACKOFF_SECONDS: Final = 10
 _LONGEST_MESSAGE: Final = 200
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+_IMPATIENT_PART: Final = 0.25
+"""The part of the request timeout that an attempt gets which is not expected to be answered."""
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +72,27 @@ class Call:
         path: Path of the API resource.
         parameters: Query parameters.
         deadline: Instant on the monotonic clock. It may be moved later while the call is under way.
+        claim: What decides when its requests get a thread.
+        short_attempts: So many attempts get a quarter of the request timeout only, but never the last one.
         attempts: The attempts that ended.
         rate_limit: As the newest answer told.
+        begun: When the call was made.
+        requesting: Whether a request is in flight.
+        asked: When the newest request was sent.
+        patience: A quarter of the request timeout, in seconds; the client sets it.
     """
 
     path: str
     parameters: Mapping[str, str]
     deadline: float
+    claim: Claim = field(default_factory=Claim)
+    short_attempts: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     rate_limit: RateLimit | None = None
     begun: float = field(default_factory=time.monotonic)
     requesting: bool = False
+    asked: float | None = None
+    patience: float = _IMPATIENT_PART * Polling.request_timeout
 
     def failure_when_given_up(self) -> ApiError:
         """Why the call has no answer if it is given up now: the last attempt's reason."""
@@ -104,12 +119,17 @@ class Client:
     """The API as one account sees it."""
 
     def __init__(
-        self, account: Account, polling: Polling, transport: Transport, slots: Slots, observer: Observer
+        self,
+        account: Account,
+        polling: Polling,
+        transport: Transport,
+        executor: FairExecutor,
+        observer: Observer,
     ) -> None:
         self._account = account
         self._polling = polling
         self._transport = transport
-        self._slots = slots
+        self._executor = executor
         self._observer = observer
         self._credentials = Credentials(account)
         # One for all calls: what tenacity keeps in it is used up between two awaits, and one for each call
@@ -124,29 +144,59 @@ class Client:
             reraise=True,
         )
 
-    async def get(self, call: Call) -> Answer:
+    @property
+    def base_url(self) -> str:
+        """Address of the API."""
+        return self._account.base_url
+
+    @property
+    def generation(self) -> int:
+        """How often the credentials have changed."""
+        return self._credentials.generation
+
+    async def reread_credentials(self) -> None:
+        """Read the password again where its file has changed, which requests do by themselves."""
+        if self._account.password_file is not None:
+            await asyncio.to_thread(self._credentials.password)
+
+    async def get(self, call: Call, read: Callable[[Answer], _Result]) -> _Result:
         """Carry the call out: attempts and the waits between them, none of which would pass the deadline.
 
         It does not end by itself at the deadline where an attempt does not: who awaits it, gives it up.
 
+        Args:
+            call: What to ask.
+            read: Parses the answer, in the thread of the request: a large one must not block the event loop.
+
         Raises:
-            ApiError: that of the last attempt.
+            ApiError: that of the last attempt, or of `read`.
         """
-        return await self._retrying(self._attempt, call)
+        call.patience = _IMPATIENT_PART * self._polling.request_timeout
+        return await self._retrying(self._attempt, call, read)
 
     def close(self) -> None:
         """Close the kept connections."""
         self._transport.close()
 
-    async def _attempt(self, call: Call) -> Answer:
-        return await self._slots.run(self._account.name, partial(self._request, call))
+    async def _attempt(self, call: Call, read: Callable[[Answer], _Result]) -> _Result:
+        job = Job(
+            account=self._account.name,
+            function=partial(self._request, call, read),
+            deadline=lambda: call.deadline,
+            claim=call.claim,
+            retry=bool(call.attempts),
+            patience=call.patience,
+        )
+        result: _Result = await self._executor.run(job)
+        return result
 
-    def _request(self, call: Call) -> Answer:
-        """The request of one attempt, in a slot's thread."""
+    def _request(self, call: Call, read: Callable[[Answer], _Result], job: Job) -> _Result:
+        """Carry one attempt out, in a thread of the executor."""
         begin = time.monotonic()
         if call.deadline <= begin:
             raise call.failure_when_given_up()
-        call.requesting = True
+        call.requesting, call.asked = True, begin
+        timeout = self._timeout(call)
         status = error = None
         password = self._credentials.password()
         try:
@@ -154,23 +204,30 @@ class Client:
                 self._account.base_url + call.path,
                 call.parameters,
                 (self._account.username, password),
-                lambda: min(begin + self._polling.request_timeout, call.deadline),
+                lambda: self._executor.until(job, min(begin + timeout, call.deadline)),
             )
             status = answer.status
-            call.rate_limit = _rate_limit(answer.headers) or call.rate_limit
+            if (rate_limit := _rate_limit(answer.headers)) is not None:
+                call.rate_limit = rate_limit
+                if rate_limit.remaining is not None:
+                    self._executor.announce(job, rate_limit.remaining)
             if status != HTTPStatus.OK:
                 raise _error_of(answer, secrets=_spellings(self._account.username, password))
+            return read(answer)
         except ApiError as failure:
             error, status = failure.without_traceback(), failure.status
             raise
-        else:
-            return answer
         finally:
             end = time.monotonic()
             self._observer.requested(self._account.name, status, end - begin)
             previous = call.begun + sum(each.waited + each.duration for each in call.attempts)
             call.attempts.append(Attempt(begin - previous, end - begin, status, error))
             call.requesting = False
+
+    def _timeout(self, call: Call) -> float:
+        """Seconds that the next attempt of a call may take."""
+        is_short = len(call.attempts) < min(call.short_attempts, self._polling.attempts - 1)
+        return call.patience if is_short else self._polling.request_timeout
 
 
 class stop_before_deadline(stop_base):  # noqa: N801 -- named as tenacity's own strategies are

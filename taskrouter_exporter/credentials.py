@@ -10,9 +10,14 @@ log = structlog.get_logger()
 
 
 class Credentials:
-    """The password of one account. Safe to use from several threads."""
+    """The password of one account. Safe to use from several threads.
+
+    Attributes:
+        generation: How often the password has been read again.
+    """
 
     def __init__(self, account: Account) -> None:
+        self.generation = 0
         self._account = account
         self._lock = threading.Lock()
         self._seen = self._stamp()
@@ -40,6 +45,7 @@ class Credentials:
                 error=str(error),
             )
         else:
+            self.generation += 1
             log.info("password file read again", account=self._account.name)
 
     def _stamp(self) -> tuple[int, int, int] | None:

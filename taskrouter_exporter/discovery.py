@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, count, islice
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
@@ -20,6 +21,7 @@ from taskrouter_exporter.config_schema import AUTO, is_one_line
 from taskrouter_exporter.errors import ApiError, Reason
 from taskrouter_exporter.queries import ALL_CHANNELS, Query
 from taskrouter_exporter.sids import is_sid, sid_key, sid_pattern
+from taskrouter_exporter.slots import Claim, Standing
 from taskrouter_exporter.transport import Answer
 
 log = structlog.get_logger()
@@ -34,6 +36,7 @@ _MAX_ITEMS: Final = 100_000
 _PAGE_SECONDS: Final = 30.0
 _SECONDS_UNTIL_ANOTHER_TRY: Final = 60.0
 _LISTS_AT_ONCE: Final = 4
+_ALL_ATTEMPTS: Final = 1000
 _LONGEST_NAME: Final = 200
 _LIKE_CHANNEL_SID: Final = re.compile("TC[0-9A-Fa-f]{16,}")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -80,6 +83,7 @@ class _Meta(_Listed):
 
 
 _Item = TypeVar("_Item", FoundWorkspace, FoundChannel)
+_Parsed = TypeVar("_Parsed")
 
 
 class _Page(_Listed):
@@ -234,26 +238,37 @@ def _is_channel_name(text: str) -> bool:
 class ListClient(Protocol):
     """What discovery needs of api.Client."""
 
-    async def get(self, call: Call) -> Answer:
+    async def get(self, call: Call, read: Callable[[Answer], _Parsed]) -> _Parsed:
         """See api.Client.get."""
 
 
-async def list_workspaces(client: ListClient) -> Listing[FoundWorkspace]:
+async def list_workspaces(client: ListClient, *, has_hung: bool = False) -> Listing[FoundWorkspace]:
     """Return every workspace that the account's credentials reach.
+
+    Args:
+        client: Of the account.
+        has_hung: Whether the list had no answer in time when it was last read.
 
     Raises:
         ApiError: a page could not be read, or is not a page of workspaces.
     """
-    return await _read(client, WORKSPACES_PATH, FoundWorkspace)
+    return await _read(client, WORKSPACES_PATH, FoundWorkspace, has_hung=has_hung)
 
 
-async def list_channels(client: ListClient, workspace_sid: str) -> Listing[FoundChannel]:
+async def list_channels(
+    client: ListClient, workspace_sid: str, *, has_hung: bool = False
+) -> Listing[FoundChannel]:
     """Return every TaskChannel of a workspace.
+
+    Args:
+        client: Of the workspace's account.
+        workspace_sid: `WS…`.
+        has_hung: Whether the list had no answer in time when it was last read.
 
     Raises:
         ApiError: a page could not be read, or is not a page of TaskChannels.
     """
-    return await _read(client, channels_path(workspace_sid), FoundChannel)
+    return await _read(client, channels_path(workspace_sid), FoundChannel, has_hung=has_hung)
 
 
 def channels_path(workspace_sid: str) -> str:
@@ -261,7 +276,7 @@ def channels_path(workspace_sid: str) -> str:
     return f"{WORKSPACES_PATH}/{workspace_sid}/TaskChannels"
 
 
-async def _read(client: ListClient, path: str, model: type[_Item]) -> Listing[_Item]:
+async def _read(client: ListClient, path: str, model: type[_Item], *, has_hung: bool) -> Listing[_Item]:
     """Read a list, page by page. Half a list is none: what it lacks would seem to have gone away.
 
     An item that cannot be read is left out, unless they all are: then the list is not what it should be.
@@ -276,8 +291,8 @@ async def _read(client: ListClient, path: str, model: type[_Item]) -> Listing[_I
         if len(asked) == _MAX_PAGES or len(items) + len(skipped) > _MAX_ITEMS:
             raise _bad(f"the list {path} does not end")
         asked.append(parameters)
-        answer = await _get(client, path, parameters)
-        page = _parse_page(answer.body, path)
+        call = _call(path, parameters, has_hung=has_hung)
+        page = await _get(client, call, partial(_parse_page, path))
         for number, content in enumerate(page.items):
             try:
                 items.append(model.model_validate(content))
@@ -289,20 +304,26 @@ async def _read(client: ListClient, path: str, model: type[_Item]) -> Listing[_I
     return Listing(tuple(items), tuple(skipped))
 
 
-def _parse_page(body: bytes, path: str) -> _Page:
+def _parse_page(path: str, answer: Answer) -> _Page:
     """Parse a page of a list, whatever its items are. Bytes that are not UTF-8 become U+FFFD."""
     try:
-        return _Page.model_validate(json.loads(body.decode("utf-8-sig", errors="replace")))
+        return _Page.model_validate(json.loads(answer.body.decode("utf-8-sig", errors="replace")))
     except (ValueError, RecursionError) as error:
         where = _where(error) if isinstance(error, ValidationError) else "not JSON"
         raise _bad(f"this is no page of {path}: {where}") from None
 
 
-async def _get(client: ListClient, path: str, parameters: Mapping[str, str]) -> Answer:
-    call = Call(path, parameters, time.monotonic() + _PAGE_SECONDS)
+def _call(path: str, parameters: Mapping[str, str], *, has_hung: bool) -> Call:
+    """The call for a page. Where the list is known to hang, only its last attempt gets the full timeout."""
+    claim = Claim(path, path, Standing.LIST, limited=True)
+    short_attempts = _ALL_ATTEMPTS if has_hung else 0
+    return Call(path, parameters, time.monotonic() + _PAGE_SECONDS, claim, short_attempts)
+
+
+async def _get(client: ListClient, call: Call, read: Callable[[Answer], _Parsed]) -> _Parsed:
     try:
         async with asyncio.timeout(_PAGE_SECONDS):
-            return await client.get(call)
+            return await client.get(call, read)
     except TimeoutError:
         raise call.failure_when_given_up() from None
 
@@ -409,7 +430,10 @@ class Discovery:
         for auto in self._config.auto_workspaces:
             if auto.account == account:
                 workspaces = await self._try(
-                    WORKSPACES_PATH, list_workspaces(self._clients[account]), failures, skipped
+                    WORKSPACES_PATH,
+                    list_workspaces(self._clients[account], has_hung=_hung(before, WORKSPACES_PATH)),
+                    failures,
+                    skipped,
                 )
                 if workspaces is not None:
                     # Told at once: the TaskChannels of many workspaces take their time.
@@ -445,9 +469,11 @@ class Discovery:
         failures: dict[str, ApiError],
         skipped: dict[str, tuple[str, ...]],
     ) -> tuple[FoundChannel, ...] | None:
+        path = channels_path(sid)
+        has_hung = _hung(self.found[account], path)
         async with self._lists_at_once:
-            reading = list_channels(self._clients[account], sid)
-            return await self._try(channels_path(sid), reading, failures, skipped)
+            reading = list_channels(self._clients[account], sid, has_hung=has_hung)
+            return await self._try(path, reading, failures, skipped)
 
     async def _try(
         self,
@@ -474,6 +500,12 @@ class Discovery:
         self.found[account] = found
         if (known.workspaces, known.channels) != (found.workspaces, found.channels):
             self._changed()
+
+
+def _hung(found: Found, path: str) -> bool:
+    """Whether a list had no answer in time at the last refresh."""
+    failure = found.failures.get(path)
+    return failure is not None and failure.reason is Reason.TIMEOUT
 
 
 def _only(

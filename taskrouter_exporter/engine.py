@@ -17,7 +17,8 @@ from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.sids import sid_key
-from taskrouter_exporter.slots import Slots
+from taskrouter_exporter.slots import FairExecutor
+from taskrouter_exporter.standings import Standings
 from taskrouter_exporter.transport import RequestsTransport
 
 log = structlog.get_logger()
@@ -33,7 +34,6 @@ class Setup:
     queries: tuple[Query, ...]
     poller: Poller
     clients: Mapping[str, Client]
-    slots: Slots
     _by_target: Mapping[tuple[str, str], Sequence[Query]] = field(init=False, repr=False, compare=False)
 
     async def poll(self, queries: Sequence[Query], deadline: float) -> list[Outcome]:
@@ -78,7 +78,10 @@ class Engine:
         self._load = load
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
-        self.setup = self._assemble(load())
+        config = load()
+        self._executor = FairExecutor(config.polling.concurrency, len(config.accounts))
+        self._standings = Standings()
+        self.setup = self._assemble(config)
         self._cut = False
         self._ready = False
         self.discovery = self._discovery({})
@@ -89,9 +92,10 @@ class Engine:
         self.discovery.start()
 
     async def stop(self) -> None:
-        """Discover nothing any more."""
+        """Discover nothing any more, and let the threads end."""
         self.discovery.cancel()
         await self.discovery.ended()
+        self._executor.close()
 
     @property
     def ready(self) -> bool:
@@ -120,6 +124,7 @@ class Engine:
                     log.error("configuration not reloaded, the last good one stays", problem=problem)  # noqa: TRY400 -- the problem says it all
                 raise
             previous, self.setup = self.setup, setup
+            self._executor.resize(config.polling.concurrency, len(config.accounts))
             discovery = self._exchange_discovery(previous.config)
             self.metrics.config_loaded(time.time())
             log.info("configuration reloaded", queries=len(self.setup.queries))
@@ -158,6 +163,7 @@ class Engine:
         before = self.setup.queries
         self._poll_what_is_known()
         if self.setup.queries != before:
+            self.setup.poller.resume()
             queries = len(self.setup.queries)
             log.info("discovery changed what is polled", queries=queries, before=len(before))
 
@@ -168,17 +174,18 @@ class Engine:
             log.warning("more was found than can be polled, the rest is left out", queries=len(queries))
         self._cut = cut
         self.setup = replace(self.setup, queries=queries)
+        self.setup.poller.forget_all_but(queries)
+        self._standings.forget_all_but(queries)
         self.ledger.forget_all_but(queries)
 
     def _assemble(self, config: Config) -> Setup:
-        slots = Slots(config.polling.concurrency, len(config.accounts))
         try:
             clients = {
                 name: Client(
                     account,
                     config.polling,
                     RequestsTransport(account.base_url, config.polling.concurrency, os.environ, _USER_AGENT),
-                    slots,
+                    self._executor,
                     self.metrics.api,
                 )
                 for name, account in config.accounts.items()
@@ -187,14 +194,13 @@ class Engine:
             raise ConfigError([str(error)]) from error
         for name in clients:
             self.metrics.api.expect(name)
-        poller = Poller(clients, self.ledger, cache=config.polling.cache)
-        return Setup(config, config.queries, poller, clients, slots)
+        poller = Poller(clients, self.ledger, cache=config.polling.cache, standings=self._standings)
+        return Setup(config, config.queries, poller, clients)
 
     async def _retire(self, setup: Setup, discovery: Discovery) -> None:
         """Close what a setup holds, once its last poll has ended and its discovery has let go."""
         await discovery.ended()
         await setup.poller.drained()
-        setup.slots.close()
         for client in setup.clients.values():
             client.close()
         for account in setup.clients.keys() - self.setup.clients.keys():

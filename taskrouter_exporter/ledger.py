@@ -35,6 +35,7 @@ class Outcome:
         error: None where it did not.
         rate_limit: As the newest answer told.
         anchor: Begin of an anchored query's period.
+        begun: When the poll began, on the monotonic clock.
     """
 
     query: Query
@@ -45,6 +46,7 @@ class Outcome:
     error: ApiError | None = None
     rate_limit: RateLimit | None = None
     anchor: datetime | None = None
+    begun: float = 0.0
 
     @property
     def up(self) -> bool:
@@ -171,10 +173,19 @@ class Ledger:
         }
 
     def record(self, outcome: Outcome) -> None:
-        """Take the outcome of a poll into account, and log where failures begin, change or end."""
+        """Take the outcome of a poll into account, and log where failures begin, change or end.
+
+        One that began before the newest outcome's poll is counted but is no news: it may end long after it,
+        with the credentials of before a reload for example.
+        """
         if self._kept is not None and outcome.query not in self._kept:
             return
+        if outcome.error is not None:
+            errors = self._errors.setdefault(outcome.query, dict.fromkeys(Reason, 0))
+            errors[outcome.error.reason] += 1
         previous = self._last.get(outcome.query)
+        if previous is not None and outcome.begun < previous.begun:
+            return
         reason_before = previous.error.reason if previous and previous.error else None
         self._last[outcome.query] = outcome
         told = _logger(outcome.query).bind(
@@ -187,7 +198,6 @@ class Ledger:
                 told.info("poll works again")
             return
         error = outcome.error
-        self._errors.setdefault(outcome.query, dict.fromkeys(Reason, 0))[error.reason] += 1
         if error.reason != reason_before:
             told.warning(
                 "poll failed",

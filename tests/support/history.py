@@ -24,7 +24,7 @@ from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 from taskrouter_exporter.simulator.api import RateLimiter
 from taskrouter_exporter.simulator.wire import Request
-from taskrouter_exporter.slots import Slots
+from taskrouter_exporter.slots import FairExecutor
 from taskrouter_exporter.transport import Answer
 
 JOB: Final = "taskrouter"
@@ -60,9 +60,9 @@ class History:
 
     async def _scrape(self, output: TextIO, begin: float, end: float, step: float) -> None:
         config = parse_config(demo_configuration(self._simulator), "the demo", Path.cwd(), {})
-        metrics, ledger, slots = ExporterMetrics("0", "history"), Ledger(), Slots(1, 1)
+        metrics, ledger, executor = ExporterMetrics("0", "history"), Ledger(), FairExecutor(1, 1)
         ((name, account),) = config.accounts.items()
-        client = Client(account, config.polling, _Direct(self._simulator), slots, metrics.api)
+        client = Client(account, config.polling, _Direct(self._simulator), executor, metrics.api)
         poller = Poller({name: client}, ledger, clock=lambda: self._now)
         exposition = Exposition("", "")
         self._now = begin
@@ -82,7 +82,7 @@ class History:
             output.write(f"up{{{_STAMP}}} 1{stamp}")
             output.write(f"scrape_duration_seconds{{{_STAMP}}} {time.monotonic() - started}{stamp}")
             self._now += step
-        slots.close()
+        executor.close()
 
     def _wanted(self, collector: Collector) -> Collector:
         return _Without(collector, self._leave_out)

@@ -22,7 +22,7 @@ from taskrouter_exporter.api import (
 )
 from taskrouter_exporter.config import Account, Polling
 from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.slots import Slots
+from taskrouter_exporter.slots import FairExecutor
 from taskrouter_exporter.transport import Answer
 
 SECRET = "s3cret-token"
@@ -80,10 +80,10 @@ def get(
 ) -> tuple[Answer, Call]:
     async def run() -> tuple[Answer, Call]:
         polling = Polling(attempts=attempts, request_timeout=2.0)
-        client = Client(ACCOUNT, polling, transport, Slots(4, 1), notes)
+        client = Client(ACCOUNT, polling, transport, FairExecutor(4, 1), notes)
         call = Call("/v1/x", {"Minutes": "15"}, time.monotonic() + within)
         calls.append(call)
-        return await client.get(call), call
+        return await client.get(call, lambda answer: answer), call
 
     calls: list[Call] = []
     try:
@@ -262,9 +262,11 @@ def test_calls_that_are_retried_side_by_side_do_not_disturb_each_other() -> None
             pass
 
     async def run() -> list[int]:
-        client = Client(ACCOUNT, Polling(attempts=4), Failing(), Slots(4, 1), Notes())
+        client = Client(ACCOUNT, Polling(attempts=4), Failing(), FairExecutor(4, 1), Notes())
         calls = [Call(f"/v1/{number}", {}, time.monotonic() + 5) for number in range(100)]
-        assert await asyncio.gather(*map(client.get, calls)) == [OK] * 100
+        assert (
+            await asyncio.gather(*(client.get(call, lambda answer: answer) for call in calls)) == [OK] * 100
+        )
         return [len(call.attempts) for call in calls]
 
     assert asyncio.run(run()) == [1 + number % 4 for number in range(100)]

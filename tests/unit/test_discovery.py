@@ -1,8 +1,8 @@
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -29,6 +29,8 @@ from taskrouter_exporter.landing import landing_page
 from taskrouter_exporter.ledger import Outcome
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.transport import Answer
+
+Parsed = TypeVar("Parsed")
 
 WORKSPACES = "/v1/Workspaces"
 SK = "SK0123456789abcdef0123456789abcdef"
@@ -297,7 +299,7 @@ class Api:
         self.seconds = 0.0
         self.at_once = self.most_at_once = 0
 
-    async def get(self, call: Call) -> Answer:
+    async def get(self, call: Call, read: Callable[[Answer], Parsed]) -> Parsed:
         self.calls.append((asyncio.get_running_loop().time(), call.path, call.parameters))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -311,7 +313,7 @@ class Api:
             answer = answer(call.parameters)
         if isinstance(answer, Exception):
             raise answer
-        return Answer(200, {}, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+        return read(Answer(200, {}, answer if isinstance(answer, bytes) else json.dumps(answer).encode()))
 
 
 def test_every_page_is_read_and_the_host_is_never_the_answers() -> None:

@@ -200,23 +200,34 @@ def test_what_is_known_of_a_query_that_stays_is_kept_and_of_the_others_forgotten
         asyncio.run(scenario(simulator))
 
 
-def test_the_threads_of_a_setup_end_once_its_last_poll_has(file: File) -> None:
-    def slots() -> int:
-        return sum(thread.name.startswith("slot-") for thread in threading.enumerate())
-
+def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) -> None:
     async def scenario(simulator: Simulator) -> None:
-        before = slots()
-        file.text = written(simulator.base_url)
+        file.text = written(simulator.base_url, more="polling: {concurrency: 2}")
         engine = engine_of(file.load)
-        polling = asyncio.create_task(engine.setup.poll(engine.setup.queries, time.monotonic() + 10))
-        while simulator.requests.count() == 0:  # noqa: ASYNC110 -- it happens in threads
-            await asyncio.sleep(0.005)
+        polls = [asyncio.create_task(engine.setup.poll(engine.setup.queries, time.monotonic() + 20))]
+        for _ in range(6):
+            while simulator.requests.count() < 2:  # noqa: ASYNC110 -- it happens in threads
+                await asyncio.sleep(0.005)
+            await engine.reload()
+            polls.append(asyncio.create_task(engine.setup.poll(engine.setup.queries, time.monotonic() + 20)))
+            await asyncio.sleep(0.02)
+            most.append(threads())
+        assert all(each.up for outcomes in await asyncio.gather(*polls) for each in outcomes)
+        file.text = written(simulator.base_url, more="polling: {concurrency: 1}")
         await engine.reload()
-        assert slots() > before, "the poll goes on"
-        assert all(each.up for each in await polling)
         async with asyncio.timeout(20):
-            while slots() > before:  # noqa: ASYNC110 -- likewise
+            while threads() > 1:  # noqa: ASYNC110 -- likewise
+                await asyncio.sleep(0.005)
+        await engine.stop()
+        async with asyncio.timeout(20):
+            while threads():  # noqa: ASYNC110 -- likewise
                 await asyncio.sleep(0.005)
 
-    with Simulator(CENTRE, latency=0.2) as simulator:
+    def threads() -> int:
+        return sum(thread.name.startswith("slot-") for thread in threading.enumerate()) - before
+
+    most: list[int] = []
+    before = sum(thread.name.startswith("slot-") for thread in threading.enumerate())
+    with Simulator(CENTRE, latency=0.1) as simulator:
         asyncio.run(scenario(simulator))
+    assert max(most) == 2
