@@ -80,6 +80,7 @@ class Call:
         requesting: Whether a request is in flight.
         asked: When the newest request was sent.
         patience: A quarter of the request timeout, in seconds; the client sets it.
+        job: The attempt that waits for a thread or has one.
     """
 
     path: str
@@ -93,6 +94,7 @@ class Call:
     requesting: bool = False
     asked: float | None = None
     patience: float = _IMPATIENT_PART * Polling.request_timeout
+    job: Job | None = None
 
     def failure_when_given_up(self) -> ApiError:
         """Why the call has no answer if it is given up now: the last attempt's reason."""
@@ -100,6 +102,10 @@ class Call:
             return ApiError(Reason.TIMEOUT, "no answer before the deadline")
         if self.attempts and (error := self.attempts[-1].error):
             return error
+        if self.job is not None and self.job.parked:
+            return ApiError(
+                Reason.RATE_LIMITED, "the rate limit left no request for this query before the deadline"
+            )
         return ApiError(
             Reason.TIMEOUT, "no API request could begin before the deadline (polling.concurrency)"
         )
@@ -187,7 +193,11 @@ class Client:
             retry=bool(call.attempts),
             patience=call.patience,
         )
-        result: _Result = await self._executor.run(job)
+        call.job = job
+        try:
+            result: _Result = await self._executor.run(job)
+        finally:
+            call.job = None  # the job knows the call: a reference cycle otherwise
         return result
 
     def _request(self, call: Call, read: Callable[[Answer], _Result], job: Job) -> _Result:
@@ -207,15 +217,18 @@ class Client:
                 lambda: self._executor.until(job, min(begin + timeout, call.deadline)),
             )
             status = answer.status
-            if (rate_limit := _rate_limit(answer.headers)) is not None:
-                call.rate_limit = rate_limit
-                if rate_limit.remaining is not None:
-                    self._executor.announce(job, rate_limit.remaining)
+            rate_limit = _rate_limit(answer.headers)
+            call.rate_limit = rate_limit or call.rate_limit
             if status != HTTPStatus.OK:
-                raise _error_of(answer, secrets=_spellings(self._account.username, password))
+                failure = _error_of(answer, secrets=_spellings(self._account.username, password))
+                if failure.reason is Reason.RATE_LIMITED:
+                    self._executor.announce(job, None, failure.retry_after or 0)
+                raise failure
+            if rate_limit is not None and rate_limit.remaining is not None:
+                self._executor.announce(job, rate_limit.remaining)
             return read(answer)
-        except ApiError as failure:
-            error, status = failure.without_traceback(), failure.status
+        except ApiError as problem:
+            error, status = problem.without_traceback(), problem.status
             raise
         finally:
             end = time.monotonic()

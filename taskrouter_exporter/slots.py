@@ -24,7 +24,6 @@ _PACED_PART: Final = 0.8
 
 _FEW_JOBS: Final = 64
 
-_Result = TypeVar("_Result")
 _Key = TypeVar("_Key")
 
 
@@ -73,6 +72,8 @@ class Job:
         deadline: Returns the instant, on the monotonic clock, until which the result is of use.
         retry: Whether it is not the first attempt; those go first.
         patience: Seconds that a first attempt may take even while others wait.
+        future: Of whoever awaits it; the executor sets it.
+        parked: Whether it waits for its turn within a rate limit.
     """
 
     account: str
@@ -81,9 +82,11 @@ class Job:
     claim: Claim = field(default_factory=Claim)
     retry: bool = False
     patience: float = math.inf
+    future: asyncio.Future[Any] | None = None
     number: int = 0
     begun: float | None = None
     given_up: bool = False
+    parked: bool = False
     paced: bool = False
     patient: bool = False
     next_check: float | None = None
@@ -252,6 +255,8 @@ class FairQueue:
                 job = line.take()
                 if not line:
                     del lines[account]
+                if job.future is not None and job.future.done():
+                    self.give_up(job)  # it was cancelled just now
                 if not job.given_up and self._may_begin(job):
                     self._begin(job)
                     return job
@@ -300,26 +305,30 @@ class FairQueue:
             job.next_check = now + max(job.patience, (job.deadline() - now) / (rounds + 1))
         return min(end, job.next_check)
 
-    def announce(self, job: Job, remaining: float) -> None:
-        """Take into account how many more requests a resource's rate limit admits, as an answer says."""
+    def announce(self, job: Job, remaining: float | None, wait: float = 0.0) -> None:
+        """Take into account how many more requests a resource's rate limit admits, as an answer says.
+
+        Args:
+            job: Whose answer it was.
+            remaining: Requests; None where this one was refused already, and comes again.
+            wait: Seconds that none is admitted for.
+        """
         resource, now = job.claim.resource, self._clock()
         # Whether the API has counted the requests in flight is not known; assuming not is the safe side.
         others = self._resource_in_flight[resource] - 1
-        self._limits[resource] = _Limit(remaining - max(others, 0), now)
+        self._limits[resource] = _Limit((remaining or 0) - max(others, 0), now)
         self._limits.move_to_end(resource)
         while next(iter(self._limits.values())).announced < now - _RATE_LIMIT_SECONDS:
             outdated, _ = self._limits.popitem(last=False)
             if outdated not in self._resource_waiting:
                 self._paces.pop(outdated, None)
-        pace = self._paces.get(resource)
-        interval = self._interval(resource, job.deadline())
+        interval = self._interval(resource, job.deadline() - wait, coming=remaining is None)
         if interval is None:
             self._end_pace(resource)
-        elif pace is None:
-            self._paces[resource] = _Pace(now + interval, interval)
-        else:
-            pace.interval = interval
-            self._set_turn(resource, pace, min(pace.turn, now + interval))
+            return
+        pace = self._paces.setdefault(resource, _Pace(math.inf, interval))
+        pace.interval = interval
+        self._set_turn(resource, pace, now + wait if wait else min(pace.turn, now + interval))
 
     def _enter_line(self, job: Job) -> None:
         in_flight = self._workspace_in_flight[job.account, job.claim.workspace]
@@ -397,18 +406,24 @@ class FairQueue:
             if interval is None:
                 self._paces.pop(resource, None)
                 return True
-            pace = pace or self._paces.setdefault(resource, _Pace(now, interval))
+            exhausted = self._limits[resource].remaining <= 0
+            first_turn = now + interval if exhausted else now
+            pace = pace or self._paces.setdefault(resource, _Pace(first_turn, interval))
         if pace.turn <= now and not pace.jobs:
             pace.turn = now + pace.interval
             return True
+        job.parked = True
         heappush(pace.jobs, ((job.claim.standing, job.retry), job.order, job))
         self._set_turn(resource, pace, pace.turn)
         return False
 
-    def _interval(self, resource: str, deadline: float) -> float | None:
-        """Seconds between the requests that wait for a resource, None where its limit admits them all."""
+    def _interval(self, resource: str, deadline: float, *, coming: bool = False) -> float | None:
+        """Seconds between the requests that wait for a resource, None where its limit admits them all.
+
+        `coming` says that another one will wait soon.
+        """
         limit, now = self._limits.get(resource), self._clock()
-        waiting = self._resource_waiting.get(resource, 0)
+        waiting = self._resource_waiting.get(resource, 0) + coming
         if limit is None or now - limit.announced > _RATE_LIMIT_SECONDS or limit.remaining >= waiting:
             return None
         return max(_PACED_PART * (deadline - now), 0) / (waiting + 1)
@@ -425,7 +440,7 @@ class FairQueue:
             while pace.jobs:
                 job = heappop(pace.jobs)[-1]
                 if not job.given_up:
-                    job.paced = True
+                    job.parked, job.paced = False, True
                     self._enter_line(job)
                     break
                 self._stale -= 1
@@ -437,6 +452,7 @@ class FairQueue:
     def _end_pace(self, resource: str) -> None:
         pace = self._paces.pop(resource, None)
         for *_, job in pace.jobs if pace else ():
+            job.parked = False
             self._enter_line(job)
 
 
@@ -463,8 +479,7 @@ class FairExecutor:
         Raises:
             ApiError: connection, retryable, where there is no thread and none can be started.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        job.function = partial(_carry_out, job.function, future)
+        future = job.future = asyncio.get_running_loop().create_future()
         with self._changed:
             self._queue.put(job)
             self._wake_one()
@@ -489,10 +504,10 @@ class FairExecutor:
         with self._changed:
             return self._queue.until(job, end)
 
-    def announce(self, job: Job, remaining: float) -> None:
+    def announce(self, job: Job, remaining: float | None, wait: float = 0.0) -> None:
         """See FairQueue.announce."""
         with self._changed:
-            self._queue.announce(job, remaining)
+            self._queue.announce(job, remaining, wait)
             self._changed.notify()
 
     def close(self) -> None:
@@ -514,7 +529,7 @@ class FairExecutor:
 
     def _work(self) -> None:
         while (job := self._next_job()) is not None:
-            answered = job.function(job)
+            answered = _carry_out(job)
             with self._changed:
                 self._queue.finish(job, answered=answered)
             del job  # an idle thread keeps no answer alive
@@ -547,12 +562,15 @@ class FairExecutor:
             self._alarm = None
 
 
-def _carry_out(function: Callable[[Job], _Result], future: asyncio.Future[_Result], job: Job) -> bool:
+def _carry_out(job: Job) -> bool:
     """Carry a request out, hand its result over, and return whether the API answered."""
+    future = job.future
+    if future is None:
+        raise ValueError("nobody awaits this job")
     if future.done():  # given up since it was taken
         return False
     try:
-        settle = partial(future.set_result, function(job))
+        settle = partial(future.set_result, job.function(job))
         answered = True
     except Exception as error:  # noqa: BLE001 -- handed over to whoever awaits the request
         settle = partial(future.set_exception, error)

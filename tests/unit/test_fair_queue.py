@@ -280,3 +280,23 @@ def test_a_job_given_up_while_it_is_paced_leaves_its_turn_to_the_next() -> None:
     assert queue.next_turn is not None
     clock.now = queue.next_turn
     assert queue.take() is jobs[2]
+
+
+def test_after_a_429_nothing_is_sent_before_its_retry_after_is_over() -> None:
+    clock = Clock()
+    queue = filled(1, [job() for _ in range(10)], clock)
+    each = queue.take()
+    assert each is not None
+    queue.announce(each, None, 4)
+    queue.finish(each, answered=True)
+    assert queue.take() is None
+    begun = []
+    while (turn := queue.next_turn) is not None:
+        clock.now = turn
+        begun.append(round(turn - 1000, 3))
+        begun_jobs = taken(queue)
+        assert len(begun_jobs) == 1
+        queue.finish(begun_jobs[0], answered=True)
+    assert len(begun) == 9
+    assert begun[0] == 4
+    assert begun[-1] < 9.4
