@@ -525,7 +525,7 @@ def test_a_query_that_is_refused_poll_after_poll_is_asked_less_often() -> None:
         nonlocal refusal
         begin, api, ledger = now(), Api(behave), Ledger()
         poller = api.poller(ledger)
-        asked = []
+        asked: list[float] = []
         for scrapes in range(1, 181):
             (outcome,) = await poller.poll([query()], now() + 9)
             assert outcome.error is not None
