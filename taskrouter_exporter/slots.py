@@ -50,7 +50,7 @@ class Claim:
         workspace: Workspaces share the threads evenly.
         resource: Path that a rate limit applies to.
         standing: Better ones go first.
-        rank: Order within a workspace and standing, the lowest first; equal ones as they came.
+        rank: Order of first attempts within a workspace and standing, the lowest first.
         limited: Whether proven queries exist for which threads are kept free.
     """
 
@@ -93,8 +93,8 @@ class Job:
 
     @property
     def order(self) -> tuple[float, int]:
-        """Sorts the jobs of one workspace and level."""
-        return self.claim.rank, self.number
+        """Sorts the jobs of one workspace and level; retries as they come, so that no query has them all."""
+        return 0.0 if self.retry else self.claim.rank, self.number
 
     @property
     def fresh(self) -> bool:
@@ -328,7 +328,9 @@ class FairQueue:
             return
         pace = self._paces.setdefault(resource, _Pace(math.inf, interval))
         pace.interval = interval
-        self._set_turn(resource, pace, now + wait if wait else min(pace.turn, now + interval))
+        refused = remaining is None
+        turn = now + (wait or interval) if refused else min(pace.turn, now + interval)
+        self._set_turn(resource, pace, turn)
 
     def _enter_line(self, job: Job) -> None:
         in_flight = self._workspace_in_flight[job.account, job.claim.workspace]
