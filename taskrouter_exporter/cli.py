@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 import structlog
 
 from taskrouter_exporter import __version__
-from taskrouter_exporter.config import Config, ConfigError, load_config
+from taskrouter_exporter.config.loader import Config, ConfigError, load_config
 from taskrouter_exporter.demo import start_demo
-from taskrouter_exporter.engine import Engine
 from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.revision import revision
-from taskrouter_exporter.server import (
+from taskrouter_exporter.runtime import Engine
+from taskrouter_exporter.server.http import (
     HttpServer,
     ListenAddress,
     ListenError,
@@ -32,10 +32,10 @@ from taskrouter_exporter.server import (
     bounded,
     describe,
 )
+from taskrouter_exporter.server.security import WebSecurity
+from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.simulator import Scenario
-from taskrouter_exporter.web import Web
-from taskrouter_exporter.web_config import load_web_config
-from taskrouter_exporter.web_security import WebSecurity
+from taskrouter_exporter.web.app import Web
 
 log = structlog.get_logger()
 

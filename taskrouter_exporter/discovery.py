@@ -15,14 +15,14 @@ from urllib.parse import parse_qsl, urlsplit
 import structlog
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from taskrouter_exporter.api import Call
-from taskrouter_exporter.config import MAX_QUERIES, AutoWorkspaces, Config, queries_of
-from taskrouter_exporter.config_schema import AUTO, is_one_line
-from taskrouter_exporter.errors import ApiError, Reason
+from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import Claim, Standing
+from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.config.loader import MAX_QUERIES, AutoWorkspaces, Config, queries_of
+from taskrouter_exporter.config.schema import AUTO, is_one_line
 from taskrouter_exporter.queries import ALL_CHANNELS, Query
 from taskrouter_exporter.sids import is_sid, sid_key, sid_pattern
-from taskrouter_exporter.slots import Claim, Standing
-from taskrouter_exporter.transport import Answer
 
 log = structlog.get_logger()
 

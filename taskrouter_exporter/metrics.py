@@ -23,7 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from taskrouter_exporter.ledger import Ledger, Outcome, newest_rate_limits
+from taskrouter_exporter.poll_history import Ledger, Outcome, newest_rate_limits
 
 PREFIX: Final = "twilio_taskrouter_"
 

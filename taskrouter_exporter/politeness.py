@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from taskrouter_exporter.errors import ApiError, Reason
+from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.queries import Query
 
 log = structlog.get_logger()

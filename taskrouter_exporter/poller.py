@@ -10,15 +10,15 @@ from typing import Protocol
 
 import structlog
 
-from taskrouter_exporter.api import Call
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.ledger import Ledger, Outcome
+from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import Standing
+from taskrouter_exporter.api.transport import Answer
 from taskrouter_exporter.politeness import Pauses
+from taskrouter_exporter.poll_history import Ledger, Outcome
 from taskrouter_exporter.queries import Query
-from taskrouter_exporter.slots import Standing
 from taskrouter_exporter.standings import Standings
-from taskrouter_exporter.statistics import BadStatisticsError, WorkersStatistics, parse_statistics
-from taskrouter_exporter.transport import Answer
+from taskrouter_exporter.statistics.workers import BadStatisticsError, WorkersStatistics, parse_statistics
 
 log = structlog.get_logger()
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from taskrouter_exporter.api import Call
-from taskrouter_exporter.errors import ApiError, Reason
+from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import Claim, Standing
 from taskrouter_exporter.queries import Query
-from taskrouter_exporter.slots import Claim, Standing
 
 _MOST_RELAPSES: Final = 6
 _REHABILITATION: Final = 4

@@ -24,9 +24,9 @@ from support.configurations import simulated
 from support.exporter import ROOT, Exporter
 from support.serving import Serving, request
 
-from taskrouter_exporter.server import bounded
+from taskrouter_exporter.server.http import bounded
+from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.simulator import Simulator
-from taskrouter_exporter.web_security import WebSecurity
 
 StartExporter = Callable[..., Exporter]
 PASSWORD = "correct-horse-battery"

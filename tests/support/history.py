@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 
 from prometheus_client import Metric
 
-from taskrouter_exporter.api import Client
-from taskrouter_exporter.config import parse_config
+from taskrouter_exporter.api.client import Client
+from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.demo import demo_configuration
-from taskrouter_exporter.ledger import Ledger
 from taskrouter_exporter.metrics import PREFIX, Collector, ExporterMetrics, Exposition, TargetsCollector
+from taskrouter_exporter.poll_history import Ledger
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 from taskrouter_exporter.simulator.api import RateLimiter
 from taskrouter_exporter.simulator.wire import Request
-from taskrouter_exporter.slots import FairExecutor
-from taskrouter_exporter.transport import Answer
 
 JOB: Final = "taskrouter"
 INSTANCE: Final = "localhost:10142"

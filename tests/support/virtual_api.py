@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from taskrouter_exporter.api import Attempt, Call
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.slots import FairQueue, Job
-from taskrouter_exporter.transport import Answer
+from taskrouter_exporter.api.client import Attempt, Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import FairQueue, Job
+from taskrouter_exporter.api.transport import Answer
 
 REQUEST_TIMEOUT: Final = 5.0
 ATTEMPTS: Final = 4

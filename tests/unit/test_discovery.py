@@ -11,8 +11,10 @@ from structlog.testing import capture_logs
 from support.virtual_clock import run_virtually
 
 from taskrouter_exporter import discovery
-from taskrouter_exporter.api import Call
-from taskrouter_exporter.config import Config, parse_config
+from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.config.loader import Config, parse_config
 from taskrouter_exporter.discovery import (
     Discovery,
     Found,
@@ -23,12 +25,10 @@ from taskrouter_exporter.discovery import (
     list_channels,
     list_workspaces,
 )
-from taskrouter_exporter.engine import Engine
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.landing import landing_page
-from taskrouter_exporter.ledger import Outcome
 from taskrouter_exporter.metrics import ExporterMetrics
-from taskrouter_exporter.transport import Answer
+from taskrouter_exporter.poll_history import Outcome
+from taskrouter_exporter.runtime import Engine
+from taskrouter_exporter.web.landing import landing_page
 
 Parsed = TypeVar("Parsed")
 

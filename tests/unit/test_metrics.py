@@ -10,12 +10,12 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from taskrouter_exporter.api import RateLimit
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.ledger import Ledger, Outcome
+from taskrouter_exporter.api.client import RateLimit
+from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.metrics import ExporterMetrics, Exposition, TargetsCollector
+from taskrouter_exporter.poll_history import Ledger, Outcome
 from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
-from taskrouter_exporter.statistics import OUTCOMES, ActivityDurations, WorkersStatistics
+from taskrouter_exporter.statistics.workers import OUTCOMES, ActivityDurations, WorkersStatistics
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 ANCHOR = datetime(2026, 11, 25, tzinfo=UTC)

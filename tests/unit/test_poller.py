@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from support.virtual_api import HANG, Reply, VirtualClient, cycle
 from support.virtual_clock import run_virtually
 
-from taskrouter_exporter.api import Attempt, Call
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.ledger import Ledger, Outcome
+from taskrouter_exporter.api.client import Attempt, Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.poll_history import Ledger, Outcome
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
-from taskrouter_exporter.statistics import WorkersStatistics
-from taskrouter_exporter.transport import Answer
+from taskrouter_exporter.statistics.workers import WorkersStatistics
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
 

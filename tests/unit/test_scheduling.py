@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 from pydantic import SecretStr
 
-from taskrouter_exporter.api import Call, Client
-from taskrouter_exporter.config import Account, Polling
+from taskrouter_exporter.api.client import Call, Client
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.config.loader import Account, Polling
 from taskrouter_exporter.discovery import list_channels
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.ledger import Ledger, Outcome
+from taskrouter_exporter.poll_history import Ledger, Outcome
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Target, Window
-from taskrouter_exporter.slots import FairExecutor
-from taskrouter_exporter.transport import Answer
 
 ACCOUNT = Account("main", "https://api.test", "AC" + "0" * 32, SecretStr("s3cret"))
 HANG = 1000.0
@@ -85,7 +85,7 @@ def up(outcomes: Sequence[Outcome]) -> int:
 
 @pytest.fixture(autouse=True)
 def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskrouter_exporter.api._FIRST_BACKOFF_SECONDS", 0.025)
+    monkeypatch.setattr("taskrouter_exporter.api.client._FIRST_BACKOFF_SECONDS", 0.025)
 
 
 def test_twenty_good_queries_are_up_beside_forty_that_hang() -> None:

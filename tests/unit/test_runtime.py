@@ -1,0 +1,233 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from taskrouter_exporter.api.errors import Reason
+from taskrouter_exporter.config.loader import Config, ConfigError, parse_config
+from taskrouter_exporter.metrics import ExporterMetrics
+from taskrouter_exporter.runtime import Engine
+from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+
+CENTRE = ContactCentre(seed=3)
+WORKSPACES = [workspace.sid for workspace in CENTRE.workspaces]
+
+
+def written(base_url: str, workspaces: Sequence[str] = WORKSPACES, more: str = "") -> str:
+    targets = "\n".join(
+        f"- {{workspace: {sid}, name: n{WORKSPACES.index(sid)}, channels: [all, voice], windows: [15m, 4h]}}"
+        for sid in workspaces
+    )
+    account = f"{{username: {CENTRE.account_sid}, password: {CENTRE.auth_token}, base_url: '{base_url}'}}"
+    return f"accounts: {{default: {account}}}\n{more}\ntargets:\n{targets}\n"
+
+
+def parsed(text: str) -> Config:
+    return parse_config(text, "config.yaml", Path(), {})
+
+
+class File:
+    """What the engine loads, exchangeable."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def load(self) -> Config:
+        return parsed(self.text)
+
+
+def engine_of(load: Callable[[], Config]) -> Engine:
+    return Engine(load, ExporterMetrics("1.2.3", "abc"))
+
+
+def gauge(engine: Engine, name: str) -> float:
+    value = engine.metrics.registry.get_sample_value(f"twilio_taskrouter_exporter_config_last_reload_{name}")
+    assert value is not None
+    return value
+
+
+@pytest.fixture
+def file() -> File:
+    return File(written("http://127.0.0.1:9"))
+
+
+def test_a_target_is_found_by_its_name_or_sid_with_all_its_queries(file: File) -> None:
+    async def scenario() -> None:
+        setup = engine_of(file.load).setup
+        by_name = setup.find("n1", "voice")
+        assert [each.period.label for each in by_name] == ["15m", "4h"]
+        assert by_name == setup.find(WORKSPACES[1], "voice")
+        assert {each.target.workspace_sid for each in by_name} == {WORKSPACES[1]}
+        for workspace, channel in (("n1", "chat"), ("N1", "voice"), ("n9", "all"), ("", "all"), ("n1", "")):
+            assert setup.find(workspace, channel) == ()
+
+    asyncio.run(scenario())
+
+
+def test_a_target_is_found_by_sids_in_any_case() -> None:
+    async def scenario() -> None:
+        workspace, channel = CENTRE.workspaces[0].sid, CENTRE.workspaces[0].channels[0].sid
+        text = f"targets: [{{workspace: {workspace}, account: main, channels: [{channel}]}}]"
+        account = f"{{username: {CENTRE.account_sid}, password: x, base_url: 'http://127.0.0.1:9'}}"
+        setup = engine_of(lambda: parsed(f"accounts: {{main: {account}}}\n{text}")).setup
+        upper = [f"{sid[:2]}{sid[2:].upper()}" for sid in (workspace, channel)]
+        assert upper != [workspace, channel]
+        assert setup.find(*upper) == setup.find(workspace, channel) == [*setup.queries]
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_is_the_sid_of_another_workspace_finds_its_own() -> None:
+    async def scenario() -> None:
+        engine = engine_of(lambda: parsed(written("http://127.0.0.1:9", WORKSPACES[:1])))
+        (query, *_) = engine.setup.queries
+        other = replace(query, target=replace(query.target, workspace_sid=WORKSPACES[1], workspace="x"))
+        namesake = replace(query, target=replace(query.target, workspace=WORKSPACES[1]))
+        setup = replace(engine.setup, queries=(other, namesake))
+        assert setup.find(WORKSPACES[1], "all") == [namesake]
+
+    asyncio.run(scenario())
+
+
+def test_each_workspace_and_channel_is_one_target_in_file_order(file: File) -> None:
+    async def scenario() -> None:
+        targets = engine_of(file.load).setup.targets
+        assert [(each.workspace, each.channel) for each in targets] == [
+            (name, channel) for name in ("n0", "n1", "n2") for channel in ("all", "voice")
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_a_first_configuration_that_is_wrong_is_an_error() -> None:
+    with pytest.raises(ConfigError):
+        engine_of(File("targets: []").load)
+
+
+def test_a_reload_exchanges_the_setup_and_a_failed_one_does_not(file: File) -> None:
+    async def scenario() -> None:
+        begin = time.time()
+        engine = engine_of(file.load)
+        first, loaded = engine.setup, gauge(engine, "success_timestamp_seconds")
+        assert gauge(engine, "successful") == 1
+        assert begin <= loaded <= time.time()
+
+        file.text = "targets: []"
+        with pytest.raises(ConfigError) as refused:
+            await engine.reload()
+        with pytest.raises(ConfigError) as at_start:
+            parsed(file.text)
+        assert refused.value.problems == at_start.value.problems
+        assert engine.setup is first
+        assert gauge(engine, "successful") == 0
+        assert gauge(engine, "success_timestamp_seconds") == loaded
+
+        file.text = written("http://127.0.0.1:9", WORKSPACES[:1])
+        await engine.reload()
+        assert {each.target.workspace for each in engine.setup.queries} == {"n0"}
+        assert {each.target.workspace for each in first.queries} == {"n0", "n1", "n2"}
+        assert gauge(engine, "successful") == 1
+        assert gauge(engine, "success_timestamp_seconds") > loaded
+
+    asyncio.run(scenario())
+
+
+def test_reloads_at_the_same_time_follow_each_other(file: File) -> None:
+    loading = 0
+    most = 0
+    lock = threading.Lock()
+
+    def load() -> Config:
+        nonlocal loading, most
+        with lock:
+            loading += 1
+            most = max(most, loading)
+        time.sleep(0.01)
+        with lock:
+            loading -= 1
+        return file.load()
+
+    async def scenario() -> None:
+        engine = engine_of(load)
+        await asyncio.gather(*(engine.reload() for _ in range(5)))
+
+    asyncio.run(scenario())
+    assert most == 1
+
+
+def test_scrapes_are_answered_while_a_configuration_is_read(file: File) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def load() -> Config:
+        if reading.is_set():
+            assert go_on.wait(20)
+        return file.load()
+
+    async def scenario() -> None:
+        engine = engine_of(load)
+        reading.set()
+        reload = asyncio.create_task(engine.reload())
+        outcomes = await engine.setup.poll(engine.setup.queries[:1], time.monotonic() + 1)
+        assert len(outcomes) == 1
+        assert not reload.done()
+        go_on.set()
+        await reload
+
+    asyncio.run(scenario())
+
+
+def test_what_is_known_of_a_query_that_stays_is_kept_and_of_the_others_forgotten() -> None:
+    async def scenario(simulator: Simulator) -> None:
+        for sid in WORKSPACES:
+            simulator.faults.set(sid, Fault.status(403))
+        file = File(written(simulator.base_url))
+        engine = engine_of(file.load)
+        everything = engine.setup.queries
+        await engine.setup.poll(everything, time.monotonic() + 10)
+        assert all(engine.ledger.errors(query)[Reason.FORBIDDEN] == 1 for query in everything)
+        file.text = written(simulator.base_url, WORKSPACES[1:])
+        await engine.reload()
+        for query in everything:
+            kept = query.target.workspace_sid != WORKSPACES[0]
+            assert (engine.ledger.last(query) is not None) == kept
+            assert engine.ledger.errors(query)[Reason.FORBIDDEN] == kept
+
+    with Simulator(CENTRE) as simulator:
+        asyncio.run(scenario(simulator))
+
+
+def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) -> None:
+    async def scenario(simulator: Simulator) -> None:
+        file.text = written(simulator.base_url, more="polling: {concurrency: 2}")
+        engine = engine_of(file.load)
+        polls = [asyncio.create_task(engine.setup.poll(engine.setup.queries, time.monotonic() + 20))]
+        for _ in range(6):
+            while simulator.requests.count() < 2:  # noqa: ASYNC110 -- it happens in threads
+                await asyncio.sleep(0.005)
+            await engine.reload()
+            polls.append(asyncio.create_task(engine.setup.poll(engine.setup.queries, time.monotonic() + 20)))
+            await asyncio.sleep(0.02)
+            most.append(threads())
+        assert all(each.up for outcomes in await asyncio.gather(*polls) for each in outcomes)
+        file.text = written(simulator.base_url, more="polling: {concurrency: 1}")
+        await engine.reload()
+        async with asyncio.timeout(20):
+            while threads() > 1:  # noqa: ASYNC110 -- likewise
+                await asyncio.sleep(0.005)
+        await engine.stop()
+        async with asyncio.timeout(20):
+            while threads():  # noqa: ASYNC110 -- likewise
+                await asyncio.sleep(0.005)
+
+    def threads() -> int:
+        return sum(thread.name.startswith("slot-") for thread in threading.enumerate()) - before
+
+    most: list[int] = []
+    before = sum(thread.name.startswith("slot-") for thread in threading.enumerate())
+    with Simulator(CENTRE, latency=0.1) as simulator:
+        asyncio.run(scenario(simulator))
+    assert max(most) == 2
