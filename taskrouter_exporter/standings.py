@@ -96,7 +96,7 @@ class Standings:
             if conduct.relapses and conduct.streak >= _REHABILITATION * 2**conduct.relapses:
                 conduct.relapses -= 1
         conduct.hung = hung
-        if call.attempts:
+        if call.attempts and not hung:
             conduct.seconds = max(call.attempts[-1].duration, _FADING * conduct.seconds)
             conduct.slow = conduct.seconds > call.patience
         conduct.asked = call.begun if call.asked is None else call.asked

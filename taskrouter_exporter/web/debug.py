@@ -27,6 +27,8 @@ def _tell(outcome: Outcome, config: Config) -> Iterator[str]:
         answer = "no answer" if attempt.status is None else f"HTTP {attempt.status}"
         problem = f": {attempt.error.reason}, {attempt.error.message}" if attempt.error else ""
         yield f"  attempt {number}, {waited}: {answer} in {attempt.duration:.3f} s{problem}"
+    if not outcome.attempts:
+        yield "  no attempt"
     if outcome.rate_limit is not None:
         told = outcome.rate_limit
         limit, remaining = (

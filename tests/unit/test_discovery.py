@@ -13,6 +13,7 @@ from support.virtual_clock import run_virtually
 from taskrouter_exporter import discovery
 from taskrouter_exporter.api.client import Call
 from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import Standing
 from taskrouter_exporter.api.transport import Answer
 from taskrouter_exporter.config.loader import Config, parse_config
 from taskrouter_exporter.discovery import (
@@ -296,10 +297,12 @@ class Api:
     def __init__(self, pages: Mapping[str, Any] | None = None) -> None:
         self.pages: dict[str, Any] = dict(pages or {})
         self.calls: list[tuple[float, str, Mapping[str, str]]] = []
+        self.claimed: list[Call] = []
         self.seconds = 0.0
         self.at_once = self.most_at_once = 0
 
     async def get(self, call: Call, read: Callable[[Answer], Parsed]) -> Parsed:
+        self.claimed.append(call)
         self.calls.append((asyncio.get_running_loop().time(), call.path, call.parameters))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -454,6 +457,23 @@ def test_a_page_that_does_not_come_is_given_up() -> None:
             await list_workspaces(api)
         assert caught.value.reason is Reason.TIMEOUT
         assert asyncio.get_running_loop().time() - begin == pytest.approx(30)
+
+    run_virtually(scenario())
+
+
+def test_lists_wait_for_polls_and_have_short_attempts_once_they_hung() -> None:
+    async def scenario() -> None:
+        path = channels_path(ws(1))
+        api = Api({path: page("channels")})
+        config = configuration([{"workspace": ws(1), "account": "main", "channels": "auto"}], main={})
+        subject = discover(config, Told(), main=api)
+        short = []
+        for answer in (page("channels"), ApiError(Reason.TIMEOUT, "no answer"), page("channels")) * 2:
+            api.pages[path] = answer
+            await subject.refresh("main")
+            short.append(api.claimed[-1].short_attempts > 0)
+            assert api.claimed[-1].claim.standing is Standing.LIST
+        assert short == [False, False, True, False, False, True]
 
     run_virtually(scenario())
 

@@ -231,3 +231,71 @@ def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) 
     with Simulator(CENTRE, latency=0.1) as simulator:
         asyncio.run(scenario(simulator))
     assert max(most) == 2
+
+
+def test_a_reload_and_a_change_by_discovery_ask_refused_queries_again() -> None:
+    async def scenario(simulator: Simulator) -> None:
+        simulator.faults.set(WORKSPACES[0], Fault.status(404))
+        engine = engine_of(File(written(simulator.base_url, WORKSPACES[:1])).load)
+
+        async def requests() -> int:
+            before = simulator.requests.count()
+            outcomes = await engine.setup.poll(engine.setup.queries, time.monotonic() + 10)
+            assert {each.error.reason for each in outcomes if each.error} == {Reason.NOT_FOUND}
+            assert len(outcomes) == 4
+            return simulator.requests.count() - before
+
+        assert [await requests() for _ in range(3)] == [4, 4, 0]
+        await engine.reload()
+        assert [await requests() for _ in range(3)] == [4, 4, 0]
+        engine._found_something()
+        assert await requests() == 0, "nothing has changed"
+        engine.setup = replace(engine.setup, queries=())
+        engine._found_something()
+        assert await requests() == 4
+        await engine.stop()
+
+    with Simulator(CENTRE) as simulator:
+        asyncio.run(scenario(simulator))
+
+
+def test_a_new_password_asks_refused_queries_again(tmp_path: Path) -> None:
+    async def scenario(simulator: Simulator) -> None:
+        password = tmp_path / "auth_token"
+        password.write_text(CENTRE.auth_token, encoding="utf-8")
+        simulator.faults.set(WORKSPACES[0], Fault.status(403))
+        text = written(simulator.base_url, WORKSPACES[:1])
+        text = text.replace(f"password: {CENTRE.auth_token}", f"password_file: {password}")
+        engine = engine_of(File(text).load)
+
+        async def poll() -> list[bool]:
+            outcomes = await engine.setup.poll(engine.setup.queries, time.monotonic() + 10)
+            return [each.up for each in outcomes]
+
+        for _ in range(3):
+            assert not any(await poll())
+        simulator.faults.clear()
+        assert not any(await poll()), "not asked"
+        password.write_text(f"{CENTRE.auth_token}\n", encoding="utf-8")
+        assert all(await poll())
+        await engine.stop()
+
+    with Simulator(CENTRE) as simulator:
+        asyncio.run(scenario(simulator))
+
+
+def test_what_the_poller_keeps_is_pruned_with_the_queries(file: File) -> None:
+    async def scenario(simulator: Simulator) -> None:
+        file.text = written(simulator.base_url, more="polling: {cache: 1m}")
+        engine = engine_of(file.load)
+        await engine.setup.poll(engine.setup.queries, time.monotonic() + 10)
+        assert len(engine.setup.poller._cached) == 12
+        assert len(engine._standings._known) == 12
+        engine.setup = replace(engine.setup, config=parsed(written(simulator.base_url, WORKSPACES[:1])))
+        engine._found_something()
+        assert len(engine.setup.poller._cached) == 4
+        assert len(engine._standings._known) == 4
+        await engine.stop()
+
+    with Simulator(CENTRE) as simulator:
+        asyncio.run(scenario(simulator))

@@ -51,3 +51,15 @@ def test_a_file_that_cannot_be_used_leaves_the_last_password_until_it_can(file: 
     assert credentials.password() == "first"
     file.write_text("second\n", encoding="utf-8")
     assert credentials.password() == "second"
+
+
+def test_the_generation_counts_the_passwords_that_were_read_again(file: Path) -> None:
+    credentials = of(file)
+    credentials.password()
+    assert credentials.generation == 0
+    file.write_text("", encoding="utf-8")
+    credentials.password()
+    assert credentials.generation == 0, "it is not usable"
+    file.write_text("second\n", encoding="utf-8")
+    credentials.password()
+    assert credentials.generation == 1
