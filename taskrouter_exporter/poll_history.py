@@ -23,7 +23,7 @@ _NAMED_COUNTERS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PollResult:
     """What came of one poll: statistics, or the error.
 
     Attributes:
@@ -54,7 +54,7 @@ class Outcome:
         return self.error is None
 
 
-def newest_rate_limits(outcomes: Iterable[Outcome]) -> dict[str, RateLimit]:
+def newest_rate_limits(outcomes: Iterable[PollResult]) -> dict[str, RateLimit]:
     """What the API said last of each workspace's rate limit, where it said something."""
     return {
         each.query.target.workspace: each.rate_limit
@@ -84,7 +84,7 @@ class _Ignored:
     logged: set[str] = field(default_factory=set)
 
 
-class Ledger:
+class PollHistory:
     """What is known of each query beyond one scrape: error counts, anchors, and the last outcome."""
 
     def __init__(self) -> None:
@@ -92,14 +92,14 @@ class Ledger:
         self._ignored: dict[Query, _Ignored] = {}
         self._counters: dict[tuple[_Series, datetime], HeldCounters] = {}
         self._cleaned: datetime | None = None
-        self._last: dict[Query, Outcome] = {}
+        self._last: dict[Query, PollResult] = {}
         self._kept: frozenset[Query] | None = None
 
     def errors(self, query: Query) -> Mapping[Reason, int]:
         """Failed polls so far, all reasons present."""
         return self._errors.get(query) or dict.fromkeys(Reason, 0)
 
-    def last(self, query: Query) -> Outcome | None:
+    def last(self, query: Query) -> PollResult | None:
         """The newest outcome, if there was one."""
         return self._last.get(query)
 
@@ -172,7 +172,7 @@ class Ledger:
             if series.period.end(start) >= today and start <= now + timedelta(days=1)
         }
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: PollResult) -> None:
         """Take the outcome of a poll into account, and log where failures begin, change or end.
 
         One that began before the newest outcome's poll is counted but is no news: it may end long after it,

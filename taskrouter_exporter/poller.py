@@ -13,9 +13,9 @@ import structlog
 from taskrouter_exporter.api.client import Call
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import Standing
-from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.politeness import Pauses
-from taskrouter_exporter.poll_history import Ledger, Outcome
+from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.standings import Standings
 from taskrouter_exporter.statistics.workers import BadStatisticsError, WorkersStatistics, parse_statistics
@@ -37,7 +37,7 @@ class StatisticsClient(Protocol):
     async def reread_credentials(self) -> None:
         """See api.Client.reread_credentials."""
 
-    async def get(self, call: Call, read: Callable[[Answer], WorkersStatistics]) -> WorkersStatistics:
+    async def get(self, call: Call, read: Callable[[HttpAnswer], WorkersStatistics]) -> WorkersStatistics:
         """See api.Client.get."""
 
 
@@ -49,7 +49,7 @@ class _Poll:
         self.generation = generation
         self.call = call
         self.anchor = anchor
-        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[PollResult] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
 
 
@@ -58,7 +58,7 @@ class Poller:
 
     Args:
         clients: By account.
-        ledger: Told of each outcome.
+        history: Told of each outcome.
         cache: Seconds for which a good answer is used again.
         standings: Says which queries go first; it outlives the poller.
         clock: Tells the time.
@@ -68,7 +68,7 @@ class Poller:
     def __init__(  # noqa: PLR0913 -- two are clocks, for tests
         self,
         clients: Mapping[str, StatisticsClient],
-        ledger: Ledger,
+        history: PollHistory,
         *,
         cache: float = 0,
         standings: Standings | None = None,
@@ -76,7 +76,7 @@ class Poller:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = clients
-        self._ledger = ledger
+        self._history = history
         self._cache = cache
         self._standings = standings or Standings()
         self._pauses = Pauses()
@@ -84,9 +84,9 @@ class Poller:
         self._clock = clock
         self._monotonic = monotonic
         self._in_flight: dict[Query, _Poll] = {}
-        self._cached: dict[Query, tuple[float, Outcome]] = {}
+        self._cached: dict[Query, tuple[float, PollResult]] = {}
 
-    async def poll(self, queries: Sequence[Query], deadline: float) -> list[Outcome]:
+    async def poll(self, queries: Sequence[Query], deadline: float) -> list[PollResult]:
         """Poll all the queries and return an outcome for each, in order, at the deadline at the latest.
 
         Args:
@@ -124,11 +124,11 @@ class Poller:
         accounts = {query.target.account for query in queries if query in self._pauses}
         await asyncio.gather(*(self._clients[account].reread_credentials() for account in accounts))
 
-    def _ready(self, query: Query) -> Outcome | None:
+    def _ready(self, query: Query) -> PollResult | None:
         """An outcome for which nothing has to be asked."""
         return self._fresh(query) or self._refused(query)
 
-    def _refused(self, query: Query) -> Outcome | None:
+    def _refused(self, query: Query) -> PollResult | None:
         """The outcome of a query that was refused repeatedly, until it is asked again."""
         if query not in self._pauses or query in self._in_flight:
             return None
@@ -136,11 +136,11 @@ class Poller:
         error = self._pauses.error(query, now, generation)
         if error is None:
             return None
-        outcome = Outcome(query, finished=self._clock(), duration=0, error=error, begun=now)
-        self._ledger.record(outcome)
+        outcome = PollResult(query, finished=self._clock(), duration=0, error=error, begun=now)
+        self._history.record(outcome)
         return outcome
 
-    def _fresh(self, query: Query) -> Outcome | None:
+    def _fresh(self, query: Query) -> PollResult | None:
         """A cached outcome that may still be used."""
         if query not in self._cached:
             return None
@@ -178,7 +178,7 @@ class Poller:
             read = partial(_read, workspace_sid=target.workspace_sid)
             client = self._clients[target.account]
             statistics = await client.get(poll.call, read)
-            statistics = self._ledger.hold(poll.query, poll.anchor, statistics, client.base_url)
+            statistics = self._history.hold(poll.query, poll.anchor, statistics, client.base_url)
         except ApiError as failure:
             error = failure.without_traceback()
         except Exception as failure:  # noqa: BLE001 -- a fault of ours fails this query at once, and is told
@@ -189,18 +189,18 @@ class Poller:
             error = ApiError(Reason.BAD_RESPONSE, f"unforeseen {type(failure).__name__}, see the log")
         self._end(poll, statistics, error)
 
-    def _give_up(self, poll: _Poll, deadline: float) -> Outcome:
+    def _give_up(self, poll: _Poll, deadline: float) -> PollResult:
         """The outcome for a scrape whose deadline has come; the poll ends unless a later one waits for it."""
         error = poll.call.failure_when_given_up()
         if deadline < poll.call.deadline:
-            return self._outcome(poll, None, error)
+            return self._result(poll, None, error)
         self._end(poll, None, error)
         if poll.task is not None:
             poll.task.cancel()
         return poll.outcome.result()
 
     def _end(self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None) -> None:
-        outcome = self._outcome(poll, statistics, error)
+        outcome = self._result(poll, statistics, error)
         poll.outcome.set_result(outcome)
         if self._in_flight.get(poll.query) is poll:
             del self._in_flight[poll.query]
@@ -209,11 +209,13 @@ class Poller:
                 self._cached[poll.query] = poll.call.begun, outcome
             self._pauses.record(poll.query, error, self._monotonic(), poll.generation)
             self._standings.record(poll.query, poll.call, error, self._monotonic())
-        self._ledger.record(outcome)
+        self._history.record(outcome)
 
-    def _outcome(self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None) -> Outcome:
+    def _result(
+        self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None
+    ) -> PollResult:
         call = poll.call
-        return Outcome(
+        return PollResult(
             query=poll.query,
             finished=self._clock(),
             duration=self._monotonic() - call.begun,
@@ -228,10 +230,10 @@ class Poller:
     def _anchor(self, query: Query) -> datetime | None:
         """The anchor that a query asks from now, None for a sliding window."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        return self._ledger.anchor(query, now, self._clients[query.target.account].base_url)
+        return self._history.anchor(query, now, self._clients[query.target.account].base_url)
 
 
-def _read(answer: Answer, workspace_sid: str) -> WorkersStatistics:
+def _read(answer: HttpAnswer, workspace_sid: str) -> WorkersStatistics:
     """Parse an answer; what is no statistics object is bad_response."""
     try:
         return parse_statistics(answer.body, workspace_sid)

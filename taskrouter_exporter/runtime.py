@@ -13,9 +13,9 @@ from taskrouter_exporter.api.client import Client
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.transport import RequestsTransport
 from taskrouter_exporter.config.loader import Config, ConfigError
-from taskrouter_exporter.discovery import Discovery, Found, expand
+from taskrouter_exporter.discovery import Discovered, Discovery, expand
 from taskrouter_exporter.metrics import ExporterMetrics
-from taskrouter_exporter.poll_history import Ledger, Outcome
+from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.sids import sid_key
@@ -27,7 +27,7 @@ _USER_AGENT = f"taskrouter-exporter/{__version__}"
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class Snapshot:
     """What one configuration polls, and with what. A scrape keeps the one that it began with."""
 
     config: Config
@@ -36,7 +36,7 @@ class Setup:
     clients: Mapping[str, Client]
     _by_target: Mapping[tuple[str, str], Sequence[Query]] = field(init=False, repr=False, compare=False)
 
-    async def poll(self, queries: Sequence[Query], deadline: float) -> list[Outcome]:
+    async def poll(self, queries: Sequence[Query], deadline: float) -> list[PollResult]:
         """Poll the queries until an instant on the monotonic clock."""
         return await self.poller.poll(queries, deadline)
 
@@ -61,8 +61,8 @@ class Setup:
         return tuple(dict.fromkeys(query.target for query in self.queries))
 
 
-class Engine:
-    """Keeps the setup of the configuration in force.
+class Runtime:
+    """Keeps the snapshot of the configuration in force.
 
     Args:
         load: Reads the configuration; raises ConfigError.
@@ -74,14 +74,14 @@ class Engine:
 
     def __init__(self, load: Callable[[], Config], metrics: ExporterMetrics) -> None:
         self.metrics = metrics
-        self.ledger = Ledger()
+        self.history = PollHistory()
         self._load = load
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         config = load()
         self._executor = FairExecutor(config.polling.concurrency, len(config.accounts))
         self._standings = Standings()
-        self.setup = self._assemble(config)
+        self.snapshot = self._assemble(config)
         self._cut = False
         self._ready = False
         self.discovery = self._discovery({})
@@ -117,17 +117,17 @@ class Engine:
         async with self._reloading:
             try:
                 config = await asyncio.to_thread(self._load)
-                setup = self._assemble(config)
+                snapshot = self._assemble(config)
             except ConfigError as error:
                 self.metrics.config_rejected()
                 for problem in error.problems:
                     log.error("configuration not reloaded, the last good one stays", problem=problem)  # noqa: TRY400 -- the problem says it all
                 raise
-            previous, self.setup = self.setup, setup
+            previous, self.snapshot = self.snapshot, snapshot
             self._executor.resize(config.polling.concurrency, len(config.accounts))
             discovery = self._exchange_discovery(previous.config)
             self.metrics.config_loaded(time.time())
-            log.info("configuration reloaded", queries=len(self.setup.queries))
+            log.info("configuration reloaded", queries=len(self.snapshot.queries))
             retiring = asyncio.create_task(self._retire(previous, discovery))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
@@ -137,48 +137,48 @@ class Engine:
         self._ready = self.ready
         previous = self.discovery
         previous.cancel()
-        accounts = self.setup.config.accounts
+        accounts = self.snapshot.config.accounts
         found = {
             name: known
-            for name, known in previous.found.items()
+            for name, known in previous.discovered.items()
             if name in accounts and accounts[name].base_url == before.accounts[name].base_url
         }
         self.discovery = self._discovery(found)
         self._poll_what_is_known()
-        for account in previous.found.keys() - self.discovery.found.keys():
+        for account in previous.discovered.keys() - self.discovery.discovered.keys():
             self.metrics.forget_discovery(account)
         self.discovery.start()
         return previous
 
-    def _discovery(self, before: Mapping[str, Found]) -> Discovery:
+    def _discovery(self, before: Mapping[str, Discovered]) -> Discovery:
         return Discovery(
-            self.setup.config,
-            self.setup.clients,
+            self.snapshot.config,
+            self.snapshot.clients,
             observer=self.metrics,
             changed=self._found_something,
             before=before,
         )
 
     def _found_something(self) -> None:
-        before = self.setup.queries
+        before = self.snapshot.queries
         self._poll_what_is_known()
-        if self.setup.queries != before:
-            self.setup.poller.resume()
-            queries = len(self.setup.queries)
+        if self.snapshot.queries != before:
+            self.snapshot.poller.resume()
+            queries = len(self.snapshot.queries)
             log.info("discovery changed what is polled", queries=queries, before=len(before))
 
     def _poll_what_is_known(self) -> None:
         """Let scrapes from now on have the queries that follow from what was found so far."""
-        queries, cut = expand(self.setup.config, self.discovery.found)
+        queries, cut = expand(self.snapshot.config, self.discovery.discovered)
         if cut and not self._cut:
             log.warning("more was found than can be polled, the rest is left out", queries=len(queries))
         self._cut = cut
-        self.setup = replace(self.setup, queries=queries)
-        self.setup.poller.forget_all_but(queries)
+        self.snapshot = replace(self.snapshot, queries=queries)
+        self.snapshot.poller.forget_all_but(queries)
         self._standings.forget_all_but(queries)
-        self.ledger.forget_all_but(queries)
+        self.history.forget_all_but(queries)
 
-    def _assemble(self, config: Config) -> Setup:
+    def _assemble(self, config: Config) -> Snapshot:
         try:
             clients = {
                 name: Client(
@@ -194,14 +194,14 @@ class Engine:
             raise ConfigError([str(error)]) from error
         for name in clients:
             self.metrics.api.expect(name)
-        poller = Poller(clients, self.ledger, cache=config.polling.cache, standings=self._standings)
-        return Setup(config, config.queries, poller, clients)
+        poller = Poller(clients, self.history, cache=config.polling.cache, standings=self._standings)
+        return Snapshot(config, config.queries, poller, clients)
 
-    async def _retire(self, setup: Setup, discovery: Discovery) -> None:
-        """Close what a setup holds, once its last poll has ended and its discovery has let go."""
+    async def _retire(self, snapshot: Snapshot, discovery: Discovery) -> None:
+        """Close what a snapshot holds, once its last poll has ended and its discovery has let go."""
         await discovery.ended()
-        await setup.poller.drained()
-        for client in setup.clients.values():
+        await snapshot.poller.drained()
+        for client in snapshot.clients.values():
             client.close()
-        for account in setup.clients.keys() - self.setup.clients.keys():
+        for account in snapshot.clients.keys() - self.snapshot.clients.keys():
             self.metrics.api.forget(account)

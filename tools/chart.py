@@ -87,9 +87,9 @@ def _schema(known: Thresholds) -> str:
     # What must be there is told by a template, in a line that says what to do.
     for key in ("$schema", "anyOf"):
         del config[key]
-    del definitions["AccountKeys"]["oneOf"]
+    del definitions["AccountModel"]["oneOf"]
     # Refused by a template as well. An error of the schema could quote it.
-    definitions["AccountKeys"]["properties"]["password"] = True
+    definitions["AccountModel"]["properties"]["password"] = True
     number = {"type": ["number", "null"]}
     definitions["thresholds"] = {
         "type": "object",

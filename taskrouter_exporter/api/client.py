@@ -26,7 +26,7 @@ from tenacity.wait import wait_base
 from taskrouter_exporter.api.credentials import Credentials
 from taskrouter_exporter.api.errors import ApiError, Reason, reason_of_status
 from taskrouter_exporter.api.executor import Claim, FairExecutor, Job
-from taskrouter_exporter.api.transport import Answer, Transport
+from taskrouter_exporter.api.transport import HttpAnswer, Transport
 from taskrouter_exporter.config.loader import Account, Polling
 
 _FIRST_BACKOFF_SECONDS: Final = 0.25
@@ -111,7 +111,7 @@ class Call:
         )
 
 
-class Observer(Protocol):
+class RequestObserver(Protocol):
     """Who is told of every API request; called from the threads that carry them out."""
 
     def requested(self, account: str, status: int | None, duration: float) -> None:
@@ -130,7 +130,7 @@ class Client:
         polling: Polling,
         transport: Transport,
         executor: FairExecutor,
-        observer: Observer,
+        observer: RequestObserver,
     ) -> None:
         self._account = account
         self._polling = polling
@@ -165,7 +165,7 @@ class Client:
         if self._account.password_file is not None:
             await asyncio.to_thread(self._credentials.password)
 
-    async def get(self, call: Call, read: Callable[[Answer], _Result]) -> _Result:
+    async def get(self, call: Call, read: Callable[[HttpAnswer], _Result]) -> _Result:
         """Carry the call out: attempts and the waits between them, none of which would pass the deadline.
 
         It does not end by itself at the deadline where an attempt does not: who awaits it, gives it up.
@@ -184,7 +184,7 @@ class Client:
         """Close the kept connections."""
         self._transport.close()
 
-    async def _attempt(self, call: Call, read: Callable[[Answer], _Result]) -> _Result:
+    async def _attempt(self, call: Call, read: Callable[[HttpAnswer], _Result]) -> _Result:
         job = Job(
             account=self._account.name,
             function=partial(self._request, call, read),
@@ -200,7 +200,7 @@ class Client:
             call.job = None  # the job knows the call: a reference cycle otherwise
         return result
 
-    def _request(self, call: Call, read: Callable[[Answer], _Result], job: Job) -> _Result:
+    def _request(self, call: Call, read: Callable[[HttpAnswer], _Result], job: Job) -> _Result:
         """Carry one attempt out, in a thread of the executor."""
         begin = time.monotonic()
         if call.deadline <= begin:
@@ -272,7 +272,7 @@ class wait_at_least_retry_after(wait_base):  # noqa: N801 -- named as tenacity's
         return max(self._backoff(retry_state), retry_after or 0)
 
 
-def _error_of(answer: Answer, secrets: frozenset[str]) -> ApiError:
+def _error_of(answer: HttpAnswer, secrets: frozenset[str]) -> ApiError:
     """The error that an answer with a status other than 200 stands for.
 
     Twilio's body is `code` and `message`, or `code`, `title` and `detail` (RFC 9457); a proxy's is anything.

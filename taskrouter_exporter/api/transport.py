@@ -38,7 +38,7 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer, whatever its status. Header names are matched without regard to case."""
 
     status: int
@@ -51,7 +51,7 @@ class Transport(Protocol):
 
     def get(
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Deadline
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Carry out one GET, redirects not followed, and read the whole body until the deadline.
 
         `deadline` returns an instant on the monotonic clock, which may move later while the GET is under way.
@@ -83,7 +83,7 @@ class RequestsTransport:
 
     def get(
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Deadline
-    ) -> Answer:
+    ) -> HttpAnswer:
         """See Transport.get."""
         begin = time.monotonic()
         try:
@@ -99,7 +99,7 @@ class RequestsTransport:
             raise ApiError(Reason.TIMEOUT, f"no answer within {seconds:.3g} s") from error
         except (requests.RequestException, h11.ProtocolError, OSError, ValueError) as error:
             raise ApiError(Reason.CONNECTION, _explain(error)) from error
-        return Answer(response.status_code, response.headers, response.content)
+        return HttpAnswer(response.status_code, response.headers, response.content)
 
     def close(self) -> None:
         """See Transport.close."""

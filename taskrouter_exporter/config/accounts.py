@@ -15,7 +15,7 @@ from taskrouter_exporter.config.schema import (
     CREDENTIAL_FORMAT,
     DEFAULT_ACCOUNT,
     EDGES,
-    AccountKeys,
+    AccountModel,
     is_one_line,
     is_placeholder,
     is_quoted,
@@ -83,7 +83,7 @@ def _read(path: Path) -> str:
     return password
 
 
-def account_from(name: str, keys: AccountKeys, directory: Path) -> Account:
+def account_from(name: str, keys: AccountModel, directory: Path) -> Account:
     """The account that the keys of a configuration describe. Relative paths begin at the directory."""
     edge = keys.edge or EDGES.get(keys.region or "")
     host = f"taskrouter.{edge}.{keys.region}.twilio.com" if keys.region else "taskrouter.twilio.com"
@@ -171,7 +171,7 @@ def environment_account(environ: Mapping[str, str]) -> Account:
         values = {name: given[variable] for name, variable in variable_of.items() if variable in given}
         if password in given:
             values["password"] = environ[password]  # of which the schema strips one newline
-        keys = AccountKeys.model_validate(values)
+        keys = AccountModel.model_validate(values)
     except ValidationError as error:
         problems += (
             f"{variable_of[str(details['loc'][0])]}: {_message(details)}"

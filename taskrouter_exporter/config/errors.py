@@ -13,12 +13,12 @@ from pydantic_core import ErrorDetails
 from taskrouter_exporter.config.document import Document, Path, Problem
 from taskrouter_exporter.config.schema import (
     AUTO,
-    AccountKeys,
+    AccountModel,
     Allowed,
-    DiscoveryKeys,
-    FileKeys,
-    PollingKeys,
-    TargetKeys,
+    DiscoveryModel,
+    FileModel,
+    PollingModel,
+    TargetModel,
 )
 
 _SHOWN_CHARACTERS = 60
@@ -167,15 +167,15 @@ def _unknown_key(path: Path, schema: Schema) -> str:
 def _keys_of(path: Path) -> type[BaseModel]:
     match path:
         case ("accounts", *_):
-            return AccountKeys
+            return AccountModel
         case ("polling", *_):
-            return PollingKeys
+            return PollingModel
         case ("discovery", *_):
-            return DiscoveryKeys
+            return DiscoveryModel
         case ("targets", *_):
-            return TargetKeys
+            return TargetModel
         case _:
-            return FileKeys
+            return FileModel
 
 
 def _quotes(path: Path) -> bool:
@@ -187,4 +187,4 @@ def _list(keys: type[BaseModel]) -> str:
     return ", ".join(keys.model_fields)
 
 
-_CONFIGURATION = Schema(FileKeys, _keys_of, _quotes)
+_CONFIGURATION = Schema(FileModel, _keys_of, _quotes)

@@ -28,24 +28,24 @@ from taskrouter_exporter.config.schema import (
     AUTO,
     DEFAULT_ACCOUNT,
     DISCOVERY_SECONDS,
-    AccountKeys,
-    DiscoveryKeys,
+    AccountModel,
+    DiscoveryModel,
     Polling,
-    PollingKeys,
-    TargetKeys,
+    PollingModel,
+    TargetModel,
 )
 from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
 from taskrouter_exporter.sids import sid_key
 
 __all__ = [
     "Account",
-    "AutoWorkspaces",
     "Config",
     "ConfigError",
-    "ConfiguredWorkspace",
     "PasswordError",
     "Polling",
-    "Questions",
+    "Selection",
+    "StaticWorkspace",
+    "WorkspaceDiscovery",
     "load_config",
     "parse_config",
     "read_password",
@@ -54,57 +54,57 @@ __all__ = [
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 MAX_QUERIES: Final = 100_000
 
-_Keys = TypeVar("_Keys", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 _Place = TypeVar("_Place")
-_Asking = TargetKeys | AccountKeys
+_Asking = TargetModel | AccountModel
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class Selection:
     """What is asked about a workspace.
 
     Attributes:
         channels: Those that the configuration names.
-        each_channel: Whether every other TaskChannel that the workspace has is asked about too (`auto`).
+        discover_channels: Whether every other TaskChannel that the workspace has is asked about too (`auto`).
         periods: Windows and counters.
     """
 
     channels: tuple[str, ...]
-    each_channel: bool
+    discover_channels: bool
     periods: tuple[Period, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ConfiguredWorkspace:
+class StaticWorkspace:
     """An entry of `targets`."""
 
     account: str
     sid: str
     name: str
-    questions: Questions
+    selection: Selection
 
     @property
     def queries(self) -> tuple[Query, ...]:
         """Those about the channels that the configuration names."""
-        channels, periods = self.questions.channels, self.questions.periods
+        channels, periods = self.selection.channels, self.selection.periods
         return tuple(queries_of(self.account, self.sid, self.name, channels, periods))
 
 
 @dataclass(frozen=True, slots=True)
-class AutoWorkspaces:
+class WorkspaceDiscovery:
     """An account whose workspaces are found at run time.
 
     Attributes:
         account: Its name.
         include: Patterns (fnmatch) of friendly names, None for all.
         exclude: Patterns of friendly names that are left out even so.
-        questions: What is asked about each.
+        selection: What is asked about each.
     """
 
     account: str
     include: tuple[str, ...] | None
     exclude: tuple[str, ...]
-    questions: Questions
+    selection: Selection
 
     def wants(self, name: str) -> bool:
         """Whether a workspace of this friendly name is polled."""
@@ -122,15 +122,15 @@ class Config:
         queries: The static ones: each target's named channels, and for each its windows and counters, in
             file order.
         workspaces: The targets as they are configured.
-        auto_workspaces: The accounts whose workspaces are found at run time, in file order.
+        workspace_discoveries: The accounts whose workspaces are found at run time, in file order.
         discovery_interval: Seconds after which what is found at run time is looked for again.
     """
 
     accounts: Mapping[str, Account]
     polling: Polling
     queries: tuple[Query, ...]
-    workspaces: tuple[ConfiguredWorkspace, ...] = ()
-    auto_workspaces: tuple[AutoWorkspaces, ...] = ()
+    workspaces: tuple[StaticWorkspace, ...] = ()
+    workspace_discoveries: tuple[WorkspaceDiscovery, ...] = ()
     discovery_interval: float = DISCOVERY_SECONDS
 
     @cached_property
@@ -141,8 +141,8 @@ class Config:
     @property
     def discovering_accounts(self) -> tuple[str, ...]:
         """The accounts that have something to be found at run time."""
-        channels = (each.account for each in self.workspaces if each.questions.each_channel)
-        return tuple(dict.fromkeys([*(auto.account for auto in self.auto_workspaces), *channels]))
+        channels = (each.account for each in self.workspaces if each.selection.discover_channels)
+        return tuple(dict.fromkeys([*(auto.account for auto in self.workspace_discoveries), *channels]))
 
 
 def queries_of(
@@ -188,9 +188,9 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
     # What the schema allows is looked at further even if other entries are wrong: all problems in one go.
     problems = [*document.problems, *schema_problems(document)]
     environment_problems: tuple[str, ...] = ()
-    account_keys: dict[str, AccountKeys] = {}
+    account_keys: dict[str, AccountModel] = {}
     if "accounts" in data:
-        account_keys = _allowed(AccountKeys, account_entries.items())
+        account_keys = _allowed(AccountModel, account_entries.items())
         accounts = {name: account_from(name, keys, directory) for name, keys in account_keys.items()}
         problems += problems_between_keys(account_entries, document)
         problems += password_file_problems(account_entries, directory, document)
@@ -200,7 +200,7 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
             accounts = {DEFAULT_ACCOUNT: environment_account(environ)}
         except ConfigError as error:
             environment_problems = error.problems
-    targets = _with_one_spelling(_allowed(TargetKeys, enumerate(target_entries)))
+    targets = _with_one_spelling(_allowed(TargetModel, enumerate(target_entries)))
     asking: dict[Place, _Asking] = {("targets", n): keys for n, keys in targets.items()}
     asking |= {("accounts", name): keys for name, keys in account_keys.items()}
     problems += _nothing_to_poll(data, account_entries, document)
@@ -213,9 +213,9 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
         problems.sort(key=attrgetter("line"))
         raise ConfigError([*(error_line(source, problem) for problem in problems), *environment_problems])
 
-    polling = PollingKeys.model_validate(data.get("polling", {}))
+    polling = PollingModel.model_validate(data.get("polling", {}))
     workspaces = tuple(
-        ConfiguredWorkspace(keys.account, keys.workspace, _name(keys), _questions(keys))
+        StaticWorkspace(keys.account, keys.workspace, _name(keys), _selection(keys))
         for keys in targets.values()
     )
     return Config(
@@ -223,21 +223,21 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
         polling=Polling(**polling.model_dump()),
         queries=tuple(query for each in workspaces for query in each.queries),
         workspaces=workspaces,
-        auto_workspaces=tuple(
-            AutoWorkspaces(
+        workspace_discoveries=tuple(
+            WorkspaceDiscovery(
                 name,
                 tuple(keys.include) if keys.include else None,
                 tuple(keys.exclude or ()),
-                _questions(keys),
+                _selection(keys),
             )
             for name, keys in account_keys.items()
             if keys.workspaces
         ),
-        discovery_interval=DiscoveryKeys.model_validate(data.get("discovery", {})).interval,
+        discovery_interval=DiscoveryModel.model_validate(data.get("discovery", {})).interval,
     )
 
 
-def _allowed(model: type[_Keys], entries: Iterable[tuple[_Place, object]]) -> dict[_Place, _Keys]:
+def _allowed(model: type[_Model], entries: Iterable[tuple[_Place, object]]) -> dict[_Place, _Model]:
     """The entries that the schema allows."""
     allowed = {}
     for place, entry in entries:
@@ -246,7 +246,7 @@ def _allowed(model: type[_Keys], entries: Iterable[tuple[_Place, object]]) -> di
     return allowed
 
 
-def _with_one_spelling(targets: Mapping[int, TargetKeys]) -> dict[int, TargetKeys]:
+def _with_one_spelling(targets: Mapping[int, TargetModel]) -> dict[int, TargetModel]:
     """Return the targets with each workspace's SID as its first target has it: it may be a label."""
     spellings: dict[str, str] = {}
     return {
@@ -257,17 +257,17 @@ def _with_one_spelling(targets: Mapping[int, TargetKeys]) -> dict[int, TargetKey
     }
 
 
-def _name(keys: TargetKeys) -> str:
+def _name(keys: TargetModel) -> str:
     return keys.name or keys.workspace
 
 
-def _targets(keys: TargetKeys) -> list[Target]:
+def _targets(keys: TargetModel) -> list[Target]:
     return [Target(keys.account, keys.workspace, _name(keys), channel) for channel in keys.channels]
 
 
-def _questions(keys: _Asking) -> Questions:
+def _selection(keys: _Asking) -> Selection:
     named = tuple(channel for channel in keys.channels if channel != AUTO)
-    return Questions(named, AUTO in keys.channels, tuple(_periods(keys)))
+    return Selection(named, AUTO in keys.channels, tuple(_periods(keys)))
 
 
 def _periods(keys: _Asking) -> list[Period]:
@@ -288,7 +288,7 @@ def _nothing_to_poll(
 
 
 def _unknown_accounts(
-    targets: Mapping[int, TargetKeys], accounts: Collection[str], document: Document
+    targets: Mapping[int, TargetModel], accounts: Collection[str], document: Document
 ) -> Iterator[Problem]:
     names = ", ".join(map(shown, accounts))
     for n, keys in targets.items():
@@ -322,7 +322,7 @@ def _repetitions(entries: Mapping[Place, _Asking], document: Document) -> Iterat
                     yield document.problem((*path, i), message)
 
 
-def _ambiguous_names(targets: Mapping[int, TargetKeys], document: Document) -> Iterator[Problem]:
+def _ambiguous_names(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
     """Names that stand for two workspaces, and workspaces with two names or accounts: series would clash."""
     by_workspace: dict[str, int] = {}
     by_name: dict[str, int] = {}
@@ -343,7 +343,7 @@ def _ambiguous_names(targets: Mapping[int, TargetKeys], document: Document) -> I
             yield document.problem(("targets", n, "name"), message)
 
 
-def _repeated_targets(targets: Mapping[int, TargetKeys], document: Document) -> Iterator[Problem]:
+def _repeated_targets(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
     first: dict[Target, int] = {}
     for n, keys in targets.items():
         for target in _targets(keys):
@@ -356,7 +356,7 @@ def _repeated_targets(targets: Mapping[int, TargetKeys], document: Document) -> 
                 yield document.problem(("targets", n), message)
 
 
-def _too_many_queries(targets: Mapping[int, TargetKeys], document: Document) -> Iterator[Problem]:
+def _too_many_queries(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
     queries = sum(
         len([channel for channel in keys.channels if channel != AUTO]) * len(_periods(keys))
         for keys in targets.values()

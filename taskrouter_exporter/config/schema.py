@@ -299,14 +299,14 @@ def _written(seconds: float) -> str:
     return format_duration(timedelta(seconds=seconds))
 
 
-class _Keys(BaseModel):
+class _StrictModel(BaseModel):
     """A mapping with exactly these keys."""
 
     # hide_input: an error that escaped would otherwise show what it found, a password perhaps.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
-class AccountKeys(_Keys):
+class AccountModel(_StrictModel):
     """One set of Twilio credentials and the API host they belong to."""
 
     model_config = ConfigDict(
@@ -403,7 +403,7 @@ class AccountKeys(_Keys):
         return region
 
 
-class PollingKeys(_Keys):
+class PollingModel(_StrictModel):
     """How the API is asked."""
 
     concurrency: Annotated[int, Field(ge=1, le=1000), Allowed("a whole number from 1 to 1000")] = Field(
@@ -427,7 +427,7 @@ class PollingKeys(_Keys):
     )
 
 
-class DiscoveryKeys(_Keys):
+class DiscoveryModel(_StrictModel):
     """How workspaces and TaskChannels are found where the configuration says `auto`."""
 
     interval: DiscoveryInterval = Field(
@@ -437,7 +437,7 @@ class DiscoveryKeys(_Keys):
     )
 
 
-class TargetKeys(_Keys):
+class TargetModel(_StrictModel):
     """A workspace, and what to ask about it."""
 
     workspace: WorkspaceSid = Field(
@@ -474,7 +474,7 @@ class TargetKeys(_Keys):
     )
 
 
-class FileKeys(_Keys):
+class FileModel(_StrictModel):
     """Configuration of the Twilio TaskRouter exporter."""
 
     model_config = ConfigDict(
@@ -492,19 +492,19 @@ class FileKeys(_Keys):
         }
     )
 
-    accounts: Annotated[dict[Name, AccountKeys] | None, NotNull()] = Field(
+    accounts: Annotated[dict[Name, AccountModel] | None, NotNull()] = Field(
         default=None,
         min_length=1,
         description="Twilio credentials by a name of your own. Without this key there is one account, "
         "`default`, from the environment: TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, or TWILIO_API_KEY with "
         "TWILIO_API_SECRET, and optionally TWILIO_REGION with TWILIO_EDGE.",
     )
-    polling: PollingKeys = Field(default_factory=PollingKeys, description="How the API is asked.")
-    discovery: DiscoveryKeys = Field(
-        default_factory=DiscoveryKeys,
+    polling: PollingModel = Field(default_factory=PollingModel, description="How the API is asked.")
+    discovery: DiscoveryModel = Field(
+        default_factory=DiscoveryModel,
         description="How workspaces and TaskChannels are found where it says `auto`.",
     )
-    targets: list[TargetKeys] = Field(
+    targets: list[TargetModel] = Field(
         default=[],
         description="What to poll. May be left out where an account has workspaces: auto.",
     )
@@ -512,7 +512,7 @@ class FileKeys(_Keys):
 
 def json_schema() -> str:
     """The configuration file's JSON Schema, as it is committed in docs/."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **FileKeys.model_json_schema()}
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **FileModel.model_json_schema()}
     return json.dumps(_tidied(schema), indent=2, ensure_ascii=False) + "\n"
 
 

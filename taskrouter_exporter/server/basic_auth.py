@@ -25,14 +25,14 @@ class TooManyAttemptsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class Login:
     """What a client says it is."""
 
     user: str
     password: bytes = field(repr=False)
 
     @classmethod
-    def from_header(cls, value: bytes) -> "Credentials | None":
+    def from_header(cls, value: bytes) -> "Login | None":
         """Read the value of an Authorization header; None where it holds no basic authentication."""
         scheme, _, encoded = value.partition(b" ")
         if scheme.lower() != b"basic":
@@ -59,7 +59,7 @@ class BasicAuth:
         self._waiting: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(1, "bcrypt")
 
-    async def accepts(self, users: Mapping[str, bytes], credentials: Credentials, client: str) -> bool:
+    async def accepts(self, users: Mapping[str, bytes], credentials: Login, client: str) -> bool:
         """Whether the password is the user's.
 
         Args:

@@ -111,7 +111,7 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def bounded(app: ASGIApp, most: int) -> ASGIApp:
+def limit_concurrency(app: ASGIApp, most: int) -> ASGIApp:
     """Let no more than so many requests in at once, and answer 503 to the others; 0 lets all in.
 
     Health checks are neither counted nor refused: an orchestrator that restarted an overloaded exporter

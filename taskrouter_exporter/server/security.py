@@ -11,9 +11,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.server.basic_auth import BasicAuth, Credentials, TooManyAttemptsError
+from taskrouter_exporter.server.basic_auth import BasicAuth, Login, TooManyAttemptsError
 from taskrouter_exporter.server.tls import ReloadingContext
-from taskrouter_exporter.server.web_config import RateLimit, WebConfig, load_web_config
+from taskrouter_exporter.server.web_config import RequestLimit, WebConfig, load_web_config
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class WebSecurity:
         if not config.users:
             return None
         header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        credentials = Credentials.from_header(header)
+        credentials = Login.from_header(header)
         client = scope.get("client") or ("", 0)
         try:
             if credentials and await self._auth.accepts(config.users, credentials, client[0]):
@@ -124,7 +124,7 @@ class TokenBucket:
         limit: None lets everything through.
     """
 
-    def __init__(self, limit: RateLimit | None) -> None:
+    def __init__(self, limit: RequestLimit | None) -> None:
         self._limit = limit
         self._tokens = float(limit.burst) if limit else 0.0
         self._filled = time.monotonic()

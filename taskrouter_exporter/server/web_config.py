@@ -78,7 +78,7 @@ _BCRYPT_HASH: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class RateLimit:
+class RequestLimit:
     """A token bucket: `burst` requests at once, and one more each `interval` seconds."""
 
     interval: float
@@ -99,7 +99,7 @@ class WebConfig:
     context: ssl.SSLContext | None = None
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     headers: tuple[tuple[str, str], ...] = ()
-    rate_limit: RateLimit | None = None
+    rate_limit: RequestLimit | None = None
     files: tuple[Path, ...] = ()
 
 
@@ -129,7 +129,7 @@ def parse_web_config(text: str, source: str, directory: Path) -> WebConfig:
         raise ConfigError([error_line(source, error.problem)]) from None
     problems = [*document.problems, *schema_problems(document, _SCHEMA)]
     if not problems:
-        keys = _FileKeys.model_validate(document.data)
+        keys = _FileModel.model_validate(document.data)
         problems = list(_problems_between_keys(keys, document))
     if not problems:
         try:
@@ -239,7 +239,7 @@ _UserName = Annotated[
 _BcryptHash = Annotated[SecretStr, Allowed(_A_HASH), AfterValidator(_bcrypt_hash)]
 
 
-class _Keys(BaseModel):
+class _StrictModel(BaseModel):
     """A mapping with exactly these keys. null and "" are the absence of a value, as they are to Go."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
@@ -256,7 +256,7 @@ class _Keys(BaseModel):
         }
 
 
-class _TlsKeys(_Keys):
+class _TlsModel(_StrictModel):
     cert_file: Annotated[FileName | None, NotNull()] = None
     key_file: Annotated[FileName | None, NotNull()] = None
     cert: Annotated[_Pem | None, NotNull()] = None
@@ -276,33 +276,33 @@ class _TlsKeys(_Keys):
     ] = Field(default_factory=list)
 
 
-class _HttpKeys(_Keys):
+class _HttpModel(_StrictModel):
     http2: Annotated[bool, Allowed("true or false")] = True
     headers: dict[_HeaderName, _HeaderValue] = Field(default_factory=dict)
 
 
-class _RateLimitKeys(_Keys):
+class _RequestLimitModel(_StrictModel):
     interval: Annotated[float, BeforeValidator(_interval)] = 0.0
     burst: Annotated[int, Field(ge=0, le=1_000_000), Allowed("a whole number from 0 to 1000000")] = 0
 
 
-class _FileKeys(_Keys):
-    tls_server_config: _TlsKeys = Field(default_factory=_TlsKeys)
-    http_server_config: _HttpKeys = Field(default_factory=_HttpKeys)
+class _FileModel(_StrictModel):
+    tls_server_config: _TlsModel = Field(default_factory=_TlsModel)
+    http_server_config: _HttpModel = Field(default_factory=_HttpModel)
     basic_auth_users: dict[_UserName, _BcryptHash] = Field(default_factory=dict)
-    rate_limit: _RateLimitKeys = Field(default_factory=_RateLimitKeys)
+    rate_limit: _RequestLimitModel = Field(default_factory=_RequestLimitModel)
 
 
 def _keys_of(path: Place) -> type[BaseModel]:
     match path:
         case ("tls_server_config", *_):
-            return _TlsKeys
+            return _TlsModel
         case ("http_server_config", *_):
-            return _HttpKeys
+            return _HttpModel
         case ("rate_limit", *_):
-            return _RateLimitKeys
+            return _RequestLimitModel
         case _:
-            return _FileKeys
+            return _FileModel
 
 
 def _quotes(path: Place) -> bool:
@@ -310,7 +310,7 @@ def _quotes(path: Place) -> bool:
     return len(path) > 1 and path[0] != "basic_auth_users" and path[1] not in ("key", "cert", "client_ca")
 
 
-_SCHEMA: Final = Schema(_FileKeys, _keys_of, _quotes)
+_SCHEMA: Final = Schema(_FileModel, _keys_of, _quotes)
 
 
 def _without_secret_keys(problem: Problem) -> Problem:
@@ -329,7 +329,7 @@ def _is_list(path: Place) -> bool:
     return len(path) > 2 and isinstance(path[2], int)  # noqa: PLR2004 -- section, key, index
 
 
-def _problems_between_keys(keys: _FileKeys, document: Document) -> Iterator[Problem]:
+def _problems_between_keys(keys: _FileModel, document: Document) -> Iterator[Problem]:
     if keys.tls_server_config.model_fields_set:
         for key, message in _tls_problems(keys.tls_server_config):
             yield document.problem(("tls_server_config", key) if key else ("tls_server_config",), message)
@@ -344,7 +344,7 @@ def _problems_between_keys(keys: _FileKeys, document: Document) -> Iterator[Prob
         )
 
 
-def _tls_problems(keys: _TlsKeys) -> Iterator[tuple[str, str]]:
+def _tls_problems(keys: _TlsModel) -> Iterator[tuple[str, str]]:
     """Keys that do not go together, each with what is wrong."""
     for name in ("cert", "key", "client_ca"):
         inline, file = getattr(keys, name), getattr(keys, f"{name}_file")
@@ -370,7 +370,7 @@ def _tls_problems(keys: _TlsKeys) -> Iterator[tuple[str, str]]:
         yield "cipher_suites", "has none for TLS 1.2, which max_version asks for"
 
 
-def _web_config(keys: _FileKeys, directory: Path) -> WebConfig:
+def _web_config(keys: _FileModel, directory: Path) -> WebConfig:
     settings = _tls_settings(keys.tls_server_config, directory)
     limit = keys.rate_limit
     return WebConfig(
@@ -379,12 +379,12 @@ def _web_config(keys: _FileKeys, directory: Path) -> WebConfig:
             {name: value.get_secret_value().encode() for name, value in keys.basic_auth_users.items()}
         ),
         headers=tuple((name, value) for name, value in keys.http_server_config.headers.items() if value),
-        rate_limit=RateLimit(limit.interval, limit.burst) if limit.interval else None,
+        rate_limit=RequestLimit(limit.interval, limit.burst) if limit.interval else None,
         files=settings.files if settings else (),
     )
 
 
-def _tls_settings(keys: _TlsKeys, directory: Path) -> TlsSettings | None:
+def _tls_settings(keys: _TlsModel, directory: Path) -> TlsSettings | None:
     def pem(name: str) -> Pem | None:
         inline, file = getattr(keys, name), getattr(keys, f"{name}_file")
         if file is not None:

@@ -36,7 +36,7 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
 Timestamp = Annotated[float | None, BeforeValidator(_unix_seconds)]
 
 
-class _Answer(BaseModel):
+class _AnswerModel(BaseModel):
     """One JSON object of the API. Every attribute can be null or missing.
 
     A count or a duration below zero cannot be, and as a counter it would be a reset to nothing. Nothing else
@@ -48,7 +48,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class _ActivityAnswer(_Answer):
+class _ActivityModel(_AnswerModel):
     sid: str | None = None
     friendly_name: str | None = None
     min: Number | None = None
@@ -57,7 +57,7 @@ class _ActivityAnswer(_Answer):
     total: Number | None = None
 
 
-class _StatisticsAnswer(_Answer):
+class _StatisticsModel(_AnswerModel):
     workspace_sid: str | None = None
     url: str | None = None
     reservations_created: Number | None = None
@@ -66,12 +66,12 @@ class _StatisticsAnswer(_Answer):
     reservations_timed_out: Number | None = None
     reservations_canceled: Number | None = None
     reservations_rescinded: Number | None = None
-    activity_durations: Annotated[list[_ActivityAnswer], Field(max_length=_MOST_ACTIVITIES)] | None = None
+    activity_durations: Annotated[list[_ActivityModel], Field(max_length=_MOST_ACTIVITIES)] | None = None
     start_time: Timestamp = None
     end_time: Timestamp = None
 
 
-_STATISTICS: Final = frozenset(_StatisticsAnswer.model_fields) - {"workspace_sid", "url"}
+_STATISTICS: Final = frozenset(_StatisticsModel.model_fields) - {"workspace_sid", "url"}
 """An answer without any of these attributes is not about statistics."""
 
 _EXPENDABLE: Final = frozenset({"activity_durations", "start_time", "end_time"})
@@ -127,7 +127,7 @@ def parse_statistics(body: bytes, workspace_sid: str) -> WorkersStatistics:
     body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259, section 8.1: a parser may ignore it
     ignored: tuple[str, ...] = ()
     try:
-        answer = _StatisticsAnswer.model_validate_json(body)
+        answer = _StatisticsModel.model_validate_json(body)
     except ValidationError:
         answer, ignored = _read_leniently(body)
     _check_workspace(answer, workspace_sid)
@@ -144,7 +144,7 @@ def parse_statistics(body: bytes, workspace_sid: str) -> WorkersStatistics:
     )
 
 
-def _read_leniently(body: bytes) -> tuple[_StatisticsAnswer, tuple[str, ...]]:
+def _read_leniently(body: bytes) -> tuple[_StatisticsModel, tuple[str, ...]]:
     """Return the answer without what cannot be read of its expendable attributes, and the names of those.
 
     It takes twice to three times as long as pydantic's own reading of JSON, which accepts neither half a
@@ -156,7 +156,7 @@ def _read_leniently(body: bytes) -> tuple[_StatisticsAnswer, tuple[str, ...]]:
         raise BadStatisticsError("the body: json invalid") from None
     problems: list[ErrorDetails] = []
     try:
-        _StatisticsAnswer.model_validate(document)
+        _StatisticsModel.model_validate(document)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
     ignored = [_ignore(document, problem) for problem in problems]
@@ -164,7 +164,7 @@ def _read_leniently(body: bytes) -> tuple[_StatisticsAnswer, tuple[str, ...]]:
         activities = [each for each in document["activity_durations"] if each is not None]
         document["activity_durations"] = activities
         ignored += (attribute for each in activities for attribute in _replace_surrogates(each))
-    return _StatisticsAnswer.model_validate(document), tuple(ignored)
+    return _StatisticsModel.model_validate(document), tuple(ignored)
 
 
 def _ignore(document: dict[str, Any], problem: ErrorDetails) -> str:
@@ -192,7 +192,7 @@ def _replace_surrogates(activity: dict[str, Any]) -> Iterator[str]:
             yield f"activity_durations[].{name}"
 
 
-def _check_workspace(answer: _StatisticsAnswer, workspace_sid: str) -> None:
+def _check_workspace(answer: _StatisticsModel, workspace_sid: str) -> None:
     """Raise BadStatisticsError where the answer says that it is about another workspace."""
     expected = workspace_sid.lower()
     if answer.workspace_sid and answer.workspace_sid.lower() != expected:
@@ -201,7 +201,7 @@ def _check_workspace(answer: _StatisticsAnswer, workspace_sid: str) -> None:
         raise BadStatisticsError("url: the answer is about another workspace")
 
 
-def _distinct_activities(answers: list[_ActivityAnswer]) -> Iterator[ActivityDurations]:
+def _distinct_activities(answers: list[_ActivityModel]) -> Iterator[ActivityDurations]:
     """Yield each name and sid once: a second one would be the same series twice and spoil the scrape."""
     seen = set()
     for answer in answers:

@@ -19,7 +19,7 @@ from taskrouter_exporter.config.loader import ConfigError
 from taskrouter_exporter.documents import documents
 from taskrouter_exporter.metrics import Collector, Exposition, TargetsCollector
 from taskrouter_exporter.queries import Query, Target
-from taskrouter_exporter.runtime import Engine
+from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.web.debug import tell_polls
 from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
 
@@ -35,16 +35,16 @@ class Web:
     """The HTTP side of the exporter.
 
     Args:
-        engine: What polls.
+        runtime: What polls.
         telemetry_path: Where the metrics stand, `/metrics` by default.
         timeout_offset: Seconds by which an answer leaves before Prometheus would give up.
         external_url: How Prometheus reaches the exporter, where that is not the request's Host.
     """
 
     def __init__(
-        self, engine: Engine, telemetry_path: str, timeout_offset: float, external_url: str | None = None
+        self, runtime: Runtime, telemetry_path: str, timeout_offset: float, external_url: str | None = None
     ) -> None:
-        self._engine = engine
+        self._runtime = runtime
         self._telemetry_path = telemetry_path
         self._timeout_offset = timeout_offset
         self._external_url = external_url
@@ -74,22 +74,22 @@ class Web:
         if request.method == "HEAD":
             return Response(headers=exposition.headers)
         collectors: list[Collector] = []
-        setup = self._engine.setup
-        queries = setup.queries if "targets" in wanted else ()
+        snapshot = self._runtime.snapshot
+        queries = snapshot.queries if "targets" in wanted else ()
         poll_deadline = self._poll_deadline(queries, deadline)
         if queries:
-            outcomes = await setup.poll(queries, poll_deadline)
-            collectors.append(TargetsCollector(outcomes, self._engine.ledger, poll_deadline - begin))
+            outcomes = await snapshot.poll(queries, poll_deadline)
+            collectors.append(TargetsCollector(outcomes, self._runtime.history, poll_deadline - begin))
         if "exporter" in wanted:
-            collectors.append(self._engine.metrics.registry)
+            collectors.append(self._runtime.metrics.registry)
         return await self._answer(exposition, collectors, len(queries), poll_deadline)
 
     async def _probe(self, request: Request) -> Response:
         begin = time.monotonic()
         deadline = begin + self._budget(request)
         workspace, channel = (_parameter(request, name) for name in ("workspace", "channel"))
-        setup = self._engine.setup
-        queries = setup.find(workspace, channel)
+        snapshot = self._runtime.snapshot
+        queries = snapshot.find(workspace, channel)
         if not queries:
             message = (
                 f"workspace={workspace!r} channel={channel!r} is no configured target. /sd lists them.\n"
@@ -99,18 +99,18 @@ class Web:
         if request.method == "HEAD":
             return Response(headers=exposition.headers)
         poll_deadline = self._poll_deadline(queries, deadline)
-        outcomes = await setup.poll(queries, poll_deadline)
-        collector = TargetsCollector(outcomes, self._engine.ledger, poll_deadline - begin)
+        outcomes = await snapshot.poll(queries, poll_deadline)
+        collector = TargetsCollector(outcomes, self._runtime.history, poll_deadline - begin)
         if request.query_params.get("debug") == "true":
             text = Exposition("", "").render([collector]).decode()
-            return PlainTextResponse(f"{tell_polls(outcomes, setup.config)}\nMetrics:\n{text}")
+            return PlainTextResponse(f"{tell_polls(outcomes, snapshot.config)}\nMetrics:\n{text}")
         return await self._answer(exposition, [collector], len(queries), poll_deadline)
 
     async def _discover(self, request: Request) -> Response:
         """Prometheus's HTTP service discovery: one `/probe` for each target."""
         url = urlsplit(self._external_url or str(request.base_url))
-        setup = self._engine.setup
-        return await asyncio.to_thread(lambda: JSONResponse(_target_groups(url, setup.targets)))
+        snapshot = self._runtime.snapshot
+        return await asyncio.to_thread(lambda: JSONResponse(_target_groups(url, snapshot.targets)))
 
     async def _document(self, request: Request) -> Response:
         file = self._documents.get(request.path_params["name"])
@@ -120,24 +120,24 @@ class Web:
 
     async def _reload(self, _request: Request) -> Response:
         try:
-            await self._engine.reload()
+            await self._runtime.reload()
         except ConfigError as error:
             return PlainTextResponse(f"not reloaded, the last good configuration stays:\n{error}\n", 500)
         return PlainTextResponse("OK\n")
 
     async def _ready(self, _request: Request) -> Response:
-        if not self._engine.ready:
+        if not self._runtime.ready:
             return PlainTextResponse("discovering\n", 503)
         return PlainTextResponse("OK\n")
 
     async def _landing(self, _request: Request) -> Response:
-        engine = self._engine
+        runtime = self._runtime
         page = await asyncio.to_thread(  # of many targets it takes a while, and scrapes go on
             landing_page,
-            engine.setup.queries,
-            engine.ledger.last,
+            runtime.snapshot.queries,
+            runtime.history.last,
             self._telemetry_path,
-            found=engine.discovery.found,
+            found=runtime.discovery.discovered,
         )
         return HTMLResponse(page, headers=LANDING_HEADERS)
 

@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from taskrouter_exporter.config.loader import Config
-from taskrouter_exporter.poll_history import Outcome
+from taskrouter_exporter.poll_history import PollResult
 
 
-def tell_polls(outcomes: Sequence[Outcome], config: Config) -> str:
+def tell_polls(outcomes: Sequence[PollResult], config: Config) -> str:
     """The stories of these polls. No request header is told, and so no credentials."""
     return "\n".join(line for outcome in outcomes for line in _tell(outcome, config))
 
 
-def _tell(outcome: Outcome, config: Config) -> Iterator[str]:
+def _tell(outcome: PollResult, config: Config) -> Iterator[str]:
     query, target = outcome.query, outcome.query.target
     account, polling = config.accounts[target.account], config.polling
     finished = datetime.fromtimestamp(outcome.finished, UTC).isoformat(timespec="milliseconds")

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.errors import Reason
-from taskrouter_exporter.discovery import Found
+from taskrouter_exporter.discovery import Discovered
 from taskrouter_exporter.documents import documents
-from taskrouter_exporter.poll_history import Outcome, newest_rate_limits
+from taskrouter_exporter.poll_history import PollResult, newest_rate_limits
 from taskrouter_exporter.queries import Query, Target, Window
 
 LANDING_HEADERS: Final = {
@@ -72,10 +72,10 @@ class _Cell:
 
 def landing_page(
     queries: Sequence[Query],
-    last: Callable[[Query], Outcome | None],
+    last: Callable[[Query], PollResult | None],
     telemetry_path: str,
     now: float | None = None,
-    found: Mapping[str, Found] = MappingProxyType({}),
+    found: Mapping[str, Discovered] = MappingProxyType({}),
 ) -> str:
     """The page as HTML. It tells what scrapes and discovery have found and never polls by itself."""
     moment = time.time() if now is None else now
@@ -121,7 +121,7 @@ def landing_page(
 
 
 def _most_interesting(
-    by_target: Mapping[Target, Sequence[Query]], last: Callable[[Query], Outcome | None]
+    by_target: Mapping[Target, Sequence[Query]], last: Callable[[Query], PollResult | None]
 ) -> list[Target]:
     """The targets that are shown: all in their order, or of very many those first that are down."""
     if len(by_target) <= _SHOWN_TARGETS:
@@ -140,7 +140,7 @@ def _left_out(number: int) -> str:
 
 
 def _row(
-    target: Target, queries: Sequence[Query], last: Callable[[Query], Outcome | None], now: float
+    target: Target, queries: Sequence[Query], last: Callable[[Query], PollResult | None], now: float
 ) -> list[_Cell]:
     outcomes = [outcome for query in queries if (outcome := last(query)) is not None]
     newest = max(outcomes, key=lambda outcome: outcome.finished, default=None)
@@ -161,7 +161,7 @@ def _row(
     ]
 
 
-def _state(outcomes: Sequence[Outcome]) -> str:
+def _state(outcomes: Sequence[PollResult]) -> str:
     if not outcomes:
         return '<span class="quiet">not polled yet</span>'
     errors = dict.fromkeys(each.error.reason for each in outcomes if each.error)
@@ -170,7 +170,7 @@ def _state(outcomes: Sequence[Outcome]) -> str:
     return f'<span class="down">down: {escape(", ".join(_IN_WORDS[reason] for reason in errors))}</span>'
 
 
-def _reservations(queries: Sequence[Query], last: Callable[[Query], Outcome | None]) -> list[_Cell]:
+def _reservations(queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> list[_Cell]:
     """Counts of the first window, or of the counters where there is no window."""
     first = next((query for query in queries if isinstance(query.period, Window)), queries[0])
     outcome = last(first)
@@ -195,7 +195,7 @@ def _class(cell: _Cell) -> str:
     return f' class="{cell.style}"' if cell.style else ""
 
 
-def _discovery(found: Mapping[str, Found], now: float) -> str:
+def _discovery(found: Mapping[str, Discovered], now: float) -> str:
     """A line for each account that has something to discover."""
     if not found:
         return ""
@@ -203,7 +203,7 @@ def _discovery(found: Mapping[str, Found], now: float) -> str:
     return f"<h2>Discovery</h2>\n<ul>{''.join(told)}</ul>"
 
 
-def _found(found: Found, now: float) -> str:
+def _found(found: Discovered, now: float) -> str:
     if found.refreshed is None:
         return '<span class="quiet">not over yet</span>'
     told = f"looked {max(now - found.refreshed, 0):.0f} s ago, found {_list_found(found) or 'nothing'}"
@@ -213,13 +213,13 @@ def _found(found: Found, now: float) -> str:
     return f'{told}, <span class="down">down: {escape(", ".join(reasons))}</span>'
 
 
-def _list_found(found: Found) -> str:
+def _list_found(found: Discovered) -> str:
     workspaces = f"{len(found.workspaces)} workspaces" if found.workspaces else ""
     channels = sum(map(len, found.channels.values()))
     return " and ".join(filter(None, (workspaces, f"{channels} channels" if channels else "")))
 
 
-def _rate_limits(queries: Sequence[Query], last: Callable[[Query], Outcome | None]) -> str:
+def _rate_limits(queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> str:
     outcomes = [outcome for query in queries if (outcome := last(query)) is not None]
     told = [
         f"<li>{escape(workspace)}: {limit.remaining:g} of {limit.limit:g} requests left</li>"

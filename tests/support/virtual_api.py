@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from taskrouter_exporter.api.client import Attempt, Call
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairQueue, Job
-from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.api.transport import HttpAnswer
 
 REQUEST_TIMEOUT: Final = 5.0
 ATTEMPTS: Final = 4
@@ -48,7 +48,7 @@ class VirtualClient:
     async def reread_credentials(self) -> None:
         """See api.Client.reread_credentials."""
 
-    async def get(self, call: Call, read: Callable[[Answer], _Result]) -> _Result:
+    async def get(self, call: Call, read: Callable[[HttpAnswer], _Result]) -> _Result:
         """See api.Client.get."""
         call.patience = REQUEST_TIMEOUT / 4
         reply = self._reply(call)
@@ -61,7 +61,7 @@ class VirtualClient:
                     raise
             await asyncio.sleep(BACKOFF)
 
-    async def _attempt(self, call: Call, reply: Reply) -> Answer:
+    async def _attempt(self, call: Call, reply: Reply) -> HttpAnswer:
         job = Job("main", bool, lambda: call.deadline, call.claim, bool(call.attempts), call.patience)
         turn = self._turns[job] = self._loop.create_future()
         self._queue.put(job)
@@ -85,7 +85,7 @@ class VirtualClient:
         finally:
             self._end(job, answered=answered)
 
-    async def _request(self, call: Call, reply: Reply, job: Job) -> Answer:
+    async def _request(self, call: Call, reply: Reply, job: Job) -> HttpAnswer:
         begin = self._loop.time()
         call.requesting, call.asked = True, begin
         is_short = len(call.attempts) < min(call.short_attempts, ATTEMPTS - 1)
@@ -104,7 +104,7 @@ class VirtualClient:
         call.requesting = False
         if error is not None:
             raise error
-        return Answer(200, {}, b'{"reservations_created": 5}')
+        return HttpAnswer(200, {}, b'{"reservations_created": 5}')
 
     def _end(self, job: Job, *, answered: bool) -> None:
         self._queue.finish(job, answered=answered)

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from taskrouter_exporter.api.client import Call, Client
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
-from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.config.loader import Account, Polling
 from taskrouter_exporter.discovery import list_channels
-from taskrouter_exporter.poll_history import Ledger, Outcome
+from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Target, Window
 
@@ -37,7 +37,7 @@ class SlowTransport:
 
     def get(
         self, url: str, _parameters: Mapping[str, str], _auth: tuple[str, str], deadline: Callable[[], float]
-    ) -> Answer:
+    ) -> HttpAnswer:
         with self._lock:
             self._in_flight += 1
             self.most = max(self.most, self._in_flight)
@@ -47,7 +47,7 @@ class SlowTransport:
                 if (until := deadline()) <= now:
                     raise ApiError(Reason.TIMEOUT, "no answer")
                 time.sleep(min(until, end) - now)
-            return Answer(200, {}, self._body)
+            return HttpAnswer(200, {}, self._body)
         finally:
             with self._lock:
                 self._in_flight -= 1
@@ -79,7 +79,7 @@ def number_of(url: str) -> int:
     return int(url.split("/Workspaces/WS")[1][:32], 16)
 
 
-def up(outcomes: Sequence[Outcome]) -> int:
+def up(outcomes: Sequence[PollResult]) -> int:
     return sum(each.up for each in outcomes)
 
 
@@ -92,7 +92,7 @@ def test_twenty_good_queries_are_up_beside_forty_that_hang() -> None:
     async def scenario() -> list[int]:
         executor = FairExecutor(16, 1)
         client = client_of(lambda url: HANG if number_of(url) < 40 else 0.01, executor)
-        poller, queries = Poller({"main": client}, Ledger()), [query(number) for number in range(60)]
+        poller, queries = Poller({"main": client}, PollHistory()), [query(number) for number in range(60)]
         good = []
         for _ in range(4):
             outcomes = await poller.poll(queries, time.monotonic() + BUDGET)
@@ -111,7 +111,7 @@ def test_a_second_prometheus_whose_scrapes_overlap_is_served_too() -> None:
     async def scenario() -> list[int]:
         executor = FairExecutor(4, 1)
         client = client_of(lambda url: HANG if number_of(url) < 40 else 0.01, executor)
-        poller, queries = Poller({"main": client}, Ledger()), [query(number) for number in range(60)]
+        poller, queries = Poller({"main": client}, PollHistory()), [query(number) for number in range(60)]
 
         async def scrape(pause: float) -> int:
             await asyncio.sleep(pause)
@@ -132,7 +132,7 @@ def test_polls_are_up_while_lists_hang(concurrency: int) -> None:
     async def scenario() -> list[int]:
         executor = FairExecutor(concurrency, 1)
         client = client_of(lambda url: HANG if "TaskChannels" in url else 0.01, executor)
-        poller, queries = Poller({"main": client}, Ledger()), [query(number) for number in range(10)]
+        poller, queries = Poller({"main": client}, PollHistory()), [query(number) for number in range(10)]
 
         async def refresh(number: int) -> None:
             has_hung = False
@@ -157,7 +157,7 @@ def test_a_patient_scrape_gets_what_an_impatient_one_began() -> None:
     async def scenario() -> None:
         executor = FairExecutor(4, 1)
         client = client_of(lambda _url: 0.2, executor, Polling(attempts=1))
-        poller = Poller({"main": client}, Ledger())
+        poller = Poller({"main": client}, PollHistory())
         impatient = asyncio.create_task(poller.poll([query(1)], time.monotonic() + 0.1))
         await asyncio.sleep(0.02)
         (patient,) = await poller.poll([query(1)], time.monotonic() + 5)
@@ -179,7 +179,7 @@ def test_every_query_is_up_after_threads_could_not_be_started(monkeypatch: pytes
 
     async def scenario() -> None:
         executor = FairExecutor(8, 1)
-        poller = Poller({"main": client_of(lambda _url: 0.01, executor)}, Ledger())
+        poller = Poller({"main": client_of(lambda _url: 0.01, executor)}, PollHistory())
         monkeypatch.setattr(threading.Thread, "start", failing_start)
         assert up(await poller.poll([query(number) for number in range(8)], time.monotonic() + 5)) == 8
         executor.close()
@@ -195,7 +195,7 @@ def test_six_reloads_leave_two_requests_in_flight() -> None:
         tasks = []
         for _ in range(7):
             client = Client(ACCOUNT, TENTH, transport, executor, Unobserved())
-            poller, queries = Poller({"main": client}, Ledger()), [query(number) for number in range(6)]
+            poller, queries = Poller({"main": client}, PollHistory()), [query(number) for number in range(6)]
             tasks.append(asyncio.create_task(poller.poll(queries, time.monotonic() + BUDGET)))
             await asyncio.sleep(0.02)
             executor.resize(2, 1)
@@ -209,7 +209,7 @@ def test_six_reloads_leave_two_requests_in_flight() -> None:
 def test_large_answers_are_parsed_beside_the_event_loop_and_within_the_attempt() -> None:
     threads: set[str] = set()
 
-    def read(_answer: Answer) -> str:
+    def read(_answer: HttpAnswer) -> str:
         threads.add(threading.current_thread().name)
         time.sleep(0.1)
         return "parsed"
@@ -228,10 +228,10 @@ def test_large_answers_are_parsed_beside_the_event_loop_and_within_the_attempt()
 
 
 def test_an_answer_that_cannot_be_parsed_is_the_error_of_its_attempt() -> None:
-    async def scenario() -> Outcome:
+    async def scenario() -> PollResult:
         executor = FairExecutor(4, 1)
         client = client_of(lambda _url: 0, executor, body=b"<html>")
-        (outcome,) = await Poller({"main": client}, Ledger()).poll([query(1)], time.monotonic() + 5)
+        (outcome,) = await Poller({"main": client}, PollHistory()).poll([query(1)], time.monotonic() + 5)
         executor.close()
         return outcome
 

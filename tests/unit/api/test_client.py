@@ -22,7 +22,7 @@ from taskrouter_exporter.api.client import (
 )
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
-from taskrouter_exporter.api.transport import Answer
+from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.config.loader import Account, Polling
 
 SECRET = "s3cret-token"
@@ -32,14 +32,14 @@ ACCOUNT = Account("main", "https://api.test", "AC" + "0" * 32, SecretStr(SECRET)
 class ScriptedTransport:
     """Answers, or raises, one thing after the other; the last one for ever."""
 
-    def __init__(self, *script: Answer | ApiError | Callable[[float], Answer]) -> None:
+    def __init__(self, *script: HttpAnswer | ApiError | Callable[[float], HttpAnswer]) -> None:
         self._script = list(script)
         self.timeouts: list[float] = []
         self.requests: list[tuple[str, Mapping[str, str], tuple[str, str]]] = []
 
     def get(
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Callable[[], float]
-    ) -> Answer:
+    ) -> HttpAnswer:
         timeout = deadline() - time.monotonic()
         self.timeouts.append(timeout)
         self.requests.append((url, parameters, auth))
@@ -77,8 +77,8 @@ def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def get(
     transport: ScriptedTransport, notes: Notes, *, attempts: int = 4, within: float = 5.0
-) -> tuple[Answer, Call]:
-    async def run() -> tuple[Answer, Call]:
+) -> tuple[HttpAnswer, Call]:
+    async def run() -> tuple[HttpAnswer, Call]:
         polling = Polling(attempts=attempts, request_timeout=2.0)
         client = Client(ACCOUNT, polling, transport, FairExecutor(4, 1), notes)
         call = Call("/v1/x", {"Minutes": "15"}, time.monotonic() + within)
@@ -93,7 +93,7 @@ def get(
         raise
 
 
-OK = Answer(200, {}, b"{}")
+OK = HttpAnswer(200, {}, b"{}")
 
 
 def test_a_request_goes_to_the_accounts_host_with_its_credentials() -> None:
@@ -107,7 +107,7 @@ def test_a_request_goes_to_the_accounts_host_with_its_credentials() -> None:
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_what_may_pass_is_tried_again(status: int) -> None:
     notes = Notes()
-    answer, call = get(ScriptedTransport(Answer(status, {}, b""), Answer(status, {}, b""), OK), notes)
+    answer, call = get(ScriptedTransport(HttpAnswer(status, {}, b""), HttpAnswer(status, {}, b""), OK), notes)
     assert answer is OK
     assert notes.statuses == [status, status, 200]
     assert notes.retries == 2
@@ -138,7 +138,7 @@ def test_connection_errors_and_time_outs_are_tried_again(reason: Reason) -> None
 def test_every_other_status_fails_at_once_with_its_reason(status: int, reason: Reason) -> None:
     notes = Notes()
     with pytest.raises(ApiError) as caught:
-        get(ScriptedTransport(Answer(status, {}, b"")), notes)
+        get(ScriptedTransport(HttpAnswer(status, {}, b"")), notes)
     assert (caught.value.reason, caught.value.status) == (reason, status)
     assert notes.statuses == [status]
     assert notes.retries == 0
@@ -146,7 +146,7 @@ def test_every_other_status_fails_at_once_with_its_reason(status: int, reason: R
 
 def test_the_attempts_end_with_the_last_ones_error() -> None:
     notes = Notes()
-    script = [Answer(503, {}, b""), Answer(500, {}, b""), Answer(429, {}, b"")]
+    script = [HttpAnswer(503, {}, b""), HttpAnswer(500, {}, b""), HttpAnswer(429, {}, b"")]
     with pytest.raises(ApiError) as caught:
         get(ScriptedTransport(*script), notes, attempts=3)
     assert caught.value.reason is Reason.RATE_LIMITED
@@ -158,7 +158,7 @@ def test_no_wait_is_begun_that_would_end_past_the_deadline() -> None:
     notes = Notes()
     begin = time.monotonic()
     with pytest.raises(ApiError) as caught:
-        get(ScriptedTransport(Answer(429, {"Retry-After": "30"}, b"")), notes, within=5)
+        get(ScriptedTransport(HttpAnswer(429, {"Retry-After": "30"}, b"")), notes, within=5)
     assert time.monotonic() - begin < 4
     assert caught.value.reason is Reason.RATE_LIMITED
     assert notes.statuses == [429]
@@ -192,7 +192,7 @@ def test_an_attempt_gets_the_request_timeout_or_what_is_left_until_the_deadline(
 )
 def test_the_apis_own_code_and_message_are_told(body: bytes, code: int | None, message: str) -> None:
     with pytest.raises(ApiError) as caught:
-        get(ScriptedTransport(Answer(401, {}, body)), Notes())
+        get(ScriptedTransport(HttpAnswer(401, {}, body)), Notes())
     assert (caught.value.code, caught.value.message) == (code, message)
 
 
@@ -200,16 +200,16 @@ def test_a_message_is_bounded_and_an_echoed_secret_is_struck_out() -> None:
     encoded = base64.b64encode(f"{ACCOUNT.username}:{SECRET}".encode()).decode()
     body = f'{{"message": "bad {SECRET} in Basic {encoded} {"x" * 9000}"}}'.encode()
     with pytest.raises(ApiError) as caught:
-        get(ScriptedTransport(Answer(401, {}, body)), Notes())
+        get(ScriptedTransport(HttpAnswer(401, {}, body)), Notes())
     assert caught.value.message.startswith("bad … in Basic … xxx")
     assert len(caught.value.message) == 200
 
 
 def test_the_rate_limit_is_read_from_failures_too_and_the_newest_counts() -> None:
     headers = {"X-Rate-Limit-Limit": "20", "X-Rate-Limit-Remaining": "0"}
-    _, call = get(ScriptedTransport(Answer(429, headers, b""), OK), Notes())
+    _, call = get(ScriptedTransport(HttpAnswer(429, headers, b""), OK), Notes())
     assert call.rate_limit == RateLimit(20, 0)
-    _, call = get(ScriptedTransport(Answer(200, {"X-Rate-Limit-Remaining": "junk"}, b"{}")), Notes())
+    _, call = get(ScriptedTransport(HttpAnswer(200, {"X-Rate-Limit-Remaining": "junk"}, b"{}")), Notes())
     assert call.rate_limit is None
 
 
@@ -253,10 +253,10 @@ def test_calls_that_are_retried_side_by_side_do_not_disturb_each_other() -> None
         def __init__(self) -> None:
             self._seen: dict[str, int] = {}
 
-        def get(self, url: str, _parameters: object, _auth: object, _deadline: object) -> Answer:
+        def get(self, url: str, _parameters: object, _auth: object, _deadline: object) -> HttpAnswer:
             failures = int(url.rsplit("/", 1)[1]) % 4
             self._seen[url] = self._seen.get(url, 0) + 1
-            return OK if self._seen[url] > failures else Answer(503, {}, b"")
+            return OK if self._seen[url] > failures else HttpAnswer(503, {}, b"")
 
         def close(self) -> None:
             pass
@@ -292,7 +292,7 @@ def test_retry_after_is_seconds_or_a_date(
     if isinstance(header, timedelta):  # from the test's own time, not from when the tests were collected
         header = format_datetime(datetime.now(UTC) + header, usegmt=True)
     with pytest.raises(ApiError) as caught:
-        get(ScriptedTransport(Answer(429, {"Retry-After": header}, b"")), Notes(), attempts=1)
+        get(ScriptedTransport(HttpAnswer(429, {"Retry-After": header}, b"")), Notes(), attempts=1)
     if least is None or most is None:
         assert caught.value.retry_after is None
     else:

@@ -15,7 +15,7 @@ from support.peer import Behaviour, Peer, answer, answering, reset, swallowing_s
 
 from taskrouter_exporter.api.connection import MAX_BODY_BYTES
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.transport import Answer, RequestsTransport
+from taskrouter_exporter.api.transport import HttpAnswer, RequestsTransport
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def peer_that() -> Iterator[Callable[..., Peer]]:
         peer.close()
 
 
-def get(url: str, timeout: float = 5, transport: RequestsTransport | None = None) -> Answer:
+def get(url: str, timeout: float = 5, transport: RequestsTransport | None = None) -> HttpAnswer:
     end = time.monotonic() + timeout
     own = transport or RequestsTransport(url, 4, {}, "test")
     try:
@@ -442,7 +442,7 @@ def test_of_content_codings_one_gzip_is_allowed(
     with pytest.raises(ApiError) as caught:
         get(peer.url)
     assert caught.value.reason is Reason.BAD_RESPONSE
-    assert time.process_time() - begin < 2, "the work is bounded, whatever the members"
+    assert time.process_time() - begin < 2, "the work is limit_concurrency, whatever the members"
 
 
 def test_what_is_asked_for_can_be_decoded(peer_that: Callable[..., Peer]) -> None:

@@ -14,23 +14,23 @@ from pydantic import BaseModel, SecretStr
 
 from taskrouter_exporter.config.loader import (
     Account,
-    AutoWorkspaces,
     Config,
     ConfigError,
-    ConfiguredWorkspace,
     PasswordError,
     Polling,
-    Questions,
+    Selection,
+    StaticWorkspace,
+    WorkspaceDiscovery,
     load_config,
     parse_config,
     read_password,
 )
 from taskrouter_exporter.config.schema import (
-    AccountKeys,
-    DiscoveryKeys,
-    FileKeys,
-    PollingKeys,
-    TargetKeys,
+    AccountModel,
+    DiscoveryModel,
+    FileModel,
+    PollingModel,
+    TargetModel,
     json_schema,
 )
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
@@ -85,11 +85,13 @@ def test_what_is_found_at_run_time_is_no_static_query() -> None:
     )
     assert config.queries == (Query(Target("default", WS, WS, "all"), Window(15)),)
     assert config.workspaces == (
-        ConfiguredWorkspace("default", WS, WS, Questions(("all",), each_channel=True, periods=(Window(15),))),
-        ConfiguredWorkspace("default", WS2, WS2, Questions((), each_channel=True, periods=(Window(240),))),
+        StaticWorkspace(
+            "default", WS, WS, Selection(("all",), discover_channels=True, periods=(Window(15),))
+        ),
+        StaticWorkspace("default", WS2, WS2, Selection((), discover_channels=True, periods=(Window(240),))),
     )
-    questions = Questions(("voice",), each_channel=True, periods=(Anchored("week"),))
-    assert config.auto_workspaces == (AutoWorkspaces("default", ("s*",), ("x",), questions),)
+    selection = Selection(("voice",), discover_channels=True, periods=(Anchored("week"),))
+    assert config.workspace_discoveries == (WorkspaceDiscovery("default", ("s*",), ("x",), selection),)
     assert config.discovery_interval == 60
     assert config.discovering_accounts == ("default",)
 
@@ -269,11 +271,11 @@ def test_a_thousand_wrong_targets_are_a_thousand_lines() -> None:
 # What people and mutations write is drawn from the words below.
 WORDS = st.sampled_from(
     [
-        *FileKeys.model_fields,
-        *AccountKeys.model_fields,
-        *PollingKeys.model_fields,
-        *TargetKeys.model_fields,
-        *DiscoveryKeys.model_fields,
+        *FileModel.model_fields,
+        *AccountModel.model_fields,
+        *PollingModel.model_fields,
+        *TargetModel.model_fields,
+        *DiscoveryModel.model_fields,
         *(
             "auto",
             "default",
@@ -312,8 +314,8 @@ SCALARS = WORDS | st.none() | st.booleans() | st.integers() | st.floats() | st.d
 TREES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SCALARS, inner, max_size=6)
 )
-TARGET_KEYS = st.dictionaries(st.sampled_from([*TargetKeys.model_fields]), TREES)
-ACCOUNT_KEYS = st.dictionaries(st.sampled_from([*AccountKeys.model_fields]), TREES)
+TARGET_KEYS = st.dictionaries(st.sampled_from([*TargetModel.model_fields]), TREES)
+ACCOUNT_KEYS = st.dictionaries(st.sampled_from([*AccountModel.model_fields]), TREES)
 FILES = st.fixed_dictionaries(
     {"targets": st.lists(TARGET_KEYS | TREES, max_size=4)},
     optional={"accounts": st.dictionaries(WORDS, ACCOUNT_KEYS), "polling": TREES, "discovery": TREES},
@@ -397,7 +399,7 @@ def test_the_example_works_once_the_password_is_there(tmp_path: Path, example: s
     assert len(config.queries) == 12
 
 
-@pytest.mark.parametrize("keys", [FileKeys, AccountKeys, PollingKeys, DiscoveryKeys, TargetKeys])
+@pytest.mark.parametrize("keys", [FileModel, AccountModel, PollingModel, DiscoveryModel, TargetModel])
 def test_the_example_has_every_key_under_a_comment(example: str, keys: type[BaseModel]) -> None:
     for key in keys.model_fields:
         assert re.search(rf"^ *# .*\n(?: *- )?[ #]*{key}:", example, re.MULTILINE), key
@@ -478,6 +480,6 @@ def test_the_schema_needs_no_targets_where_an_account_discovers_its_workspaces(
 
 
 def test_every_key_of_the_schema_says_what_it_is_for() -> None:
-    for keys in (FileKeys, AccountKeys, PollingKeys, DiscoveryKeys, TargetKeys):
+    for keys in (FileModel, AccountModel, PollingModel, DiscoveryModel, TargetModel):
         for name, field in keys.model_fields.items():
             assert field.description, name

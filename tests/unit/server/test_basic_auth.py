@@ -14,13 +14,13 @@ from taskrouter_exporter.server.basic_auth import (
     MAX_WAITING,
     MAX_WAITING_PER_CLIENT,
     BasicAuth,
-    Credentials,
+    Login,
     TooManyAttemptsError,
 )
 
 PASSWORD = b"correct horse"
 USERS = {"alice": bcrypt.hashpw(PASSWORD, bcrypt.gensalt(4))}
-ALICE = Credentials("alice", PASSWORD)
+ALICE = Login("alice", PASSWORD)
 
 
 class Runs:
@@ -51,7 +51,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     runs.go_on.set()
 
 
-def accepts(auth: BasicAuth, *attempts: Credentials, client: str = "") -> list[bool]:
+def accepts(auth: BasicAuth, *attempts: Login, client: str = "") -> list[bool]:
     async def ask() -> list[bool]:
         return [await auth.accepts(USERS, each, client) for each in attempts]
 
@@ -60,17 +60,17 @@ def accepts(auth: BasicAuth, *attempts: Credentials, client: str = "") -> list[b
 
 def test_the_right_password_is_accepted_and_every_other_is_not() -> None:
     wrong = [b"", b"correct horse ", b"Correct horse", b"\xff\x00", b"x" * 72, b"x" * 73, b"x" * 5000]
-    answers = accepts(BasicAuth(), ALICE, *(Credentials("alice", each) for each in wrong))
+    answers = accepts(BasicAuth(), ALICE, *(Login("alice", each) for each in wrong))
     assert answers == [True] + [False] * len(wrong)
 
 
 def test_an_unknown_user_is_refused_whatever_the_password() -> None:
-    unknown = [Credentials("bob", PASSWORD), Credentials("", PASSWORD), Credentials("alice\0", PASSWORD)]
+    unknown = [Login("bob", PASSWORD), Login("", PASSWORD), Login("alice\0", PASSWORD)]
     assert accepts(BasicAuth(), *unknown) == [False] * 3
 
 
 def test_a_right_password_costs_one_run_and_a_wrong_one_a_run_each(runs: Runs) -> None:
-    wrong = Credentials("alice", b"wrong")
+    wrong = Login("alice", b"wrong")
     assert accepts(BasicAuth(), *[ALICE] * 50, wrong, wrong, ALICE) == [True] * 50 + [False, False, True]
     assert len(runs.hashes) == 3
 
@@ -89,7 +89,7 @@ def test_a_run_never_blocks_the_event_loop(runs: Runs) -> None:
 
 
 def test_an_unknown_user_costs_a_run_of_the_same_cost(runs: Runs) -> None:
-    accepts(BasicAuth(), Credentials("bob", PASSWORD), Credentials("alice", b"wrong"))
+    accepts(BasicAuth(), Login("bob", PASSWORD), Login("alice", b"wrong"))
     assert [hashed.split(b"$")[2] for hashed in runs.hashes] == [b"04", b"04"]
     assert runs.hashes[0] != runs.hashes[1]
 
@@ -102,7 +102,7 @@ def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
         took = []
         for n in range(10):
             begin = time.perf_counter()
-            await auth.accepts(users, Credentials(user, b"%d" % n), "")
+            await auth.accepts(users, Login(user, b"%d" % n), "")
             took.append(time.perf_counter() - begin)
         return min(took)
 
@@ -147,7 +147,7 @@ def test_a_flood_of_wrong_passwords_delays_nobody_who_is_known(runs: Runs) -> No
         assert await auth.accepts(USERS, ALICE, "10.0.0.1")
         runs.go_on.clear()
         attempts = [
-            asyncio.ensure_future(auth.accepts(USERS, Credentials("alice", b"%d" % n), f"10.0.1.{n % 100}"))
+            asyncio.ensure_future(auth.accepts(USERS, Login("alice", b"%d" % n), f"10.0.1.{n % 100}"))
             for n in range(1000)
         ]
         await asyncio.sleep(0.05)
@@ -167,7 +167,7 @@ def test_one_client_alone_keeps_no_other_out(runs: Runs) -> None:
 
     async def flood() -> None:
         attempts = [
-            asyncio.ensure_future(auth.accepts(USERS, Credentials("alice", b"%d" % n), "10.6.6.6"))
+            asyncio.ensure_future(auth.accepts(USERS, Login("alice", b"%d" % n), "10.6.6.6"))
             for n in range(1000)
         ]
         await asyncio.sleep(0)
@@ -177,7 +177,7 @@ def test_one_client_alone_keeps_no_other_out(runs: Runs) -> None:
         assert await newcomer
         answers = await asyncio.gather(*attempts, return_exceptions=True)
         assert answers.count(False) == MAX_WAITING_PER_CLIENT
-        assert await auth.accepts(USERS, Credentials("alice", b"later"), "10.6.6.6") is False
+        assert await auth.accepts(USERS, Login("alice", b"later"), "10.6.6.6") is False
 
     asyncio.run(flood())
 
@@ -211,7 +211,7 @@ def header(text: bytes) -> bytes:
     ],
 )
 def test_credentials_are_read_from_the_header(value: bytes, user: str, password: bytes) -> None:
-    assert Credentials.from_header(value) == Credentials(user, password)
+    assert Login.from_header(value) == Login(user, password)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_credentials_are_read_from_the_header(value: bytes, user: str, password:
     ],
 )  # fmt: skip
 def test_what_is_no_basic_authentication_is_none(value: bytes) -> None:
-    assert Credentials.from_header(value) is None
+    assert Login.from_header(value) is None
 
 
 def test_a_password_is_not_shown() -> None:

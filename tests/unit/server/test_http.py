@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from support.serving import Serving, is_cut
 
-from taskrouter_exporter.server.http import Limits, bounded
+from taskrouter_exporter.server.http import Limits, limit_concurrency
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 SHORT = Limits(handshake=0.3, head=0.3, idle=1, stall=0.3)
@@ -214,7 +214,7 @@ def test_a_malformed_body_in_the_middle_of_a_large_answer_ends_it(
 
 
 def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(app: App) -> None:
-    with Serving(bounded(app.app, 2)) as serving:
+    with Serving(limit_concurrency(app.app, 2)) as serving:
         held = [threading.Thread(target=serving.request, args=["/held"]) for _ in range(2)]
         for each in held:
             each.start()
@@ -230,13 +230,13 @@ def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(app: Ap
 
 
 def test_a_request_that_fails_gives_its_place_back(app: App) -> None:
-    with Serving(bounded(app.app, 1)) as serving:
+    with Serving(limit_concurrency(app.app, 1)) as serving:
         assert [serving.request("/broken").status for _ in range(3)] == [500, 500, 500]
         assert serving.request("/").status == 200
 
 
 def test_without_a_bound_everything_is_let_in(app: App) -> None:
-    with Serving(bounded(app.app, 0)) as serving:
+    with Serving(limit_concurrency(app.app, 0)) as serving:
         held = [threading.Thread(target=serving.request, args=["/held"]) for _ in range(50)]
         for each in held:
             each.start()

@@ -9,7 +9,7 @@ import pytest
 from support.certificates import Authority
 
 from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.server.web_config import RateLimit, WebConfig, load_web_config, parse_web_config
+from taskrouter_exporter.server.web_config import RequestLimit, WebConfig, load_web_config, parse_web_config
 
 HASH = bcrypt.hashpw(b"secret", b"$2b$04$abcdefghijklmnopqrstuu").decode()
 TLS = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n"
@@ -80,7 +80,7 @@ rate_limit:
         "Strict-Transport-Security": "max-age=31536000",
     }
     assert config.users["alice"] == HASH.encode()
-    assert config.rate_limit == RateLimit(0.5, 10)
+    assert config.rate_limit == RequestLimit(0.5, 10)
     assert config.files == (directory / "server.pem", directory / "server.key", directory / "ca.pem")
 
 

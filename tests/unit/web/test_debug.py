@@ -8,7 +8,7 @@ from taskrouter_exporter.api.client import Attempt, RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.config.accounts import Account
 from taskrouter_exporter.config.loader import Config, Polling
-from taskrouter_exporter.poll_history import Outcome
+from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
 from taskrouter_exporter.web.debug import tell_polls
 
@@ -23,7 +23,7 @@ CONFIG = Config(accounts=MappingProxyType({"main": ACCOUNT}), polling=Polling(at
 def story(query: Query = WINDOW, **attributes: Any) -> list[str]:
     finished = datetime(2026, 11, 23, 12, 0, 1, 500_000, UTC).timestamp()
     values: dict[str, Any] = {"finished": finished, "duration": 1.5, **attributes}
-    return tell_polls([Outcome(query, **values)], CONFIG).splitlines()
+    return tell_polls([PollResult(query, **values)], CONFIG).splitlines()
 
 
 def test_a_good_poll_s_story() -> None:
@@ -65,7 +65,7 @@ def test_a_name_with_line_breaks_stays_on_its_line() -> None:
 
 
 def test_stories_follow_each_other_in_order() -> None:
-    each = Outcome(WINDOW, finished=0, duration=0)
+    each = PollResult(WINDOW, finished=0, duration=0)
     assert tell_polls([each, each], CONFIG).count("Query: ") == 2
     assert tell_polls([], CONFIG) == ""
 

@@ -6,7 +6,7 @@ import pytest
 
 from taskrouter_exporter.api.client import RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.poll_history import Outcome
+from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
 from taskrouter_exporter.statistics.workers import WorkersStatistics
 from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
@@ -22,12 +22,12 @@ def query(
     return Query(Target("main", SID, workspace, channel), period)
 
 
-def outcome(query: Query, **attributes: Any) -> Outcome:
+def outcome(query: Query, **attributes: Any) -> PollResult:
     values: dict[str, Any] = {"finished": NOW - 7, "duration": 0.25, **attributes}
-    return Outcome(query, **values)
+    return PollResult(query, **values)
 
 
-def page(*outcomes: Outcome, queries: list[Query] | None = None) -> str:
+def page(*outcomes: PollResult, queries: list[Query] | None = None) -> str:
     last = {each.query: each for each in outcomes}
     asked = list(last) if queries is None else queries
     return landing_page(asked, last.get, "/metrics", NOW)
