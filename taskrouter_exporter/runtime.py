@@ -13,7 +13,8 @@ from taskrouter_exporter.api.client import Client
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.transport import RequestsTransport
 from taskrouter_exporter.config.loader import Config, ConfigError
-from taskrouter_exporter.discovery import Discovered, Discovery, expand
+from taskrouter_exporter.discovery import Discovery
+from taskrouter_exporter.expansion import Discovered, expand
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller

@@ -1,0 +1,208 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.listed import channel, configuration, polled, tc, workspace, ws
+
+from taskrouter_exporter import expansion
+from taskrouter_exporter.api.lists import DiscoveredChannel, DiscoveredWorkspace
+from taskrouter_exporter.expansion import Discovered, expand
+
+
+def test_each_workspace_that_was_found_is_polled_by_its_name() -> None:
+    config = configuration()
+    found = Discovered(workspaces=(workspace(1, "sales"), workspace(2, "support")))
+    assert polled(config, main=found) == [
+        ("main", ws(1), "sales", "all"),
+        ("main", ws(2), "support", "all"),
+    ]
+
+
+def test_a_configured_workspace_is_not_added_again() -> None:
+    config = configuration(
+        [{"workspace": ws(1), "name": "mine", "channels": ["voice"], "account": "main"}],
+        main={"workspaces": "auto"},
+    )
+    found = Discovered(workspaces=(workspace(1, "theirs"), workspace(2, "other")))
+    assert [each[1:] for each in polled(config, main=found)] == [
+        (ws(1), "mine", "voice"),
+        (ws(2), "other", "all"),
+    ]
+
+
+def test_include_and_exclude_choose_by_name_and_exclude_wins() -> None:
+    config = configuration(main={"workspaces": "auto", "include": ["s*", "x"], "exclude": ["*-test"]})
+    names = ("support", "sales-test", "Sales", "x", "xx", None)
+    found = Discovered(workspaces=tuple(workspace(number, name) for number, name in enumerate(names)))
+    assert [each[2] for each in polled(config, main=found)] == ["support", "x"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_older_of_two_namesakes_keeps_its_plain_name(order: int) -> None:
+    both = (workspace(2, created="2020-01-01T00:00:00Z"), workspace(1, created="2021-01-01T00:00:00Z"))
+    config = configuration()
+    assert [each[1:3] for each in polled(config, main=Discovered(workspaces=both[::order]))] == [
+        (ws(2), "support"),
+        (ws(1), f"support ({ws(1)})"),
+    ]
+
+
+def test_a_configured_name_is_never_given_to_another_workspace() -> None:
+    config = configuration(
+        [{"workspace": ws(9), "name": "support", "account": "main"}], main={"workspaces": "auto"}
+    )
+    found = Discovered(workspaces=(workspace(1),))
+    assert [each[2] for each in polled(config, main=found)] == ["support", f"support ({ws(1)})"]
+
+
+@pytest.mark.parametrize("name", [None, "", "  ", "a\nb", "x" * 201, ws(7), "WS" + "A" * 32])
+def test_a_workspace_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) -> None:
+    found = Discovered(workspaces=(workspace(1, name),))
+    assert polled(configuration(), main=found) == [("main", ws(1), ws(1), "all")]
+
+
+def test_a_workspace_found_through_two_accounts_is_polled_through_the_first() -> None:
+    config = configuration(
+        second={"workspaces": "auto", "windows": ["4h"]}, first={"workspaces": "auto", "channels": ["voice"]}
+    )
+    found = Discovered(workspaces=(workspace(1),))
+    assert polled(config, first=found, second=found) == [("second", ws(1), "support", "all")]
+
+
+def test_each_channel_of_a_workspace_is_polled_beside_those_that_are_named() -> None:
+    config = configuration(
+        [{"workspace": ws(1), "channels": ["all", "auto", "voice", tc(3)], "account": "main"}], main={}
+    )
+    found = Discovered(channels={ws(1): (channel(1, "voice"), channel(2, "chat"), channel(3, "sms"))})
+    assert [each[3] for each in polled(config, main=found)] == ["all", "voice", tc(3), "chat"]
+
+
+def test_a_channel_named_in_another_entry_of_the_workspace_keeps_to_it() -> None:
+    config = configuration(
+        [
+            {"workspace": ws(1), "channels": "auto", "account": "main"},
+            {"workspace": ws(1), "channels": ["voice"], "windows": ["4h"], "account": "main"},
+        ],
+        main={},
+    )
+    found = Discovered(channels={ws(1): (channel(1, "voice"), channel(2, "chat"))})
+    assert [each[3] for each in polled(config, main=found)] == ["chat", "voice"]
+
+
+@pytest.mark.parametrize("name", [None, "", "all", "auto", "a\tb", "TC" + "A" * 32, tc(9)])
+def test_a_channel_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) -> None:
+    config = configuration(main={"workspaces": "auto", "channels": ["all", "auto"]})
+    found = Discovered(workspaces=(workspace(1),), channels={ws(1): (channel(1, name),)})
+    assert [each[3] for each in polled(config, main=found)] == ["all", tc(1)]
+
+
+def test_sids_are_compared_without_regard_to_case() -> None:
+    lower, upper = "a" * 32, "A" * 32
+    config = configuration(
+        [
+            {
+                "workspace": f"WS{lower}",
+                "name": f"WS{'b' * 32}",
+                "channels": [f"TC{lower}", "auto"],
+                "account": "main",
+            }
+        ],
+        main={"workspaces": "auto"},
+        second={"workspaces": "auto"},
+    )
+    found = Discovered(
+        workspaces=(
+            DiscoveredWorkspace(sid=f"WS{upper}", friendly_name="configured"),
+            DiscoveredWorkspace(sid=f"WS{'B' * 32}"),
+            DiscoveredWorkspace(sid=f"WS{'c' * 32}", friendly_name=f"WS{upper}"),
+        ),
+        channels={
+            f"WS{lower}": (DiscoveredChannel(sid=f"TC{upper}", unique_name="voice"), channel(2, f"TC{upper}"))
+        },
+    )
+    second = Discovered(workspaces=(DiscoveredWorkspace(sid=f"WS{'C' * 32}", friendly_name="again"),))
+    assert polled(config, main=found, second=second) == [
+        ("main", f"WS{lower}", f"WS{'b' * 32}", f"TC{lower}"),
+        ("main", f"WS{'B' * 32}", f"WS{'B' * 32} (2)", "all"),
+        ("main", f"WS{'c' * 32}", f"WS{'c' * 32}", "all"),
+    ]
+
+
+def test_before_anything_is_found_the_static_queries_are_polled() -> None:
+    config = configuration(
+        [{"workspace": ws(1), "channels": ["auto", "voice"], "account": "main"}],
+        main={"workspaces": "auto", "channels": "auto"},
+    )
+    assert expand(config, {}) == (config.queries, False)
+
+
+def test_what_is_more_than_can_be_polled_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expansion, "MAX_QUERIES", 3)
+    for number, cut in ((3, False), (4, True)):
+        found = Discovered(workspaces=tuple(workspace(each, f"w{each}") for each in range(number)))
+        queries, was_cut = expand(configuration(), {"main": found})
+        assert [query.target.workspace for query in queries] == ["w0", "w1", "w2"]
+        assert was_cut is cut
+
+
+NAMES = st.sampled_from(
+    [
+        "a",
+        "b",
+        f"a ({ws(1)})",
+        f"{ws(2)} (2)",
+        ws(1),
+        ws(2),
+        ws(3),
+        "all",
+        "auto",
+        "",
+        " ",
+        "a\x00",
+        tc(1),
+        None,
+    ]
+)
+CREATED = st.sampled_from([None, "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z"])
+FOUND = st.builds(
+    lambda workspaces, channels: Discovered(
+        tuple(workspaces), {ws(n): tuple(each) for n, each in channels.items()}
+    ),
+    st.lists(st.builds(workspace, st.integers(1, 6), NAMES, CREATED), max_size=8),
+    st.dictionaries(
+        st.integers(1, 6), st.lists(st.builds(channel, st.integers(1, 3), NAMES, CREATED), max_size=4)
+    ),
+)
+CHANNELS = st.just("auto") | st.lists(
+    st.sampled_from(["all", "auto", "a", "b", tc(1)]), min_size=1, max_size=3, unique=True
+)
+ACCOUNT = st.fixed_dictionaries(
+    {"workspaces": st.just("auto"), "channels": CHANNELS, "windows": st.just(["15m", "1h"])}
+)
+TARGETS = st.lists(
+    st.tuples(st.integers(1, 6), st.sampled_from(["a", "b", "c", ws(1), ws(2), None]), CHANNELS),
+    unique_by=(lambda each: each[0], lambda each: each[1] or ws(each[0])),
+    max_size=3,
+)
+
+
+@given(TARGETS, ACCOUNT, ACCOUNT, FOUND, FOUND)
+def test_whatever_is_found_no_two_queries_have_equal_labels(
+    targets: list[tuple[int, str | None, Any]], one: Any, two: Any, first: Discovered, second: Discovered
+) -> None:
+    config = configuration(
+        [
+            {"workspace": ws(n), "channels": channels, "account": "one"} | ({"name": name} if name else {})
+            for n, name, channels in targets
+        ],
+        one=one,
+        two=two,
+    )
+    queries, cut = expand(config, {"one": first, "two": second})
+    labels = [(each.target.workspace, each.target.channel, each.period.label) for each in queries]
+    assert len({*labels}) == len(labels)
+    assert {*config.queries} <= {*queries}
+    names = {(each.target.workspace, each.target.workspace_sid) for each in queries}
+    assert len({name for name, _ in names}) == len({sid for _, sid in names}) == len(names)
+    assert not cut
