@@ -495,8 +495,9 @@ class FairExecutor:
         try:
             return await future
         finally:
-            with self._changed:
-                self._queue.give_up(job)
+            if job.begun is None:
+                with self._changed:
+                    self._queue.give_up(job)
 
     def resize(self, concurrency: int, accounts: int) -> None:
         """Change how many requests may be in flight. Those that are, count; surplus threads end when idle."""
@@ -514,7 +515,8 @@ class FairExecutor:
         """See FairQueue.announce."""
         with self._changed:
             self._queue.announce(job, remaining, wait)
-            self._changed.notify()
+            if self._idle and self._queue.waiting:
+                self._changed.notify()
 
     def close(self) -> None:
         """Let the threads end once nothing waits any more, each after the request it is carrying out."""
@@ -541,6 +543,7 @@ class FairExecutor:
             del job  # an idle thread keeps no answer alive
 
     def _next_job(self) -> Job | None:
+        """Wait for a job; None where the thread is to end."""
         with self._changed:
             while True:
                 surplus = len(self._threads) > self._queue.concurrency
