@@ -4,6 +4,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
@@ -93,9 +94,22 @@ class Poller:
             queries: What to ask; each at most once.
             deadline: Instant on the monotonic clock. What has not ended by then has failed.
         """
-        await self._reread_credentials(queries)
-        ready = {query: outcome for query in queries if (outcome := self._ready(query)) is not None}
-        polls = [self._join(query, deadline) for query in queries if query not in ready]
+        ready: dict[Query, PollResult] = {}
+        polls: list[_Poll] = []
+
+        def begin(some: Iterable[Query]) -> None:
+            for query in some:
+                outcome = self._fresh(query) or self._refused(query)
+                if outcome is None:
+                    polls.append(self._join(query, deadline))
+                else:
+                    ready[query] = outcome
+
+        refused = [query for query in queries if query in self._pauses]
+        begin(query for query in queries if query not in self._pauses)
+        if refused:
+            await self._reread_credentials(refused, deadline)
+            begin(refused)
         if polls:
             await asyncio.wait([each.outcome for each in polls], timeout=deadline - self._monotonic())
         for each in polls:
@@ -119,14 +133,12 @@ class Poller:
         """Ask queries again that were refused repeatedly."""
         self._pauses.clear()
 
-    async def _reread_credentials(self, queries: Iterable[Query]) -> None:
+    async def _reread_credentials(self, queries: Iterable[Query], deadline: float) -> None:
         """Notice new credentials also where every query of their account is paused."""
-        accounts = {query.target.account for query in queries if query in self._pauses}
-        await asyncio.gather(*(self._clients[account].reread_credentials() for account in accounts))
-
-    def _ready(self, query: Query) -> PollResult | None:
-        """An outcome for which nothing has to be asked."""
-        return self._fresh(query) or self._refused(query)
+        clients = [self._clients[account] for account in {query.target.account for query in queries}]
+        with suppress(TimeoutError):  # a file system that hangs
+            async with asyncio.timeout(deadline - self._monotonic()):
+                await asyncio.gather(*(client.reread_credentials() for client in clients))
 
     def _refused(self, query: Query) -> PollResult | None:
         """The outcome of a query that was refused repeatedly, until it is asked again."""

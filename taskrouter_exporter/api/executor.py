@@ -22,6 +22,8 @@ _RATE_LIMIT_SECONDS: Final = 10.0
 _PACED_PART: Final = 0.8
 """The part of the time left over which paced requests are spread: the last one must still be answered."""
 
+_SHORTEST_INTERVAL: Final = 0.02
+
 _FEW_JOBS: Final = 64
 
 _Key = TypeVar("_Key")
@@ -322,6 +324,8 @@ class FairQueue:
             outdated, _ = self._limits.popitem(last=False)
             if outdated not in self._resource_waiting:
                 self._paces.pop(outdated, None)
+        # A wait past the deadline is no matter of the next scrape: limits are averaged over a few seconds.
+        wait = max(min(wait, job.deadline() - now), 0)
         interval = self._interval(resource, job.deadline() - wait, coming=remaining is None)
         if interval is None:
             self._end_pace(resource)
@@ -428,7 +432,7 @@ class FairQueue:
         waiting = self._resource_waiting.get(resource, 0) + coming
         if limit is None or now - limit.announced > _RATE_LIMIT_SECONDS or limit.remaining >= waiting:
             return None
-        return max(_PACED_PART * (deadline - now), 0) / (waiting + 1)
+        return max(_PACED_PART * (deadline - now) / (waiting + 1), _SHORTEST_INTERVAL)
 
     def _set_turn(self, resource: str, pace: _Pace, turn: float) -> None:
         pace.turn = turn
@@ -491,8 +495,9 @@ class FairExecutor:
         try:
             return await future
         finally:
-            with self._changed:
-                self._queue.give_up(job)
+            if job.begun is None:
+                with self._changed:
+                    self._queue.give_up(job)
 
     def resize(self, concurrency: int, accounts: int) -> None:
         """Change how many requests may be in flight. Those that are, count; surplus threads end when idle."""
@@ -510,7 +515,8 @@ class FairExecutor:
         """See FairQueue.announce."""
         with self._changed:
             self._queue.announce(job, remaining, wait)
-            self._changed.notify()
+            if self._idle and self._queue.waiting:
+                self._changed.notify()
 
     def close(self) -> None:
         """Let the threads end once nothing waits any more, each after the request it is carrying out."""
@@ -537,6 +543,7 @@ class FairExecutor:
             del job  # an idle thread keeps no answer alive
 
     def _next_job(self) -> Job | None:
+        """Wait for a job; None where the thread is to end."""
         with self._changed:
             while True:
                 surplus = len(self._threads) > self._queue.concurrency

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.errors import Reason
-from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.documents import documents
+from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.poll_history import PollResult, newest_rate_limits
 from taskrouter_exporter.queries import Query, Target, Window
 

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -300,3 +301,25 @@ def test_after_a_429_nothing_is_sent_before_its_retry_after_is_over() -> None:
     assert len(begun) == 9
     assert begun[0] == 4
     assert begun[-1] < 9.4
+
+
+def test_a_retry_after_past_the_deadline_ends_the_requests_of_this_scrape_and_not_of_the_next() -> None:
+    clock = Clock()
+    jobs = [job() for _ in range(10)]
+    queue = filled(1, jobs, clock)
+    each = queue.take()
+    assert each is not None
+    queue.announce(each, None, 3600)
+    queue.finish(each, answered=True)
+    assert queue.take() is None
+    assert queue.next_turn == 1009.4
+    for waiting in jobs[1:]:
+        queue.give_up(waiting)
+    clock.now = 1010
+    following = replace(job(), deadline=lambda: 1019.4)
+    queue.put(following)
+    assert queue.take() is None, "the limit was exhausted less than 10 s ago"
+    assert queue.next_turn is not None
+    assert queue.next_turn < 1015
+    clock.now = queue.next_turn
+    assert queue.take() is following

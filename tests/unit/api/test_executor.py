@@ -1,5 +1,6 @@
 import asyncio
 import math
+import random
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import FairExecutor, Job, reserve_of_each_account
+from taskrouter_exporter.api.executor import Claim, FairExecutor, Job, Standing, reserve_of_each_account
 
 
 def run(
@@ -295,5 +296,52 @@ def test_threads_wake_for_the_turn_of_a_paced_request() -> None:
         await asyncio.gather(*tasks)
         assert len(begun) == 12
         assert 0.1 < max(begun) - min(begun) < 0.5
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_job_is_carried_out_or_given_up_whatever_happens_at_once(seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def scenario() -> None:
+        executor = FairExecutor(8, 3)
+        end = time.monotonic() + 1
+
+        def request(job: Job) -> str:
+            time.sleep(chance.random() * 0.002)
+            if chance.random() < 0.1:
+                executor.announce(job, chance.choice([None, 0, 5, 100]), chance.choice([0, 0.01]))
+            if chance.random() < 0.1:
+                raise ApiError(Reason.TIMEOUT, "no answer")
+            return "answer"
+
+        def job() -> Job:
+            workspace, standing = chance.choice("wxyz"), chance.choice([*Standing])
+            claim = Claim(workspace, workspace, standing, chance.random(), chance.random() < 0.5)
+            return Job(chance.choice("abc"), request, lambda: end, claim, retry=chance.random() < 0.2)
+
+        tasks = [asyncio.create_task(executor.run(job())) for _ in range(300)]
+        for _ in range(20):
+            await asyncio.sleep(0.002)
+            executor.resize(chance.randint(1, 12), 3)
+            for task in chance.sample(tasks, 10):
+                task.cancel()
+        async with asyncio.timeout(20):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        wrong = [
+            result
+            for result in results
+            if result != "answer" and not isinstance(result, ApiError | asyncio.CancelledError)
+        ]
+        assert wrong == []
+        await until(lambda: executor._queue._in_flight == 0)
+        queue = executor._queue
+        assert (queue.waiting, queue._fresh_waiting, queue._patient) == (0, 0, 0)
+        assert not queue._account_in_flight
+        assert not queue._workspace_in_flight
+        assert not queue._resource_waiting
+        executor.close()
+        await until(lambda: not executor._threads)
 
     asyncio.run(scenario())
