@@ -1,4 +1,4 @@
-"""Outcomes → metric families: the only room that knows metric names."""
+"""Poll results and the exporter's own numbers as metric families."""
 
 import gzip
 import io
@@ -24,14 +24,12 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from taskrouter_exporter.poll_history import PollHistory, PollResult, newest_rate_limits
+from taskrouter_exporter.statistics.workers import ANCHORED_FAMILIES, WINDOW_FAMILIES
 
 PREFIX: Final = "twilio_taskrouter_"
 
 _TARGET: Final = ("workspace", "channel")
 _QUERY: Final = (*_TARGET, "window")
-_ACTIVITY: Final = ("activity", "activity_sid")
-_SLIDES: Final = "The window slides: do not use rate(). No series while up is 0."
-_ANCHORED: Final = "since the start of the UTC day (or week). No series while up is 0."
 
 
 _END: Final = b"# EOF\n"
@@ -45,45 +43,34 @@ class Collector(Protocol):
 
 
 class TargetsCollector:
-    """The families of one scrape's outcomes, built fresh for it.
+    """The families of one scrape, built from its poll results and nothing older.
 
     Args:
-        outcomes: What came of its polls.
+        results: Of the scrape's polls.
         history: What is known of each query beyond the scrape.
         deadline: Seconds after which a poll was given up.
     """
 
-    def __init__(self, outcomes: Sequence[PollResult], history: PollHistory, deadline: float) -> None:
-        self._outcomes = outcomes
+    def __init__(self, results: Sequence[PollResult], history: PollHistory, deadline: float) -> None:
+        self._results = results
         self._history = history
         self._deadline = deadline
-        up = [(each, each.statistics) for each in outcomes]
+        up = [(result, result.statistics) for result in results]
         self._windows = [
-            (_query_labels(each), statistics)
-            for each, statistics in up
-            if statistics is not None and each.anchor is None
+            (_query_labels(result), statistics)
+            for result, statistics in up
+            if statistics is not None and result.anchor is None
         ]
         self._counters = [
-            (_query_labels(each)[:2], statistics, each.anchor.timestamp())
-            for each, statistics in up
-            if statistics is not None and each.anchor is not None
+            (_query_labels(result)[:2], statistics, result.anchor.timestamp())
+            for result, statistics in up
+            if statistics is not None and result.anchor is not None
         ]
 
     def collect(self) -> Iterator[Metric]:
         """Yield one family after the other, so that no more than one is held in memory."""
         yield from self._health()
-        yield from self._window_reservations()
-        for attribute, meaning in (
-            ("min", "Shortest"),
-            ("avg", "Average"),
-            ("max", "Longest"),
-            ("total", "Total"),
-        ):
-            yield self._window_activity(attribute, meaning)
-        yield self._window_timestamps("start", "Start")
-        yield self._window_timestamps("end", "End")
-        if self._counters:
-            yield from self._anchored_counters()
+        yield from self._statistics()
         yield from self._workspaces()
 
     def _health(self) -> Iterator[Metric]:
@@ -100,12 +87,12 @@ class TargetsCollector:
         ignored = _counter(
             "ignored_attributes", "Attributes of answers that could not be read and have no series.", _QUERY
         )
-        for outcome in self._outcomes:
-            labels = _query_labels(outcome)
-            ignored.add_metric(labels, self._history.ignored(outcome.query))
-            up.add_metric(labels, outcome.up)
-            duration.add_metric(labels, outcome.duration)
-            for reason, count in self._history.errors(outcome.query).items():
+        for result in self._results:
+            labels = _query_labels(result)
+            ignored.add_metric(labels, self._history.ignored(result.query))
+            up.add_metric(labels, result.up)
+            duration.add_metric(labels, result.duration)
+            for reason, count in self._history.errors(result.query).items():
                 errors.add_metric((*labels, reason), count)
         deadline = _gauge(
             "scrape_deadline_seconds",
@@ -116,81 +103,41 @@ class TargetsCollector:
         deadline.add_metric((), self._deadline)
         yield from (up, duration, deadline, errors, ignored)
 
-    def _window_reservations(self) -> Iterator[Metric]:
-        created = _gauge("window_reservations", f"Reservations created in the window. {_SLIDES}", _QUERY)
-        ended = _gauge(
-            "window_reservation_outcomes",
-            f"Reservations of the window by outcome; some are still pending. {_SLIDES}",
-            _QUERY,
-            "outcome",
-        )
-        for labels, statistics in self._windows:
-            if statistics.created is not None:
-                created.add_metric(labels, statistics.created)
-            for outcome, count in statistics.outcomes.items():
-                ended.add_metric((*labels, outcome), count)
-        yield from (created, ended)
-
-    def _window_activity(self, attribute: str, meaning: str) -> Metric:
-        family = _gauge(
-            f"window_activity_{attribute}_seconds",
-            f"{meaning} time that Workers spent in the Activity in the window. {_SLIDES}",
-            _QUERY,
-            *_ACTIVITY,
-            unit="seconds",
-        )
-        for labels, statistics in self._windows:
-            for activity in statistics.activities:
-                value = getattr(activity, attribute)
-                if value is not None:
-                    family.add_metric((*labels, activity.name, activity.sid), value)
-        return family
-
-    def _window_timestamps(self, attribute: str, meaning: str) -> Metric:
-        family = _gauge(
-            f"window_{attribute}_timestamp_seconds",
-            f"{meaning} of the interval that the statistics cover, as reported by Twilio. {_SLIDES}",
-            _QUERY,
-            unit="seconds",
-        )
-        for labels, statistics in self._windows:
-            value = getattr(statistics, attribute)
-            if value is not None:
-                family.add_metric(labels, value)
-        return family
-
-    def _anchored_counters(self) -> Iterator[Metric]:
-        created = _counter("reservations", f"Reservations created {_ANCHORED}", _TARGET)
-        ended = _counter("reservation_outcomes", f"Reservations by outcome, {_ANCHORED}", _TARGET, "outcome")
-        activity = _counter(
-            "activity_seconds",
-            f"Time that Workers spent in the Activity {_ANCHORED} Its rate is the number of Workers in it.",
-            _TARGET,
-            *_ACTIVITY,
-            unit="seconds",
-        )
+    def _statistics(self) -> Iterator[Metric]:
+        """Yield the families of the statistics, a window's first."""
+        for definition in WINDOW_FAMILIES:
+            family = _gauge(
+                definition.name, definition.text, _QUERY, *definition.labels, unit=definition.unit
+            )
+            for labels, statistics in self._windows:
+                for values, value in definition.samples(statistics):
+                    family.add_metric((*labels, *values), value)
+            yield family
+        if not self._counters:
+            return
+        for definition in ANCHORED_FAMILIES:
+            counter = _counter(
+                definition.name, definition.text, _TARGET, *definition.labels, unit=definition.unit
+            )
+            for target, statistics, anchor in self._counters:
+                for values, value in definition.samples(statistics):
+                    counter.add_metric((*target, *values), value, created=anchor)
+            yield counter
         held = _gauge(
             "counters_held",
             "Number of counters published at an earlier, higher value than that of the last answer. "
             "No series while up is 0.",
             _TARGET,
         )
-        for labels, statistics, anchor in self._counters:
-            held.add_metric(labels, statistics.held)
-            if statistics.created is not None:
-                created.add_metric(labels, statistics.created, created=anchor)
-            for outcome, count in statistics.outcomes.items():
-                ended.add_metric((*labels, outcome), count, created=anchor)
-            for each in statistics.activities:
-                if each.total is not None:
-                    activity.add_metric((*labels, each.name, each.sid), each.total, created=anchor)
-        yield from (created, ended, activity, held)
+        for target, statistics, _ in self._counters:
+            held.add_metric(target, statistics.held)
+        yield held
 
     def _workspaces(self) -> Iterator[Metric]:
         info = InfoMetricFamily(f"{PREFIX}workspace", "Information about a configured workspace.")
         for workspace, sid, account in dict.fromkeys(
             (target.workspace, target.workspace_sid, target.account)
-            for target in (each.query.target for each in self._outcomes)
+            for target in (result.query.target for result in self._results)
         ):
             info.add_metric((), {"workspace": workspace, "workspace_sid": sid, "account": account})
         yield info
@@ -202,16 +149,16 @@ class TargetsCollector:
             "Number of requests remaining in the API's rate limit.",
             ("workspace",),
         )
-        for workspace, told in newest_rate_limits(self._outcomes).items():
-            if told.limit is not None:
-                limit.add_metric((workspace,), told.limit)
-            if told.remaining is not None:
-                remaining.add_metric((workspace,), told.remaining)
+        for workspace, rate_limit in newest_rate_limits(self._results).items():
+            if rate_limit.limit is not None:
+                limit.add_metric((workspace,), rate_limit.limit)
+            if rate_limit.remaining is not None:
+                remaining.add_metric((workspace,), rate_limit.remaining)
         yield from (limit, remaining)
 
 
 class ApiMetrics:
-    """API use: counted where it happens, over all scrapes. An api.client.RequestObserver."""
+    """Counts API requests over all scrapes; an api.client.RequestObserver."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -383,9 +330,9 @@ def _quality(header: str, wanted: str) -> float:
     return best
 
 
-def _query_labels(outcome: PollResult) -> tuple[str, str, str]:
-    target = outcome.query.target
-    return target.workspace, target.channel, outcome.query.period.label
+def _query_labels(result: PollResult) -> tuple[str, str, str]:
+    target = result.query.target
+    return target.workspace, target.channel, result.query.period.label
 
 
 def _gauge(name: str, text: str, labels: Iterable[str], *more: str, unit: str = "") -> GaugeMetricFamily:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from taskrouter_exporter.durations import format_duration
+from taskrouter_exporter.statistics.workers import statistics_path
 
 ALL_CHANNELS: Final = "all"
 """The `channel` of a target that asks for statistics over every TaskChannel."""
@@ -82,7 +83,7 @@ class Query:
     @property
     def path(self) -> str:
         """Path of the API resource."""
-        return f"/v1/Workspaces/{self.target.workspace_sid}/Workers/CumulativeStatistics"
+        return statistics_path(self.target.workspace_sid)
 
     def parameters(self, start: datetime | None = None) -> Mapping[str, str]:
         """Query parameters; `start` is the anchor of an anchored period."""

@@ -1,9 +1,9 @@
-"""Workers' cumulative statistics: the attributes of the API's answer, and how an answer is read."""
+"""Workers' cumulative statistics: the path, the answer and the metric families."""
 
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
@@ -13,8 +13,10 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from taskrouter_exporter.statistics.family import ANCHORED, SLIDING, Family, Sample
+
 OUTCOMES: Final = ("accepted", "rejected", "timed_out", "canceled", "rescinded")
-"""How a reservation ends, in the API's own words (`reservations_…`)."""
+"""How a reservation ends, as in the API's attributes (`reservations_…`)."""
 
 _MOST_ACTIVITIES: Final = 1_000
 """TaskRouter allows 100 Activities in a workspace; many more are not statistics but a burden."""
@@ -100,9 +102,9 @@ class WorkersStatistics:
 
     Attributes:
         created: Reservations created, None where the API said nothing.
-        outcomes: Reservations by how they ended; an outcome of which the API said nothing is absent.
+        outcomes: Reservations by outcome; one of which the API said nothing is absent.
         activities: Durations per Activity, each name and sid once.
-        start: Begin of the interval that the API says it covers, in Unix seconds.
+        start: Start of the interval that the statistics cover, as Twilio reports it, in Unix seconds.
         end: Its end, in Unix seconds.
         ignored: Attributes that could not be read, such as `activity_durations[].min`, once per occurrence.
         held: Number of counters that have an earlier, higher value in place of the answer's.
@@ -115,6 +117,11 @@ class WorkersStatistics:
     end: float | None = None
     ignored: tuple[str, ...] = ()
     held: int = 0
+
+
+def statistics_path(workspace_sid: str) -> str:
+    """Return the path of the API resource."""
+    return f"/v1/Workspaces/{workspace_sid}/Workers/CumulativeStatistics"
 
 
 def parse_statistics(body: bytes, workspace_sid: str) -> WorkersStatistics:
@@ -209,3 +216,89 @@ def _distinct_activities(answers: list[_ActivityModel]) -> Iterator[ActivityDura
         if identity not in seen:
             seen.add(identity)
             yield ActivityDurations(*identity, answer.min, answer.avg, answer.max, answer.total)
+
+
+def _created(statistics: WorkersStatistics) -> Iterator[Sample]:
+    if statistics.created is not None:
+        yield (), statistics.created
+
+
+def _outcomes(statistics: WorkersStatistics) -> Iterator[Sample]:
+    return (((outcome,), count) for outcome, count in statistics.outcomes.items())
+
+
+def _activities(attribute: str) -> Callable[[WorkersStatistics], Iterator[Sample]]:
+    def samples(statistics: WorkersStatistics) -> Iterator[Sample]:
+        for activity in statistics.activities:
+            value = getattr(activity, attribute)
+            if value is not None:
+                yield (activity.name, activity.sid), value
+
+    return samples
+
+
+def _timestamp(attribute: str) -> Callable[[WorkersStatistics], Iterator[Sample]]:
+    def samples(statistics: WorkersStatistics) -> Iterator[Sample]:
+        value = getattr(statistics, attribute)
+        if value is not None:
+            yield (), value
+
+    return samples
+
+
+_ACTIVITY_ATTRIBUTES: Final = {"min": "Shortest", "avg": "Average", "max": "Longest", "total": "Total"}
+_ACTIVITY_LABELS: Final = ("activity", "activity_sid")
+
+WINDOW_FAMILIES: Final[tuple[Family[WorkersStatistics], ...]] = (
+    Family("window_reservations", "gauge", f"Reservations created in the window. {SLIDING}", _created),
+    Family(
+        "window_reservation_outcomes",
+        "gauge",
+        f"Reservations of the window by outcome; some are still pending. {SLIDING}",
+        _outcomes,
+        ("outcome",),
+    ),
+    *(
+        Family(
+            f"window_activity_{attribute}_seconds",
+            "gauge",
+            f"{which} time that Workers spent in the Activity in the window. {SLIDING}",
+            _activities(attribute),
+            _ACTIVITY_LABELS,
+            "seconds",
+        )
+        for attribute, which in {
+            "min": "Shortest",
+            "avg": "Average",
+            "max": "Longest",
+            "total": "Total",
+        }.items()
+    ),
+    *(
+        Family(
+            f"window_{attribute}_timestamp_seconds",
+            "gauge",
+            f"{which} of the interval that the statistics cover, as reported by Twilio. {SLIDING}",
+            _timestamp(attribute),
+            unit="seconds",
+        )
+        for attribute, which in {"start": "Start", "end": "End"}.items()
+    ),
+)
+"""Published of each sliding window."""
+
+ANCHORED_FAMILIES: Final[tuple[Family[WorkersStatistics], ...]] = (
+    Family("reservations", "counter", f"Reservations created {ANCHORED}", _created),
+    Family(
+        "reservation_outcomes", "counter", f"Reservations by outcome, {ANCHORED}", _outcomes, ("outcome",)
+    ),
+    Family(
+        "activity_seconds",
+        "counter",
+        f"Time that Workers spent in the Activity {ANCHORED} Its rate is the number of Workers in it.",
+        _activities("total"),
+        _ACTIVITY_LABELS,
+        "seconds",
+    ),
+)
+"""Published of each anchored period."""
