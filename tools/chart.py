@@ -133,7 +133,7 @@ def _tables(values: str) -> Iterator[str]:
     """A chapter for each `## Heading` of values.yaml, with a row for each value."""
     chapters = re.split(r"(?m)^## (.+)\n", values)
     for heading, text in zip(chapters[1::2], chapters[2::2], strict=True):
-        yield f"\n### {heading}\n\n| value | default | |\n|---|---|---|\n"
+        yield f"\n### {heading}\n\n| value | default | description |\n|---|---|---|\n"
         yield from _rows(text.splitlines(), yaml.compose(text, yaml.SafeLoader), "")
 
 
