@@ -1,4 +1,4 @@
-"""The page docs/configuration.md, generated from the models that read the file (`make docs`)."""
+"""Generator of docs/configuration.md from the configuration models (`make docs`)."""
 
 import json
 import sys
@@ -22,26 +22,27 @@ The exporter reads one YAML file, `--config.file` (default: `config.yaml`).
 [config.example.yaml](../config.example.yaml) shows every key with comments.
 [config.schema.json](config.schema.json) is the JSON Schema, which editors use for completion and validation.
 
-- **Validation.** The file is validated strictly. An unknown key, a malformed SID, a value of the wrong type or a
-  duplicate target is an error that names the file, the line, the key and what is allowed. At startup, the exporter
-  exits with status 1.
-- **Check.** `python exporter.py --config.file=config.yaml --config.check` validates the file, prints the queries and
-  the number of API requests, and exits.
+- **Validation.** The file is validated strictly. An unknown key, a malformed SID, a value of the wrong type
+  or a duplicate target is an error that names the file, the line, the key and what is allowed. At startup,
+  the exporter exits with status 1.
+- **Check.** `python exporter.py --config.file=config.yaml --config.check` validates the file, prints the
+  queries and the number of API requests, and exits.
 - **Reload.** `SIGHUP` or `POST /-/reload` reloads the file. If it is invalid, the exporter keeps the previous
   configuration, responds with status 500 and the errors, and sets
   `twilio_taskrouter_exporter_config_last_reload_successful` to 0.
 - **Durations** are written as in Prometheus: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
-- **SIDs** consist of two letters and 32 hex digits. They are compared without regard to case. Labels contain a SID as
-  written in the file.
+- **SIDs** consist of two letters and 32 hex digits. They are compared without regard to case. Labels contain
+  a SID as written in the file.
 - **Placeholders** such as `${TWILIO_AUTH_TOKEN}` are not expanded, and are rejected as credentials. Use
   `password_file`, or omit `accounts` and set the credentials in the environment.
 
-This page is generated from the configuration models (`make docs`). TLS and basic authentication of the exporter's HTTP
-server are configured in a separate file: see [Web configuration](web-configuration.md).
+This page is generated from the configuration models (`make docs`). TLS and basic authentication of the
+exporter's HTTP server are configured in a separate file: see [Web configuration](web-configuration.md).
 
 ## Credentials from the environment
 
-Without the key `accounts`, the exporter uses one account, `default`, with the environment variables of Twilio's CLI:
+Without the key `accounts`, the exporter uses one account, `default`, with the environment variables of
+Twilio's CLI:
 
 | variable | description |
 |---|---|
@@ -56,13 +57,13 @@ The exporter also honours `HTTPS_PROXY`, `NO_PROXY`, and `REQUESTS_CA_BUNDLE` or
 
 
 def configuration() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     schema = json.loads(json_schema())
     return "\n".join([_HEAD, *_keys(schema, schema, "", 2)])
 
 
 def _keys(root: Schema, mapping: Schema, place: str, level: int) -> Iterator[str]:
-    """Yield the chapters of a mapping's keys, each key before what stands in it."""
+    """Yield a section for each key of a mapping, followed by those of the keys in it."""
     required = mapping.get("required", ())
     for name, key in mapping["properties"].items():
         path = f"{place}.{name}" if place else name
@@ -79,7 +80,7 @@ def _keys(root: Schema, mapping: Schema, place: str, level: int) -> Iterator[str
 
 
 def _examples(root: Schema, key: Schema) -> list[object]:
-    """The models' examples, or what can be made one. None for a mapping: its keys have their own."""
+    """Return the examples of a key, its default, or an allowed value. Mappings have none: their keys do."""
     if list(_mappings(root, key)):
         return []
     if "examples" in key or "default" in key:
@@ -113,7 +114,7 @@ def _alternatives(root: Schema, schema: Schema) -> list[Schema]:
 
 
 def _mappings(root: Schema, schema: Schema) -> Iterator[tuple[str, Schema]]:
-    """Yield the mappings with keys of their own in a value, and how their place is written."""
+    """Yield the mappings with fixed keys in a value, each with its path relative to the value."""
     for option in _alternatives(root, schema):
         if "properties" in option:
             yield "", option
@@ -152,7 +153,7 @@ def _plain_type(root: Schema, schema: Schema) -> str:
 
 
 def _code(value: object) -> str:
-    """A value as it is written in YAML on one line."""
+    """Return a value as inline YAML."""
     return (
         f"`{yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=1000).strip()[1:-1]}`"
     )
