@@ -34,6 +34,7 @@ lint: $(DEV_ENV) ## Check style, types, workflows, spelling, wording and links
 	$(BIN)/zizmor --quiet --offline --strict-collection --persona=pedantic .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bf]*.yml
 
 actionlint: ## Check the workflows with actionlint (needs Go, and uses shellcheck if installed)
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
