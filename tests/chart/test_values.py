@@ -39,7 +39,10 @@ def _refusal(values: Values) -> str:
             {**TARGETS, "credentials": {"files": {"authtoken": SECRET}}},
             "config.accounts.default.password_file: auth_token does not exist",
         ),
-        ({**TARGETS, "web": {"basicAuthSecret": "login"}}, "web.basicAuthSecret requires web.config.basic_auth_users"),
+        (
+            {**TARGETS, "web": {"basicAuthSecret": "login"}},
+            "web.basicAuthSecret requires web.config.basic_auth_users",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_to_do(values: Values, line: str) -> None:
