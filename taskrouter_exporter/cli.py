@@ -17,25 +17,25 @@ from urllib.parse import urlsplit
 import structlog
 
 from taskrouter_exporter import __version__
-from taskrouter_exporter.config import Config, ConfigError, load_config
+from taskrouter_exporter.config.loader import Config, ConfigError, load_config
 from taskrouter_exporter.demo import start_demo
-from taskrouter_exporter.engine import Engine
 from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.revision import revision
-from taskrouter_exporter.server import (
+from taskrouter_exporter.runtime import Runtime
+from taskrouter_exporter.server.http import (
     HttpServer,
     ListenAddress,
     ListenError,
     allow_many_connections,
-    bounded,
     describe,
+    limit_concurrency,
 )
+from taskrouter_exporter.server.security import WebSecurity
+from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.simulator import Scenario
-from taskrouter_exporter.web import Web
-from taskrouter_exporter.web_config import load_web_config
-from taskrouter_exporter.web_security import WebSecurity
+from taskrouter_exporter.web.app import Web
 
 log = structlog.get_logger()
 
@@ -123,9 +123,9 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     """Listen and answer until SIGTERM or SIGINT; a second signal does not wait for scrapes in flight."""
-    engine = Engine(load, ExporterMetrics(__version__, revision()))
-    web = Web(engine, flags.telemetry_path, flags.timeout_offset, flags.external_url)
-    app = bounded(web.app, flags.max_requests)
+    runtime = Runtime(load, ExporterMetrics(__version__, revision()))
+    web = Web(runtime, flags.telemetry_path, flags.timeout_offset, flags.external_url)
+    app = limit_concurrency(web.app, flags.max_requests)
     security = WebSecurity(flags.web_config_file) if flags.web_config_file else None
     server = HttpServer(security.protect(app), security.tls) if security else HttpServer(app)
 
@@ -139,7 +139,7 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        task = loop.create_task(_reload(engine))
+        task = loop.create_task(_reload(runtime))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -149,17 +149,17 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
         "listening",
         address=", ".join(describe(sockets)),
         version=__version__,
-        queries=len(engine.setup.queries),
+        queries=len(runtime.snapshot.queries),
     )
-    engine.start()
+    runtime.start()
     await server.serve(sockets)
-    await engine.stop()
+    await runtime.stop()
     log.info("stopped")
 
 
-async def _reload(engine: Engine) -> None:
+async def _reload(runtime: Runtime) -> None:
     with suppress(ConfigError):  # told in the log and by a metric
-        await engine.reload()
+        await runtime.reload()
 
 
 def _say(text: str) -> int:
@@ -197,13 +197,13 @@ def _describe_query(query: Query) -> str:
 
 def _describe_discovery(config: Config) -> Iterator[str]:
     for each in config.workspaces:
-        if each.questions.each_channel:
+        if each.selection.discover_channels:
             yield (
                 f"workspace={each.name} channel=auto account={each.account} workspace_sid={each.sid}: "
                 "its TaskChannels are found at run time"
             )
-    for auto in config.auto_workspaces:
-        channels = ", and their TaskChannels" if auto.questions.each_channel else ""
+    for auto in config.workspace_discoveries:
+        channels = ", and their TaskChannels" if auto.selection.discover_channels else ""
         yield f"workspace=auto account={auto.account}: its workspaces{channels} are found at run time"
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from taskrouter_exporter.statistics import WorkersStatistics
+from taskrouter_exporter.statistics.workers import WorkersStatistics
 
 _AGREEING_ANSWERS: Final = 3
 """So many answers in a row outvote an earlier, higher one."""

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, count, islice
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
@@ -14,13 +15,14 @@ from urllib.parse import parse_qsl, urlsplit
 import structlog
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from taskrouter_exporter.api import Call
-from taskrouter_exporter.config import MAX_QUERIES, AutoWorkspaces, Config, queries_of
-from taskrouter_exporter.config_schema import AUTO, is_one_line
-from taskrouter_exporter.errors import ApiError, Reason
+from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import Claim, Standing
+from taskrouter_exporter.api.transport import HttpAnswer
+from taskrouter_exporter.config.loader import MAX_QUERIES, Config, WorkspaceDiscovery, queries_of
+from taskrouter_exporter.config.schema import AUTO, is_one_line
 from taskrouter_exporter.queries import ALL_CHANNELS, Query
 from taskrouter_exporter.sids import is_sid, sid_key, sid_pattern
-from taskrouter_exporter.transport import Answer
 
 log = structlog.get_logger()
 
@@ -34,6 +36,7 @@ _MAX_ITEMS: Final = 100_000
 _PAGE_SECONDS: Final = 30.0
 _SECONDS_UNTIL_ANOTHER_TRY: Final = 60.0
 _LISTS_AT_ONCE: Final = 4
+_ALL_ATTEMPTS: Final = 1000
 _LONGEST_NAME: Final = 200
 _LIKE_CHANNEL_SID: Final = re.compile("TC[0-9A-Fa-f]{16,}")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -59,7 +62,7 @@ class _Listed(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
 
 
-class FoundWorkspace(_Listed):
+class DiscoveredWorkspace(_Listed):
     """A workspace as the API lists it."""
 
     sid: Annotated[str, Field(pattern=sid_pattern("WS"))]
@@ -67,7 +70,7 @@ class FoundWorkspace(_Listed):
     date_created: _Time = None
 
 
-class FoundChannel(_Listed):
+class DiscoveredChannel(_Listed):
     """A TaskChannel as the API lists it."""
 
     sid: Annotated[str, Field(pattern=sid_pattern("TC"))]
@@ -79,7 +82,8 @@ class _Meta(_Listed):
     next_page_url: Annotated[str, Field(max_length=4096)] | None = None
 
 
-_Item = TypeVar("_Item", FoundWorkspace, FoundChannel)
+_Item = TypeVar("_Item", DiscoveredWorkspace, DiscoveredChannel)
+_Parsed = TypeVar("_Parsed")
 
 
 class _Page(_Listed):
@@ -101,7 +105,7 @@ class Listing(Generic[_Item]):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Discovered:
     """What the lists of one account held when each was last read.
 
     Attributes:
@@ -112,8 +116,8 @@ class Found:
         skipped: What is wrong with the items that could not be read then, by the path of their list.
     """
 
-    workspaces: tuple[FoundWorkspace, ...] = ()
-    channels: Mapping[str, tuple[FoundChannel, ...]] = field(default_factory=dict)
+    workspaces: tuple[DiscoveredWorkspace, ...] = ()
+    channels: Mapping[str, tuple[DiscoveredChannel, ...]] = field(default_factory=dict)
     refreshed: float | None = None
     failures: Mapping[str, ApiError] = field(default_factory=dict)
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -128,11 +132,11 @@ class Found:
 class _Adopted:
     """A workspace that discovery adds."""
 
-    auto: AutoWorkspaces
-    workspace: FoundWorkspace
+    auto: WorkspaceDiscovery
+    workspace: DiscoveredWorkspace
 
 
-def expand(config: Config, found: Mapping[str, Found]) -> tuple[tuple[Query, ...], bool]:
+def expand(config: Config, found: Mapping[str, Discovered]) -> tuple[tuple[Query, ...], bool]:
     """The queries of a configuration once it is known what there is, and whether there were too many.
 
     No two have equal labels, whatever was found. A name that somebody else has already, a configured
@@ -146,39 +150,39 @@ def expand(config: Config, found: Mapping[str, Found]) -> tuple[tuple[Query, ...
     return queries[:MAX_QUERIES], len(queries) > MAX_QUERIES
 
 
-def _queries(config: Config, found: Mapping[str, Found]) -> Iterator[Query]:
+def _queries(config: Config, found: Mapping[str, Discovered]) -> Iterator[Query]:
     named: dict[str, set[str]] = {}
     for each in config.workspaces:
-        named.setdefault(each.sid, set()).update(each.questions.channels)
+        named.setdefault(each.sid, set()).update(each.selection.channels)
     for each in config.workspaces:
         yield from each.queries
-        if each.questions.each_channel:
+        if each.selection.discover_channels:
             channels = _channels(found, each.account, each.sid)
             labels = _channel_labels(channels, named[each.sid])
-            yield from queries_of(each.account, each.sid, each.name, labels, each.questions.periods)
+            yield from queries_of(each.account, each.sid, each.name, labels, each.selection.periods)
     adopted = _adopted(config, found)
     names = _names((each.workspace for each in adopted), (each.name for each in config.workspaces))
     for auto, workspace in ((each.auto, each.workspace) for each in adopted):
-        labels = list(auto.questions.channels)
-        if auto.questions.each_channel:
+        labels = list(auto.selection.channels)
+        if auto.selection.discover_channels:
             labels += _channel_labels(_channels(found, auto.account, workspace.sid), labels)
-        periods = auto.questions.periods
+        periods = auto.selection.periods
         yield from queries_of(auto.account, workspace.sid, names[workspace.sid], labels, periods)
 
 
-def _adopted(config: Config, found: Mapping[str, Found]) -> list[_Adopted]:
+def _adopted(config: Config, found: Mapping[str, Discovered]) -> list[_Adopted]:
     """What discovery adds to the configured workspaces, each once, by account and then by age."""
     configured = {sid_key(each.sid) for each in config.workspaces}
     adopted: dict[str, _Adopted] = {}
-    for auto in config.auto_workspaces:
-        for workspace in sorted(found.get(auto.account, Found()).workspaces, key=_age):
+    for auto in config.workspace_discoveries:
+        for workspace in sorted(found.get(auto.account, Discovered()).workspaces, key=_age):
             key = sid_key(workspace.sid)
             if key not in configured and auto.wants(workspace.friendly_name or ""):
                 adopted.setdefault(key, _Adopted(auto, workspace))
     return list(adopted.values())
 
 
-def _names(workspaces: Iterable[FoundWorkspace], configured: Iterable[str]) -> dict[str, str]:
+def _names(workspaces: Iterable[DiscoveredWorkspace], configured: Iterable[str]) -> dict[str, str]:
     """The label `workspace` of each SID. The older of two namesakes keeps the plain name."""
     taken = {sid_key(name) for name in configured}
     names: dict[str, str] = {}
@@ -195,7 +199,7 @@ def _names(workspaces: Iterable[FoundWorkspace], configured: Iterable[str]) -> d
     return names
 
 
-def _channel_labels(channels: Collection[FoundChannel], named: Collection[str]) -> list[str]:
+def _channel_labels(channels: Collection[DiscoveredChannel], named: Collection[str]) -> list[str]:
     """The label `channel`, and the parameter, of each TaskChannel that is not named already."""
     listed = {sid_key(name) for name in named} - {ALL_CHANNELS}
     taken = {*listed, ALL_CHANNELS, AUTO}
@@ -213,11 +217,11 @@ def _channel_labels(channels: Collection[FoundChannel], named: Collection[str]) 
     return labels
 
 
-def _channels(found: Mapping[str, Found], account: str, sid: str) -> tuple[FoundChannel, ...]:
-    return found.get(account, Found()).channels.get(sid, ())
+def _channels(found: Mapping[str, Discovered], account: str, sid: str) -> tuple[DiscoveredChannel, ...]:
+    return found.get(account, Discovered()).channels.get(sid, ())
 
 
-def _age(item: FoundWorkspace | FoundChannel) -> tuple[str, str]:
+def _age(item: DiscoveredWorkspace | DiscoveredChannel) -> tuple[str, str]:
     """Sorts by ISO 8601 times in UTC, which sort as text does; what has none comes last."""
     return item.date_created or "~", item.sid
 
@@ -234,26 +238,37 @@ def _is_channel_name(text: str) -> bool:
 class ListClient(Protocol):
     """What discovery needs of api.Client."""
 
-    async def get(self, call: Call) -> Answer:
+    async def get(self, call: Call, read: Callable[[HttpAnswer], _Parsed]) -> _Parsed:
         """See api.Client.get."""
 
 
-async def list_workspaces(client: ListClient) -> Listing[FoundWorkspace]:
+async def list_workspaces(client: ListClient, *, has_hung: bool = False) -> Listing[DiscoveredWorkspace]:
     """Return every workspace that the account's credentials reach.
+
+    Args:
+        client: Of the account.
+        has_hung: Whether the list had no answer in time when it was last read.
 
     Raises:
         ApiError: a page could not be read, or is not a page of workspaces.
     """
-    return await _read(client, WORKSPACES_PATH, FoundWorkspace)
+    return await _read(client, WORKSPACES_PATH, DiscoveredWorkspace, has_hung=has_hung)
 
 
-async def list_channels(client: ListClient, workspace_sid: str) -> Listing[FoundChannel]:
+async def list_channels(
+    client: ListClient, workspace_sid: str, *, has_hung: bool = False
+) -> Listing[DiscoveredChannel]:
     """Return every TaskChannel of a workspace.
+
+    Args:
+        client: Of the workspace's account.
+        workspace_sid: `WS…`.
+        has_hung: Whether the list had no answer in time when it was last read.
 
     Raises:
         ApiError: a page could not be read, or is not a page of TaskChannels.
     """
-    return await _read(client, channels_path(workspace_sid), FoundChannel)
+    return await _read(client, channels_path(workspace_sid), DiscoveredChannel, has_hung=has_hung)
 
 
 def channels_path(workspace_sid: str) -> str:
@@ -261,7 +276,7 @@ def channels_path(workspace_sid: str) -> str:
     return f"{WORKSPACES_PATH}/{workspace_sid}/TaskChannels"
 
 
-async def _read(client: ListClient, path: str, model: type[_Item]) -> Listing[_Item]:
+async def _read(client: ListClient, path: str, model: type[_Item], *, has_hung: bool) -> Listing[_Item]:
     """Read a list, page by page. Half a list is none: what it lacks would seem to have gone away.
 
     An item that cannot be read is left out, unless they all are: then the list is not what it should be.
@@ -276,8 +291,8 @@ async def _read(client: ListClient, path: str, model: type[_Item]) -> Listing[_I
         if len(asked) == _MAX_PAGES or len(items) + len(skipped) > _MAX_ITEMS:
             raise _bad(f"the list {path} does not end")
         asked.append(parameters)
-        answer = await _get(client, path, parameters)
-        page = _parse_page(answer.body, path)
+        call = _call(path, parameters, has_hung=has_hung)
+        page = await _get(client, call, partial(_parse_page, path))
         for number, content in enumerate(page.items):
             try:
                 items.append(model.model_validate(content))
@@ -289,20 +304,26 @@ async def _read(client: ListClient, path: str, model: type[_Item]) -> Listing[_I
     return Listing(tuple(items), tuple(skipped))
 
 
-def _parse_page(body: bytes, path: str) -> _Page:
+def _parse_page(path: str, answer: HttpAnswer) -> _Page:
     """Parse a page of a list, whatever its items are. Bytes that are not UTF-8 become U+FFFD."""
     try:
-        return _Page.model_validate(json.loads(body.decode("utf-8-sig", errors="replace")))
+        return _Page.model_validate(json.loads(answer.body.decode("utf-8-sig", errors="replace")))
     except (ValueError, RecursionError) as error:
         where = _where(error) if isinstance(error, ValidationError) else "not JSON"
         raise _bad(f"this is no page of {path}: {where}") from None
 
 
-async def _get(client: ListClient, path: str, parameters: Mapping[str, str]) -> Answer:
-    call = Call(path, parameters, time.monotonic() + _PAGE_SECONDS)
+def _call(path: str, parameters: Mapping[str, str], *, has_hung: bool) -> Call:
+    """The call for a page. Where the list is known to hang, only its last attempt gets the full timeout."""
+    claim = Claim(path, path, Standing.LIST, limited=True)
+    short_attempts = _ALL_ATTEMPTS if has_hung else 0
+    return Call(path, parameters, time.monotonic() + _PAGE_SECONDS, claim, short_attempts)
+
+
+async def _get(client: ListClient, call: Call, read: Callable[[HttpAnswer], _Parsed]) -> _Parsed:
     try:
         async with asyncio.timeout(_PAGE_SECONDS):
-            return await client.get(call)
+            return await client.get(call, read)
     except TimeoutError:
         raise call.failure_when_given_up() from None
 
@@ -336,7 +357,7 @@ def _bad(message: str) -> ApiError:
     return ApiError(Reason.BAD_RESPONSE, message, status=200)
 
 
-class Observer(Protocol):
+class DiscoveryObserver(Protocol):
     """Who is told how a refresh went."""
 
     def discovered(self, account: str, *, up: bool) -> None:
@@ -359,11 +380,11 @@ class Discovery:
         config: Config,
         clients: Mapping[str, ListClient],
         *,
-        observer: Observer,
+        observer: DiscoveryObserver,
         changed: Callable[[], None],
-        before: Mapping[str, Found] = MappingProxyType({}),
+        before: Mapping[str, Discovered] = MappingProxyType({}),
     ) -> None:
-        self.found = {name: before.get(name, Found()) for name in config.discovering_accounts}
+        self.discovered = {name: before.get(name, Discovered()) for name in config.discovering_accounts}
         self._config = config
         self._clients = clients
         self._observer = observer
@@ -374,11 +395,11 @@ class Discovery:
     @property
     def attempted(self) -> bool:
         """Whether every account has had a refresh, successful or not."""
-        return all(found.refreshed is not None for found in self.found.values())
+        return all(found.refreshed is not None for found in self.discovered.values())
 
     def start(self) -> None:
         """Refresh each account at once, and every interval from then on."""
-        self._tasks = [asyncio.create_task(self._keep_up_to_date(account)) for account in self.found]
+        self._tasks = [asyncio.create_task(self._keep_up_to_date(account)) for account in self.discovered]
 
     def cancel(self) -> None:
         """Refresh nothing any more."""
@@ -393,28 +414,31 @@ class Discovery:
         interval = self._config.discovery_interval
         while True:
             await self.refresh(account)
-            up = self.found[account].up
+            up = self.discovered[account].up
             await asyncio.sleep(interval if up else min(interval, _SECONDS_UNTIL_ANOTHER_TRY))
 
     async def refresh(self, account: str) -> None:
         """Read the account's lists again; what cannot be read stays as it was."""
-        before = self.found[account]
+        before = self.discovered[account]
         failures: dict[str, ApiError] = {}
         skipped: dict[str, tuple[str, ...]] = {}
         sids = [
             each.sid
             for each in self._config.workspaces
-            if each.account == account and each.questions.each_channel
+            if each.account == account and each.selection.discover_channels
         ]
-        for auto in self._config.auto_workspaces:
+        for auto in self._config.workspace_discoveries:
             if auto.account == account:
                 workspaces = await self._try(
-                    WORKSPACES_PATH, list_workspaces(self._clients[account]), failures, skipped
+                    WORKSPACES_PATH,
+                    list_workspaces(self._clients[account], has_hung=_hung(before, WORKSPACES_PATH)),
+                    failures,
+                    skipped,
                 )
                 if workspaces is not None:
                     # Told at once: the TaskChannels of many workspaces take their time.
-                    self._keep(account, replace(self.found[account], workspaces=workspaces))
-                    sids += self._adopted_sids(auto) if auto.questions.each_channel else []
+                    self._keep(account, replace(self.discovered[account], workspaces=workspaces))
+                    sids += self._adopted_sids(auto) if auto.selection.discover_channels else []
         lists = await asyncio.gather(*(self._try_channels(account, sid, failures, skipped) for sid in sids))
         channels = {sid: each for sid, each in zip(sids, lists, strict=True) if each is not None}
         skipped |= {path: before.skipped[path] for path in failures if path in before.skipped}
@@ -423,7 +447,7 @@ class Discovery:
         self._keep(
             account,
             replace(
-                self.found[account],
+                self.discovered[account],
                 channels={**kept, **channels},
                 refreshed=time.time(),
                 failures=failures,
@@ -434,8 +458,8 @@ class Discovery:
         _tell(account, before.failures, failures)
         _tell_skipped(account, before.skipped, skipped)
 
-    def _adopted_sids(self, auto: AutoWorkspaces) -> list[str]:
-        adopted = _adopted(self._config, self.found)
+    def _adopted_sids(self, auto: WorkspaceDiscovery) -> list[str]:
+        adopted = _adopted(self._config, self.discovered)
         return [each.workspace.sid for each in adopted if each.auto.account == auto.account]
 
     async def _try_channels(
@@ -444,10 +468,12 @@ class Discovery:
         sid: str,
         failures: dict[str, ApiError],
         skipped: dict[str, tuple[str, ...]],
-    ) -> tuple[FoundChannel, ...] | None:
+    ) -> tuple[DiscoveredChannel, ...] | None:
+        path = channels_path(sid)
+        has_hung = _hung(self.discovered[account], path)
         async with self._lists_at_once:
-            reading = list_channels(self._clients[account], sid)
-            return await self._try(channels_path(sid), reading, failures, skipped)
+            reading = list_channels(self._clients[account], sid, has_hung=has_hung)
+            return await self._try(path, reading, failures, skipped)
 
     async def _try(
         self,
@@ -469,16 +495,22 @@ class Discovery:
             return listing.items
         return None
 
-    def _keep(self, account: str, found: Found) -> None:
-        known = self.found[account]
-        self.found[account] = found
+    def _keep(self, account: str, found: Discovered) -> None:
+        known = self.discovered[account]
+        self.discovered[account] = found
         if (known.workspaces, known.channels) != (found.workspaces, found.channels):
             self._changed()
 
 
+def _hung(found: Discovered, path: str) -> bool:
+    """Whether a list had no answer in time at the last refresh."""
+    failure = found.failures.get(path)
+    return failure is not None and failure.reason is Reason.TIMEOUT
+
+
 def _only(
-    channels: Mapping[str, tuple[FoundChannel, ...]], sids: Iterable[str]
-) -> dict[str, tuple[FoundChannel, ...]]:
+    channels: Mapping[str, tuple[DiscoveredChannel, ...]], sids: Iterable[str]
+) -> dict[str, tuple[DiscoveredChannel, ...]]:
     return {sid: channels[sid] for sid in sids if sid in channels}
 
 

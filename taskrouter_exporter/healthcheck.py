@@ -18,7 +18,7 @@ _URL: Final = "http://127.0.0.1:10142/-/healthy"
 _SECONDS: Final = 2
 
 
-def complaint(url: str = _URL, login: Path | None = None) -> str:
+def check(url: str = _URL, login: Path | None = None) -> str:
     """What is wrong with the exporter at a URL, in one line; empty where nothing is.
 
     Any answer below 500 will do. A refusal is an answer too: an exporter that asks for a password (401),
@@ -64,4 +64,4 @@ def _get(connection: http.client.HTTPConnection, path: str, headers: Mapping[str
 
 if __name__ == "__main__":
     url, login = (*sys.argv[1:], *(_URL, "")[len(sys.argv) - 1 :])
-    sys.exit(complaint(url, Path(login) if login else None) or 0)
+    sys.exit(check(url, Path(login) if login else None) or 0)

@@ -23,7 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from taskrouter_exporter.ledger import Ledger, Outcome, newest_rate_limits
+from taskrouter_exporter.poll_history import PollHistory, PollResult, newest_rate_limits
 
 PREFIX: Final = "twilio_taskrouter_"
 
@@ -49,13 +49,13 @@ class TargetsCollector:
 
     Args:
         outcomes: What came of its polls.
-        ledger: What is known of each query beyond the scrape.
+        history: What is known of each query beyond the scrape.
         deadline: Seconds after which a poll was given up.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome], ledger: Ledger, deadline: float) -> None:
+    def __init__(self, outcomes: Sequence[PollResult], history: PollHistory, deadline: float) -> None:
         self._outcomes = outcomes
-        self._ledger = ledger
+        self._history = history
         self._deadline = deadline
         up = [(each, each.statistics) for each in outcomes]
         self._windows = [
@@ -102,10 +102,10 @@ class TargetsCollector:
         )
         for outcome in self._outcomes:
             labels = _query_labels(outcome)
-            ignored.add_metric(labels, self._ledger.ignored(outcome.query))
+            ignored.add_metric(labels, self._history.ignored(outcome.query))
             up.add_metric(labels, outcome.up)
             duration.add_metric(labels, outcome.duration)
-            for reason, count in self._ledger.errors(outcome.query).items():
+            for reason, count in self._history.errors(outcome.query).items():
                 errors.add_metric((*labels, reason), count)
         deadline = _gauge(
             "scrape_deadline_seconds",
@@ -211,7 +211,7 @@ class TargetsCollector:
 
 
 class ApiMetrics:
-    """API use: counted where it happens, over all scrapes. An api.Observer."""
+    """API use: counted where it happens, over all scrapes. An api.client.RequestObserver."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -245,12 +245,12 @@ class ApiMetrics:
             family.remove_by_labels({"account": account})
 
     def requested(self, account: str, status: int | None, duration: float) -> None:
-        """See api.Observer."""
+        """See api.client.RequestObserver."""
         self._requests.labels(account, "none" if status is None else str(status)).inc()
         self._duration.labels(account).observe(duration)
 
     def retried(self, account: str) -> None:
-        """See api.Observer."""
+        """See api.client.RequestObserver."""
         self._retries.labels(account).inc()
 
 
@@ -294,7 +294,7 @@ class ExporterMetrics:
         self._reload_successful.set(0)
 
     def discovered(self, account: str, *, up: bool) -> None:
-        """See discovery.Observer."""
+        """See discovery.DiscoveryObserver."""
         self._discovery_up.labels(account).set(up)
 
     def forget_discovery(self, account: str) -> None:
@@ -383,7 +383,7 @@ def _quality(header: str, wanted: str) -> float:
     return best
 
 
-def _query_labels(outcome: Outcome) -> tuple[str, str, str]:
+def _query_labels(outcome: PollResult) -> tuple[str, str, str]:
     target = outcome.query.target
     return target.workspace, target.channel, outcome.query.period.label
 

@@ -3,18 +3,22 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
 
-from taskrouter_exporter.api import Call
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.ledger import Ledger, Outcome
+from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import Standing
+from taskrouter_exporter.api.transport import HttpAnswer
+from taskrouter_exporter.politeness import Pauses
+from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.queries import Query
-from taskrouter_exporter.statistics import BadStatisticsError, WorkersStatistics, parse_statistics
-from taskrouter_exporter.transport import Answer
+from taskrouter_exporter.standings import Standings
+from taskrouter_exporter.statistics.workers import BadStatisticsError, WorkersStatistics, parse_statistics
 
 log = structlog.get_logger()
 
@@ -22,49 +26,75 @@ log = structlog.get_logger()
 class StatisticsClient(Protocol):
     """What the poller needs of api.Client."""
 
-    async def get(self, call: Call) -> Answer:
+    @property
+    def base_url(self) -> str:
+        """See api.Client.base_url."""
+
+    @property
+    def generation(self) -> int:
+        """See api.Client.generation."""
+
+    async def reread_credentials(self) -> None:
+        """See api.Client.reread_credentials."""
+
+    async def get(self, call: Call, read: Callable[[HttpAnswer], WorkersStatistics]) -> WorkersStatistics:
         """See api.Client.get."""
 
 
 class _Poll:
     """One query being carried out, for all scrapes that wait for it."""
 
-    def __init__(self, query: Query, call: Call, anchor: datetime | None) -> None:
+    def __init__(self, query: Query, call: Call, anchor: datetime | None, generation: int) -> None:
         self.query = query
+        self.generation = generation
         self.call = call
         self.anchor = anchor
-        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[PollResult] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
 
 
 class Poller:
-    """Polls queries on behalf of scrapes."""
+    """Polls queries on behalf of scrapes.
 
-    def __init__(
+    Args:
+        clients: By account.
+        history: Told of each outcome.
+        cache: Seconds for which a good answer is used again.
+        standings: Says which queries go first; it outlives the poller.
+        clock: Tells the time.
+        monotonic: The clock of deadlines.
+    """
+
+    def __init__(  # noqa: PLR0913 -- two are clocks, for tests
         self,
         clients: Mapping[str, StatisticsClient],
-        ledger: Ledger,
+        history: PollHistory,
         *,
         cache: float = 0,
+        standings: Standings | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = clients
-        self._ledger = ledger
+        self._history = history
         self._cache = cache
+        self._standings = standings or Standings()
+        self._pauses = Pauses()
+        self._kept: frozenset[Query] | None = None
         self._clock = clock
         self._monotonic = monotonic
         self._in_flight: dict[Query, _Poll] = {}
-        self._cached: dict[Query, tuple[float, Outcome]] = {}
+        self._cached: dict[Query, tuple[float, PollResult]] = {}
 
-    async def poll(self, queries: Sequence[Query], deadline: float) -> list[Outcome]:
+    async def poll(self, queries: Sequence[Query], deadline: float) -> list[PollResult]:
         """Poll all the queries and return an outcome for each, in order, at the deadline at the latest.
 
         Args:
             queries: What to ask; each at most once.
             deadline: Instant on the monotonic clock. What has not ended by then has failed.
         """
-        ready = {query: outcome for query in queries if (outcome := self._fresh(query)) is not None}
+        await self._reread_credentials(queries)
+        ready = {query: outcome for query in queries if (outcome := self._ready(query)) is not None}
         polls = [self._join(query, deadline) for query in queries if query not in ready]
         if polls:
             await asyncio.wait([each.outcome for each in polls], timeout=deadline - self._monotonic())
@@ -79,12 +109,43 @@ class Poller:
         while self._in_flight:
             await asyncio.wait([poll.outcome for poll in self._in_flight.values()])
 
-    def _fresh(self, query: Query) -> Outcome | None:
+    def forget_all_but(self, queries: Collection[Query]) -> None:
+        """Drop what is known of queries that are no longer configured, and keep nothing more of them."""
+        self._kept = kept = frozenset(queries)
+        self._cached = {query: cached for query, cached in self._cached.items() if query in kept}
+        self._pauses.forget_all_but(kept)
+
+    def resume(self) -> None:
+        """Ask queries again that were refused repeatedly."""
+        self._pauses.clear()
+
+    async def _reread_credentials(self, queries: Iterable[Query]) -> None:
+        """Notice new credentials also where every query of their account is paused."""
+        accounts = {query.target.account for query in queries if query in self._pauses}
+        await asyncio.gather(*(self._clients[account].reread_credentials() for account in accounts))
+
+    def _ready(self, query: Query) -> PollResult | None:
+        """An outcome for which nothing has to be asked."""
+        return self._fresh(query) or self._refused(query)
+
+    def _refused(self, query: Query) -> PollResult | None:
+        """The outcome of a query that was refused repeatedly, until it is asked again."""
+        if query not in self._pauses or query in self._in_flight:
+            return None
+        now, generation = self._monotonic(), self._clients[query.target.account].generation
+        error = self._pauses.error(query, now, generation)
+        if error is None:
+            return None
+        outcome = PollResult(query, finished=self._clock(), duration=0, error=error, begun=now)
+        self._history.record(outcome)
+        return outcome
+
+    def _fresh(self, query: Query) -> PollResult | None:
         """A cached outcome that may still be used."""
         if query not in self._cached:
             return None
         begun, outcome = self._cached[query]
-        current = outcome.anchor == self._ledger.anchor(query, self._now())
+        current = outcome.anchor == self._anchor(query)
         if current and self._monotonic() - begun < self._cache:
             return outcome
         del self._cached[query]
@@ -94,9 +155,18 @@ class Poller:
         """The poll of this query that is in flight, or a new one."""
         poll = self._in_flight.get(query)
         if poll is None:
-            anchor = self._ledger.anchor(query, self._now())
-            call = Call(query.path, query.parameters(anchor), deadline, begun=self._monotonic())
-            poll = self._in_flight[query] = _Poll(query, call, anchor)
+            anchor = self._anchor(query)
+            claim = self._standings.claim(query)
+            call = Call(
+                query.path,
+                query.parameters(anchor),
+                deadline,
+                claim,
+                short_attempts=int(claim.standing is Standing.HUNG),
+                begun=self._monotonic(),
+            )
+            generation = self._clients[query.target.account].generation
+            poll = self._in_flight[query] = _Poll(query, call, anchor, generation)
             poll.task = asyncio.create_task(self._carry_out(poll))
         poll.call.deadline = max(poll.call.deadline, deadline)
         return poll
@@ -104,13 +174,13 @@ class Poller:
     async def _carry_out(self, poll: _Poll) -> None:
         statistics = error = None
         try:
-            answer = await self._clients[poll.query.target.account].get(poll.call)
-            statistics = parse_statistics(answer.body, poll.query.target.workspace_sid)
-            statistics = self._ledger.hold(poll.query, poll.anchor, statistics)
+            target = poll.query.target
+            read = partial(_read, workspace_sid=target.workspace_sid)
+            client = self._clients[target.account]
+            statistics = await client.get(poll.call, read)
+            statistics = self._history.hold(poll.query, poll.anchor, statistics, client.base_url)
         except ApiError as failure:
             error = failure.without_traceback()
-        except BadStatisticsError as failure:
-            error = ApiError(Reason.BAD_RESPONSE, str(failure), status=200)
         except Exception as failure:  # noqa: BLE001 -- a fault of ours fails this query at once, and is told
             # Where it happened, but not its message, which could hold anything.
             place = traceback.extract_tb(failure.__traceback__)[-1]
@@ -119,28 +189,33 @@ class Poller:
             error = ApiError(Reason.BAD_RESPONSE, f"unforeseen {type(failure).__name__}, see the log")
         self._end(poll, statistics, error)
 
-    def _give_up(self, poll: _Poll, deadline: float) -> Outcome:
+    def _give_up(self, poll: _Poll, deadline: float) -> PollResult:
         """The outcome for a scrape whose deadline has come; the poll ends unless a later one waits for it."""
         error = poll.call.failure_when_given_up()
         if deadline < poll.call.deadline:
-            return self._outcome(poll, None, error)
+            return self._result(poll, None, error)
         self._end(poll, None, error)
         if poll.task is not None:
             poll.task.cancel()
         return poll.outcome.result()
 
     def _end(self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None) -> None:
-        outcome = self._outcome(poll, statistics, error)
+        outcome = self._result(poll, statistics, error)
         poll.outcome.set_result(outcome)
         if self._in_flight.get(poll.query) is poll:
             del self._in_flight[poll.query]
-        if outcome.up and self._cache:
-            self._cached[poll.query] = poll.call.begun, outcome
-        self._ledger.record(outcome)
+        if self._kept is None or poll.query in self._kept:
+            if outcome.up and self._cache:
+                self._cached[poll.query] = poll.call.begun, outcome
+            self._pauses.record(poll.query, error, self._monotonic(), poll.generation)
+            self._standings.record(poll.query, poll.call, error, self._monotonic())
+        self._history.record(outcome)
 
-    def _outcome(self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None) -> Outcome:
+    def _result(
+        self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None
+    ) -> PollResult:
         call = poll.call
-        return Outcome(
+        return PollResult(
             query=poll.query,
             finished=self._clock(),
             duration=self._monotonic() - call.begun,
@@ -149,7 +224,18 @@ class Poller:
             error=error,
             rate_limit=call.rate_limit,
             anchor=poll.anchor,
+            begun=call.begun,
         )
 
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock(), UTC)
+    def _anchor(self, query: Query) -> datetime | None:
+        """The anchor that a query asks from now, None for a sliding window."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return self._history.anchor(query, now, self._clients[query.target.account].base_url)
+
+
+def _read(answer: HttpAnswer, workspace_sid: str) -> WorkersStatistics:
+    """Parse an answer; what is no statistics object is bad_response."""
+    try:
+        return parse_statistics(answer.body, workspace_sid)
+    except BadStatisticsError as error:
+        raise ApiError(Reason.BAD_RESPONSE, str(error), status=answer.status) from None

@@ -87,9 +87,9 @@ def _schema(known: Thresholds) -> str:
     # Templates check required keys, because their error messages can say what to do.
     for key in ("$schema", "anyOf"):
         del config[key]
-    del definitions["AccountKeys"]["oneOf"]
+    del definitions["AccountModel"]["oneOf"]
     # A template rejects it, because an error message of the schema could quote the password.
-    definitions["AccountKeys"]["properties"]["password"] = True
+    definitions["AccountModel"]["properties"]["password"] = True
     number = {"type": ["number", "null"]}
     definitions["thresholds"] = {
         "type": "object",

@@ -10,7 +10,7 @@ import pytest
 from support.certificates import Authority
 from support.exporter import Exporter
 
-from taskrouter_exporter.healthcheck import complaint
+from taskrouter_exporter.healthcheck import check
 
 StartExporter = Callable[..., Exporter]
 TLS = {"cert_file": "server.pem", "key_file": "server.key"}
@@ -40,15 +40,15 @@ def test_a_protected_exporter_is_healthy(
     Authority(tmp_path).issue("server")
     (tmp_path / "web.yml").write_text(json.dumps(web_config), encoding="utf-8")
     exporter = start_exporter(arguments=["--demo", f"--web.config.file={tmp_path / 'web.yml'}"])
-    assert [complaint(url(exporter.port)) for _ in range(3)] == [""] * 3
+    assert [check(url(exporter.port)) for _ in range(3)] == [""] * 3
 
 
 def test_an_exporter_that_hangs_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
-        assert complaint(url(hanging.getsockname()[1])).endswith(": timed out")
+        assert check(url(hanging.getsockname()[1])).endswith(": timed out")
 
 
 def test_nobody_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    assert "Connection refused" in complaint(url(port))
+    assert "Connection refused" in check(url(port))

@@ -24,9 +24,9 @@ from support.configurations import simulated
 from support.exporter import ROOT, Exporter
 from support.serving import Serving, request
 
-from taskrouter_exporter.server import bounded
+from taskrouter_exporter.server.http import limit_concurrency
+from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.simulator import Simulator
-from taskrouter_exporter.web_security import WebSecurity
 
 StartExporter = Callable[..., Exporter]
 PASSWORD = "correct-horse-battery"
@@ -72,7 +72,7 @@ class Guarded:
                 Route("/-/healthy", lambda _: PlainTextResponse("OK\n")),
             ]
         )
-        self._serving = Serving(security.protect(bounded(app, most)), security.tls)
+        self._serving = Serving(security.protect(limit_concurrency(app, most)), security.tls)
         return self._serving.__enter__()
 
     def stop(self) -> None:

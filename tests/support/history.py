@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 
 from prometheus_client import Metric
 
-from taskrouter_exporter.api import Client
-from taskrouter_exporter.config import parse_config
+from taskrouter_exporter.api.client import Client
+from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.transport import HttpAnswer
+from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.demo import demo_configuration
-from taskrouter_exporter.ledger import Ledger
 from taskrouter_exporter.metrics import PREFIX, Collector, ExporterMetrics, Exposition, TargetsCollector
+from taskrouter_exporter.poll_history import PollHistory
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 from taskrouter_exporter.simulator.api import RateLimiter
 from taskrouter_exporter.simulator.wire import Request
-from taskrouter_exporter.slots import Slots
-from taskrouter_exporter.transport import Answer
 
 JOB: Final = "taskrouter"
 INSTANCE: Final = "localhost:10142"
@@ -60,10 +60,10 @@ class History:
 
     async def _scrape(self, output: TextIO, begin: float, end: float, step: float) -> None:
         config = parse_config(demo_configuration(self._simulator), "the demo", Path.cwd(), {})
-        metrics, ledger, slots = ExporterMetrics("0", "history"), Ledger(), Slots(1, 1)
+        metrics, history, executor = ExporterMetrics("0", "history"), PollHistory(), FairExecutor(1, 1)
         ((name, account),) = config.accounts.items()
-        client = Client(account, config.polling, _Direct(self._simulator), slots, metrics.api)
-        poller = Poller({name: client}, ledger, clock=lambda: self._now)
+        client = Client(account, config.polling, _Direct(self._simulator), executor, metrics.api)
+        poller = Poller({name: client}, history, clock=lambda: self._now)
         exposition = Exposition("", "")
         self._now = begin
         metrics.config_loaded(begin)
@@ -73,7 +73,7 @@ class History:
             outcomes = await poller.poll(config.queries, started + _TIMEOUT_SECONDS)
             assert all(each.up for each in outcomes)
             collectors: list[Collector] = [
-                TargetsCollector(outcomes, ledger, _TIMEOUT_SECONDS),
+                TargetsCollector(outcomes, history, _TIMEOUT_SECONDS),
                 metrics.registry,
             ]
             text = exposition.render([self._wanted(each) for each in collectors]).decode()
@@ -82,7 +82,7 @@ class History:
             output.write(f"up{{{_STAMP}}} 1{stamp}")
             output.write(f"scrape_duration_seconds{{{_STAMP}}} {time.monotonic() - started}{stamp}")
             self._now += step
-        slots.close()
+        executor.close()
 
     def _wanted(self, collector: Collector) -> Collector:
         return _Without(collector, self._leave_out)
@@ -115,13 +115,13 @@ class _Direct:
 
     def get(
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Callable[[], float]
-    ) -> Answer:
+    ) -> HttpAnswer:
         """See transport.Transport."""
         assert deadline() > time.monotonic()
         credentials = base64.b64encode(":".join(auth).encode()).decode()
         request = Request("GET", urlsplit(url).path, parameters, {"authorization": f"Basic {credentials}"})
         answer = self._simulator.answer(request)
-        return Answer(answer.status, dict(answer.headers), answer.body)
+        return HttpAnswer(answer.status, dict(answer.headers), answer.body)
 
     def close(self) -> None:
         """See transport.Transport."""

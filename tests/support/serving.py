@@ -13,7 +13,7 @@ from typing import Self
 from starlette.types import ASGIApp
 
 from support.exporter import Answer
-from taskrouter_exporter.server import HttpServer, Limits
+from taskrouter_exporter.server.http import HttpServer, Limits
 
 
 class Serving:

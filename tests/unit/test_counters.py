@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskrouter_exporter.counters import HeldCounters
-from taskrouter_exporter.statistics import ActivityDurations, WorkersStatistics
+from taskrouter_exporter.statistics.workers import ActivityDurations, WorkersStatistics
 
 
 def answer(created: float | None, accepted: float, total: float | None, held: int = 0) -> WorkersStatistics:

@@ -1,8 +1,8 @@
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -11,24 +11,27 @@ from structlog.testing import capture_logs
 from support.virtual_clock import run_virtually
 
 from taskrouter_exporter import discovery
-from taskrouter_exporter.api import Call
-from taskrouter_exporter.config import Config, parse_config
+from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.executor import Standing
+from taskrouter_exporter.api.transport import HttpAnswer
+from taskrouter_exporter.config.loader import Config, parse_config
 from taskrouter_exporter.discovery import (
+    Discovered,
+    DiscoveredChannel,
+    DiscoveredWorkspace,
     Discovery,
-    Found,
-    FoundChannel,
-    FoundWorkspace,
     channels_path,
     expand,
     list_channels,
     list_workspaces,
 )
-from taskrouter_exporter.engine import Engine
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.landing import landing_page
-from taskrouter_exporter.ledger import Outcome
 from taskrouter_exporter.metrics import ExporterMetrics
-from taskrouter_exporter.transport import Answer
+from taskrouter_exporter.poll_history import PollResult
+from taskrouter_exporter.runtime import Runtime
+from taskrouter_exporter.web.landing import landing_page
+
+Parsed = TypeVar("Parsed")
 
 WORKSPACES = "/v1/Workspaces"
 SK = "SK0123456789abcdef0123456789abcdef"
@@ -42,12 +45,12 @@ def tc(number: int) -> str:
     return f"TC{number:032x}"
 
 
-def workspace(number: int, name: str | None = "support", created: str | None = None) -> FoundWorkspace:
-    return FoundWorkspace(sid=ws(number), friendly_name=name, date_created=created)
+def workspace(number: int, name: str | None = "support", created: str | None = None) -> DiscoveredWorkspace:
+    return DiscoveredWorkspace(sid=ws(number), friendly_name=name, date_created=created)
 
 
-def channel(number: int, name: str | None = "voice", created: str | None = None) -> FoundChannel:
-    return FoundChannel(sid=tc(number), unique_name=name, date_created=created)
+def channel(number: int, name: str | None = "voice", created: str | None = None) -> DiscoveredChannel:
+    return DiscoveredChannel(sid=tc(number), unique_name=name, date_created=created)
 
 
 def configuration(targets: Any = (), interval: str = "10m", **accounts: Any) -> Config:
@@ -63,7 +66,7 @@ def configuration(targets: Any = (), interval: str = "10m", **accounts: Any) -> 
     return parse_config(json.dumps(document), "config.yaml", Path(), {})
 
 
-def polled(config: Config, **found: Found) -> list[tuple[str, str, str, str]]:
+def polled(config: Config, **found: Discovered) -> list[tuple[str, str, str, str]]:
     """Account, workspace SID, workspace and channel of each query."""
     queries, _ = expand(config, found)
     return [
@@ -77,7 +80,7 @@ def polled(config: Config, **found: Found) -> list[tuple[str, str, str, str]]:
 
 def test_each_workspace_that_was_found_is_polled_by_its_name() -> None:
     config = configuration()
-    found = Found(workspaces=(workspace(1, "sales"), workspace(2, "support")))
+    found = Discovered(workspaces=(workspace(1, "sales"), workspace(2, "support")))
     assert polled(config, main=found) == [
         ("main", ws(1), "sales", "all"),
         ("main", ws(2), "support", "all"),
@@ -89,7 +92,7 @@ def test_a_configured_workspace_is_not_added_again() -> None:
         [{"workspace": ws(1), "name": "mine", "channels": ["voice"], "account": "main"}],
         main={"workspaces": "auto"},
     )
-    found = Found(workspaces=(workspace(1, "theirs"), workspace(2, "other")))
+    found = Discovered(workspaces=(workspace(1, "theirs"), workspace(2, "other")))
     assert [each[1:] for each in polled(config, main=found)] == [
         (ws(1), "mine", "voice"),
         (ws(2), "other", "all"),
@@ -99,7 +102,7 @@ def test_a_configured_workspace_is_not_added_again() -> None:
 def test_include_and_exclude_choose_by_name_and_exclude_wins() -> None:
     config = configuration(main={"workspaces": "auto", "include": ["s*", "x"], "exclude": ["*-test"]})
     names = ("support", "sales-test", "Sales", "x", "xx", None)
-    found = Found(workspaces=tuple(workspace(number, name) for number, name in enumerate(names)))
+    found = Discovered(workspaces=tuple(workspace(number, name) for number, name in enumerate(names)))
     assert [each[2] for each in polled(config, main=found)] == ["support", "x"]
 
 
@@ -107,7 +110,7 @@ def test_include_and_exclude_choose_by_name_and_exclude_wins() -> None:
 def test_the_older_of_two_namesakes_keeps_its_plain_name(order: int) -> None:
     both = (workspace(2, created="2020-01-01T00:00:00Z"), workspace(1, created="2021-01-01T00:00:00Z"))
     config = configuration()
-    assert [each[1:3] for each in polled(config, main=Found(workspaces=both[::order]))] == [
+    assert [each[1:3] for each in polled(config, main=Discovered(workspaces=both[::order]))] == [
         (ws(2), "support"),
         (ws(1), f"support ({ws(1)})"),
     ]
@@ -117,13 +120,13 @@ def test_a_configured_name_is_never_given_to_another_workspace() -> None:
     config = configuration(
         [{"workspace": ws(9), "name": "support", "account": "main"}], main={"workspaces": "auto"}
     )
-    found = Found(workspaces=(workspace(1),))
+    found = Discovered(workspaces=(workspace(1),))
     assert [each[2] for each in polled(config, main=found)] == ["support", f"support ({ws(1)})"]
 
 
 @pytest.mark.parametrize("name", [None, "", "  ", "a\nb", "x" * 201, ws(7), "WS" + "A" * 32])
 def test_a_workspace_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) -> None:
-    found = Found(workspaces=(workspace(1, name),))
+    found = Discovered(workspaces=(workspace(1, name),))
     assert polled(configuration(), main=found) == [("main", ws(1), ws(1), "all")]
 
 
@@ -131,7 +134,7 @@ def test_a_workspace_found_through_two_accounts_is_polled_through_the_first() ->
     config = configuration(
         second={"workspaces": "auto", "windows": ["4h"]}, first={"workspaces": "auto", "channels": ["voice"]}
     )
-    found = Found(workspaces=(workspace(1),))
+    found = Discovered(workspaces=(workspace(1),))
     assert polled(config, first=found, second=found) == [("second", ws(1), "support", "all")]
 
 
@@ -139,7 +142,7 @@ def test_each_channel_of_a_workspace_is_polled_beside_those_that_are_named() -> 
     config = configuration(
         [{"workspace": ws(1), "channels": ["all", "auto", "voice", tc(3)], "account": "main"}], main={}
     )
-    found = Found(channels={ws(1): (channel(1, "voice"), channel(2, "chat"), channel(3, "sms"))})
+    found = Discovered(channels={ws(1): (channel(1, "voice"), channel(2, "chat"), channel(3, "sms"))})
     assert [each[3] for each in polled(config, main=found)] == ["all", "voice", tc(3), "chat"]
 
 
@@ -151,14 +154,14 @@ def test_a_channel_named_in_another_entry_of_the_workspace_keeps_to_it() -> None
         ],
         main={},
     )
-    found = Found(channels={ws(1): (channel(1, "voice"), channel(2, "chat"))})
+    found = Discovered(channels={ws(1): (channel(1, "voice"), channel(2, "chat"))})
     assert [each[3] for each in polled(config, main=found)] == ["chat", "voice"]
 
 
 @pytest.mark.parametrize("name", [None, "", "all", "auto", "a\tb", "TC" + "A" * 32, tc(9)])
 def test_a_channel_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) -> None:
     config = configuration(main={"workspaces": "auto", "channels": ["all", "auto"]})
-    found = Found(workspaces=(workspace(1),), channels={ws(1): (channel(1, name),)})
+    found = Discovered(workspaces=(workspace(1),), channels={ws(1): (channel(1, name),)})
     assert [each[3] for each in polled(config, main=found)] == ["all", tc(1)]
 
 
@@ -176,17 +179,17 @@ def test_sids_are_compared_without_regard_to_case() -> None:
         main={"workspaces": "auto"},
         second={"workspaces": "auto"},
     )
-    found = Found(
+    found = Discovered(
         workspaces=(
-            FoundWorkspace(sid=f"WS{upper}", friendly_name="configured"),
-            FoundWorkspace(sid=f"WS{'B' * 32}"),
-            FoundWorkspace(sid=f"WS{'c' * 32}", friendly_name=f"WS{upper}"),
+            DiscoveredWorkspace(sid=f"WS{upper}", friendly_name="configured"),
+            DiscoveredWorkspace(sid=f"WS{'B' * 32}"),
+            DiscoveredWorkspace(sid=f"WS{'c' * 32}", friendly_name=f"WS{upper}"),
         ),
         channels={
-            f"WS{lower}": (FoundChannel(sid=f"TC{upper}", unique_name="voice"), channel(2, f"TC{upper}"))
+            f"WS{lower}": (DiscoveredChannel(sid=f"TC{upper}", unique_name="voice"), channel(2, f"TC{upper}"))
         },
     )
-    second = Found(workspaces=(FoundWorkspace(sid=f"WS{'C' * 32}", friendly_name="again"),))
+    second = Discovered(workspaces=(DiscoveredWorkspace(sid=f"WS{'C' * 32}", friendly_name="again"),))
     assert polled(config, main=found, second=second) == [
         ("main", f"WS{lower}", f"WS{'b' * 32}", f"TC{lower}"),
         ("main", f"WS{'B' * 32}", f"WS{'B' * 32} (2)", "all"),
@@ -205,7 +208,7 @@ def test_before_anything_is_found_the_static_queries_are_polled() -> None:
 def test_what_is_more_than_can_be_polled_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "MAX_QUERIES", 3)
     for number, cut in ((3, False), (4, True)):
-        found = Found(workspaces=tuple(workspace(each, f"w{each}") for each in range(number)))
+        found = Discovered(workspaces=tuple(workspace(each, f"w{each}") for each in range(number)))
         queries, was_cut = expand(configuration(), {"main": found})
         assert [query.target.workspace for query in queries] == ["w0", "w1", "w2"]
         assert was_cut is cut
@@ -231,7 +234,7 @@ NAMES = st.sampled_from(
 )
 CREATED = st.sampled_from([None, "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z"])
 FOUND = st.builds(
-    lambda workspaces, channels: Found(
+    lambda workspaces, channels: Discovered(
         tuple(workspaces), {ws(n): tuple(each) for n, each in channels.items()}
     ),
     st.lists(st.builds(workspace, st.integers(1, 6), NAMES, CREATED), max_size=8),
@@ -254,7 +257,7 @@ TARGETS = st.lists(
 
 @given(TARGETS, ACCOUNT, ACCOUNT, FOUND, FOUND)
 def test_whatever_is_found_no_two_queries_have_equal_labels(
-    targets: list[tuple[int, str | None, Any]], one: Any, two: Any, first: Found, second: Found
+    targets: list[tuple[int, str | None, Any]], one: Any, two: Any, first: Discovered, second: Discovered
 ) -> None:
     config = configuration(
         [
@@ -294,10 +297,12 @@ class Api:
     def __init__(self, pages: Mapping[str, Any] | None = None) -> None:
         self.pages: dict[str, Any] = dict(pages or {})
         self.calls: list[tuple[float, str, Mapping[str, str]]] = []
+        self.claimed: list[Call] = []
         self.seconds = 0.0
         self.at_once = self.most_at_once = 0
 
-    async def get(self, call: Call) -> Answer:
+    async def get(self, call: Call, read: Callable[[HttpAnswer], Parsed]) -> Parsed:
+        self.claimed.append(call)
         self.calls.append((asyncio.get_running_loop().time(), call.path, call.parameters))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -311,7 +316,7 @@ class Api:
             answer = answer(call.parameters)
         if isinstance(answer, Exception):
             raise answer
-        return Answer(200, {}, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+        return read(HttpAnswer(200, {}, answer if isinstance(answer, bytes) else json.dumps(answer).encode()))
 
 
 def test_every_page_is_read_and_the_host_is_never_the_answers() -> None:
@@ -415,7 +420,7 @@ def test_names_that_are_no_unicode_are_read_with_replacement_characters() -> Non
     body = names.replace(b"SID", ws(1).encode()).replace(rb"\xff", b"\xff")
     (found,) = run_virtually(list_workspaces(Api({WORKSPACES: body}))).items
     assert found.friendly_name == "caf\ufffd é📞 \ufffd"
-    assert [each[2] for each in polled(configuration(), main=Found(workspaces=(found,)))] == [
+    assert [each[2] for each in polled(configuration(), main=Discovered(workspaces=(found,)))] == [
         found.friendly_name
     ]
 
@@ -423,7 +428,7 @@ def test_names_that_are_no_unicode_are_read_with_replacement_characters() -> Non
 def test_a_channel_whose_name_is_no_unicode_goes_by_its_sid() -> None:
     path = channels_path(ws(1))
     api = Api({path: page("channels", channel_item(1, "caf\ud83d"))})
-    found = Found(
+    found = Discovered(
         workspaces=(workspace(1),), channels={ws(1): run_virtually(list_channels(api, ws(1))).items}
     )
     config = configuration(main={"workspaces": "auto", "channels": "auto"})
@@ -456,6 +461,23 @@ def test_a_page_that_does_not_come_is_given_up() -> None:
     run_virtually(scenario())
 
 
+def test_lists_wait_for_polls_and_have_short_attempts_once_they_hung() -> None:
+    async def scenario() -> None:
+        path = channels_path(ws(1))
+        api = Api({path: page("channels")})
+        config = configuration([{"workspace": ws(1), "account": "main", "channels": "auto"}], main={})
+        subject = discover(config, Told(), main=api)
+        short = []
+        for answer in (page("channels"), ApiError(Reason.TIMEOUT, "no answer"), page("channels")) * 2:
+            api.pages[path] = answer
+            await subject.refresh("main")
+            short.append(api.claimed[-1].short_attempts > 0)
+            assert api.claimed[-1].claim.standing is Standing.LIST
+        assert short == [False, False, True, False, False, True]
+
+    run_virtually(scenario())
+
+
 # Keeping it up to date
 
 
@@ -473,7 +495,9 @@ class Told:
         self.changes += 1
 
 
-def discover(config: Config, told: Told, before: Mapping[str, Found] | None = None, **apis: Api) -> Discovery:
+def discover(
+    config: Config, told: Told, before: Mapping[str, Discovered] | None = None, **apis: Api
+) -> Discovery:
     return Discovery(config, apis, observer=told, changed=told.changed, before=before or {})
 
 
@@ -488,7 +512,7 @@ def test_a_failed_refresh_keeps_the_last_list_and_is_told_when_it_begins_changes
             for answer in (good, errors[0], errors[0], errors[1], good, good):
                 api.pages[WORKSPACES] = answer
                 await subject.refresh("main")
-                assert [each.sid for each in subject.found["main"].workspaces] == [ws(1)]
+                assert [each.sid for each in subject.discovered["main"].workspaces] == [ws(1)]
         assert [up for _, up in told.up] == [True, False, False, False, True, True]
         assert told.changes == 1
         assert subject.attempted
@@ -521,7 +545,7 @@ def test_items_that_cannot_be_read_are_told_once_as_long_as_they_are_as_many() -
             ):
                 api.pages[WORKSPACES] = answer
                 await subject.refresh("main")
-                assert [each.sid for each in subject.found["main"].workspaces] == [ws(1)]
+                assert [each.sid for each in subject.discovered["main"].workspaces] == [ws(1)]
         assert [up for _, up in told.up] == [True, True, False, True, True, True, True]
         skipped = [each for each in logs if each["event"] == "list items skipped"]
         assert [each["items_skipped"] for each in skipped] == [1, 2, 1]
@@ -547,7 +571,7 @@ def test_a_list_of_channels_that_cannot_be_read_stays_and_the_others_are_read() 
         api.pages[one] = ApiError(Reason.SERVER_ERROR, "no", 500)
         api.pages[two] = page("channels", channel_item(2), channel_item(3, "chat"))
         await subject.refresh("main")
-        found = subject.found["main"]
+        found = subject.discovered["main"]
         assert {sid: [each.sid for each in channels] for sid, channels in found.channels.items()} == {
             ws(1): [tc(1)],
             ws(2): [tc(2), tc(3)],
@@ -556,7 +580,7 @@ def test_a_list_of_channels_that_cannot_be_read_stays_and_the_others_are_read() 
         assert told.up == [("main", True), ("main", False)]
         api.pages[WORKSPACES] = page("workspaces", item(2))
         await subject.refresh("main")
-        assert list(subject.found["main"].channels) == [ws(2)]
+        assert list(subject.discovered["main"].channels) == [ws(2)]
         assert told.up[-1] == ("main", True)
 
     run_virtually(scenario())
@@ -566,11 +590,11 @@ def test_without_a_list_of_workspaces_their_channels_stay_and_are_not_asked_for(
     async def scenario() -> None:
         told = Told()
         api = Api({WORKSPACES: ApiError(Reason.AUTH, "no", 401)})
-        before = Found((workspace(1),), {ws(1): (channel(1),)}, refreshed=1.0)
+        before = Discovered((workspace(1),), {ws(1): (channel(1),)}, refreshed=1.0)
         config = configuration(main={"workspaces": "auto", "channels": "auto"})
         subject = discover(config, told, {"main": before}, main=api)
         await subject.refresh("main")
-        assert subject.found["main"].channels == before.channels
+        assert subject.discovered["main"].channels == before.channels
         assert [path for _, path, _ in api.calls] == [WORKSPACES]
 
     run_virtually(scenario())
@@ -588,7 +612,7 @@ def test_only_the_lists_that_are_needed_are_read_and_few_at_once() -> None:
             other={},
         )
         subject = discover(config, told, main=api, other=Api())
-        assert list(subject.found) == ["main"]
+        assert list(subject.discovered) == ["main"]
         await subject.refresh("main")
         assert {path for _, path, _ in api.calls} == {channels_path(ws(number)) for number in range(19)}
         assert api.most_at_once == 4
@@ -604,7 +628,7 @@ def test_what_was_found_is_told_before_all_channels_are_known() -> None:
         )
 
         def changed() -> None:
-            found = subject.found["main"]
+            found = subject.discovered["main"]
             seen.append((len(found.workspaces), len(found.channels)))
 
         config = configuration(main={"workspaces": "auto", "channels": "auto"})
@@ -673,9 +697,9 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_discovery() -> None:
 
 
 def test_what_was_found_before_a_reload_is_known_at_once() -> None:
-    before = {"main": Found((workspace(1),), refreshed=5.0), "gone": Found()}
+    before = {"main": Discovered((workspace(1),), refreshed=5.0), "gone": Discovered()}
     subject = discover(configuration(), Told(), before, main=Api())
-    assert subject.found == {"main": before["main"]}
+    assert subject.discovered == {"main": before["main"]}
     assert subject.attempted
 
 
@@ -684,9 +708,9 @@ def test_what_was_found_before_a_reload_is_known_at_once() -> None:
 
 def test_the_landing_page_has_a_line_for_each_account_that_discovers() -> None:
     found = {
-        "new<b>": Found(),
-        "good": Found((workspace(1), workspace(2)), {ws(1): (channel(1),)}, refreshed=90.0),
-        "bad": Found(refreshed=95.0, failures={WORKSPACES: ApiError(Reason.AUTH, "<b>", 401)}),
+        "new<b>": Discovered(),
+        "good": Discovered((workspace(1), workspace(2)), {ws(1): (channel(1),)}, refreshed=90.0),
+        "bad": Discovered(refreshed=95.0, failures={WORKSPACES: ApiError(Reason.AUTH, "<b>", 401)}),
     }
     page = landing_page([], lambda _: None, "/metrics", now=100.0, found=found)
     assert '<li>new&lt;b&gt;: <span class="quiet">not over yet</span></li>' in page
@@ -702,28 +726,28 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
     monkeypatch.setattr(discovery, "MAX_QUERIES", 2)
 
     async def scenario() -> None:
-        engine = Engine(configuration, ExporterMetrics("1", "x"))
-        before = engine.setup
-        assert not engine.ready
+        runtime = Runtime(configuration, ExporterMetrics("1", "x"))
+        before = runtime.snapshot
+        assert not runtime.ready
         with capture_logs() as logs:
             for names in (("a", "b"), ("b", "c", "d"), ("c", "d", "e")):
                 workspaces = tuple(workspace(number, name) for number, name in enumerate(names))
-                engine.discovery.found["main"] = Found(workspaces, refreshed=1.0)
-                engine._found_something()
-                assert [each.workspace for each in engine.setup.targets] == [*names[:2]]
-                for query in engine.setup.queries:
-                    engine.ledger.record(Outcome(query, finished=0, duration=0))
-        assert engine.ready
+                runtime.discovery.discovered["main"] = Discovered(workspaces, refreshed=1.0)
+                runtime._found_something()
+                assert [each.workspace for each in runtime.snapshot.targets] == [*names[:2]]
+                for query in runtime.snapshot.queries:
+                    runtime.history.record(PollResult(query, finished=0, duration=0))
+        assert runtime.ready
         assert before.queries == ()
-        assert engine.setup.poller is before.poller
-        assert {query.target.workspace for query in engine.ledger._last} == {"c", "d"}
+        assert runtime.snapshot.poller is before.poller
+        assert {query.target.workspace for query in runtime.history._last} == {"c", "d"}
         assert [each["event"] for each in logs] == [
             "discovery changed what is polled",
             "more was found than can be polled, the rest is left out",
             "discovery changed what is polled",
             "discovery changed what is polled",
         ]
-        await engine.stop()
+        await runtime.stop()
 
     asyncio.run(scenario())
 
@@ -731,10 +755,10 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
 def test_once_ready_a_reload_does_not_make_it_unready() -> None:
     async def scenario() -> None:
         configs = [configuration([{"workspace": ws(1), "account": "main"}], main={}), configuration()]
-        engine = Engine(lambda: configs.pop(0), ExporterMetrics("1", "x"))
-        await engine.reload()
-        assert not engine.discovery.attempted
-        assert engine.ready
-        await engine.stop()
+        runtime = Runtime(lambda: configs.pop(0), ExporterMetrics("1", "x"))
+        await runtime.reload()
+        assert not runtime.discovery.attempted
+        assert runtime.ready
+        await runtime.stop()
 
     asyncio.run(scenario())

@@ -10,12 +10,12 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from taskrouter_exporter.api import RateLimit
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.ledger import Ledger, Outcome
+from taskrouter_exporter.api.client import RateLimit
+from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.metrics import ExporterMetrics, Exposition, TargetsCollector
+from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
-from taskrouter_exporter.statistics import OUTCOMES, ActivityDurations, WorkersStatistics
+from taskrouter_exporter.statistics.workers import OUTCOMES, ActivityDurations, WorkersStatistics
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 ANCHOR = datetime(2026, 11, 25, tzinfo=UTC)
@@ -41,15 +41,15 @@ def outcome(
     period: Period = Window(15),  # noqa: B008 -- frozen
     finished: float = 0,
     rate_limit: RateLimit | None = None,
-) -> Outcome:
+) -> PollResult:
     query = Query(Target("main", "WS" + "0" * 32, name, channel), period)
     error = None if statistics else ApiError(Reason.AUTH, "no")
     anchor = ANCHOR if isinstance(period, Anchored) else None
-    return Outcome(query, finished, 0.25, (), statistics, error, rate_limit, anchor)
+    return PollResult(query, finished, 0.25, (), statistics, error, rate_limit, anchor)
 
 
-def render(*outcomes: Outcome, accept: str = "") -> str:
-    return Exposition(accept, "").render([TargetsCollector(outcomes, Ledger(), 9.5)]).decode()
+def render(*outcomes: PollResult, accept: str = "") -> str:
+    return Exposition(accept, "").render([TargetsCollector(outcomes, PollHistory(), 9.5)]).decode()
 
 
 def samples(families: Iterable[Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -105,19 +105,19 @@ def test_every_reason_is_there_from_the_start_at_0() -> None:
 
 
 def test_ignored_attributes_are_counted_from_0_on_also_while_the_query_is_down() -> None:
-    ledger, odd, down = (
-        Ledger(),
+    history, odd, down = (
+        PollHistory(),
         outcome(replace(STATISTICS, ignored=("end_time", "end_time"))),
         outcome(None),
     )
-    collector = TargetsCollector([odd, replace(down, query=OTHER)], ledger, 9.5)
+    collector = TargetsCollector([odd, replace(down, query=OTHER)], history, 9.5)
     for count in (0, 2, 4):
         text = Exposition("", "").render([collector]).decode()
         assert series(text, "ignored_attributes_total") == [
             f'{P}ignored_attributes_total{{workspace="support",channel="voice",window="15m"}} {count}.0',
             f'{P}ignored_attributes_total{{workspace="other",channel="voice",window="15m"}} 0.0',
         ]
-        ledger.record(odd)
+        history.record(odd)
 
 
 def test_counters_held_are_counted_for_each_anchored_query_that_is_up() -> None:
@@ -168,7 +168,7 @@ def test_the_text_format_has_no_created_series() -> None:
     exporter = ExporterMetrics("1", "abc")
     exporter.api.requested("main", 200, 0.1)
     text = Exposition("", "").render(
-        [TargetsCollector([outcome(period=Anchored("day"))], Ledger(), 9.5), exporter.registry]
+        [TargetsCollector([outcome(period=Anchored("day"))], PollHistory(), 9.5), exporter.registry]
     )
     assert b"_created" not in text
 
@@ -243,7 +243,7 @@ def test_the_format_is_chosen_by_accept(accept: str, content_type: str) -> None:
 )
 def test_compression_is_chosen_by_accept_encoding(accept_encoding: str, *, compressed: bool) -> None:
     exposition = Exposition(OPENMETRICS, accept_encoding)
-    body = exposition.render([TargetsCollector([outcome()], Ledger(), 9.5)])
+    body = exposition.render([TargetsCollector([outcome()], PollHistory(), 9.5)])
     assert ("Content-Encoding" in exposition.headers) is compressed
     assert (gzip.decompress(body) if compressed else body).endswith(b"\n# EOF\n")
 

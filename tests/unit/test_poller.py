@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.virtual_api import HANG, Reply, VirtualClient, cycle
 from support.virtual_clock import run_virtually
 
-from taskrouter_exporter.api import Attempt, Call
-from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.ledger import Ledger, Outcome
+from taskrouter_exporter.api.client import Attempt, Call
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.transport import HttpAnswer
+from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
-from taskrouter_exporter.transport import Answer
+from taskrouter_exporter.statistics.workers import WorkersStatistics
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
 
@@ -30,20 +32,29 @@ class Api:
     def __init__(self, behave: Callable[[Call], Awaitable[Any]]) -> None:
         self.calls: list[Call] = []
         self.wall = NOON
+        self.generation = 0
+        self.base_url = "https://api.test"
+        self._renewed = 0
         self._behave = behave
 
-    async def get(self, call: Call) -> Answer:
+    def renew(self) -> None:
+        self._renewed += 1
+
+    async def reread_credentials(self) -> None:
+        self.generation = self._renewed
+
+    async def get(self, call: Call, read: Callable[[HttpAnswer], WorkersStatistics]) -> WorkersStatistics:
         self.calls.append(call)
         call.requesting = True
         document = await self._behave(call)
         call.requesting = False
-        return Answer(200, {}, json.dumps(document).encode())
+        return read(HttpAnswer(200, {}, json.dumps(document).encode()))
 
-    def poller(self, ledger: Ledger | None = None, cache: float = 0) -> Poller:
+    def poller(self, history: PollHistory | None = None, cache: float = 0) -> Poller:
         loop = asyncio.get_running_loop()
         return Poller(
             {"main": self},
-            ledger or Ledger(),
+            history or PollHistory(),
             cache=cache,
             clock=lambda: self.wall.timestamp(),  # noqa: PLW0108 -- the wall moves
             monotonic=loop.time,
@@ -93,15 +104,15 @@ def test_at_the_deadline_the_late_are_down_and_the_others_served() -> None:
         async def behave(call: Call) -> Any:
             return await after(60 if call is api.calls[0] else 1)(call)
 
-        begin, api, ledger = now(), Api(behave), Ledger()
-        outcomes = await api.poller(ledger).poll([late, prompt], now() + 9)
+        begin, api, history = now(), Api(behave), PollHistory()
+        outcomes = await api.poller(history).poll([late, prompt], now() + 9)
         assert now() - begin == pytest.approx(9)
         assert [each.up for each in outcomes] == [False, True]
         assert outcomes[0].error is not None
         assert outcomes[0].error.reason is Reason.TIMEOUT
         assert outcomes[0].statistics is None
-        assert ledger.errors(late)[Reason.TIMEOUT] == 1
-        assert sum(ledger.errors(prompt).values()) == 0
+        assert history.errors(late)[Reason.TIMEOUT] == 1
+        assert sum(history.errors(prompt).values()) == 0
 
     run_virtually(scenario())
 
@@ -151,15 +162,15 @@ def test_concurrent_scrapes_share_a_poll_in_flight() -> None:
 
 def test_a_scrape_that_joins_with_a_later_deadline_still_gets_the_answer() -> None:
     async def scenario() -> None:
-        api, ledger = Api(after(5)), Ledger()
-        poller = api.poller(ledger)
+        api, history = Api(after(5)), PollHistory()
+        poller = api.poller(history)
         impatient = asyncio.create_task(poller.poll([query()], now() + 2))
         await asyncio.sleep(1)
         patient = asyncio.create_task(poller.poll([query()], now() + 9))
         assert not (await impatient)[0].up
         assert (await patient)[0].up
         assert len(api.calls) == 1
-        assert ledger.errors(query())[Reason.TIMEOUT] == 0, "the poll itself did not fail"
+        assert history.errors(query())[Reason.TIMEOUT] == 0, "the poll itself did not fail"
 
     run_virtually(scenario())
 
@@ -264,7 +275,7 @@ def test_failures_are_logged_when_they_begin_when_the_reason_changes_and_when_th
 
 
 def anchored_values(
-    period: AnchorName, script: list[tuple[datetime, float]], ledger: Ledger | None = None
+    period: AnchorName, script: list[tuple[datetime, float]], history: PollHistory | None = None
 ) -> list[tuple[str, float | None, datetime | None]]:
     """Poll an anchored query at each instant, answered with each value; what was asked and what came."""
 
@@ -276,7 +287,7 @@ def anchored_values(
             return {"reservations_created": value}
 
         api = Api(behave)
-        poller = api.poller(ledger)
+        poller = api.poller(history)
         for instant, told in script:
             api.wall, value = instant, told
             (outcome,) = await poller.poll([query(period=Anchored(period))], now() + 9)
@@ -349,14 +360,14 @@ def test_a_cached_answer_of_yesterdays_anchor_is_not_reused() -> None:
 
 
 def test_what_is_known_of_a_query_that_went_away_is_forgotten() -> None:
-    ledger, stays, goes = Ledger(), query("stays"), query("goes")
+    history, stays, goes = PollHistory(), query("stays"), query("goes")
     for each in (stays, goes):
-        ledger.record(Outcome(each, 0, 1, error=ApiError(Reason.AUTH, "no")))
-    ledger.forget_all_but([stays])
-    assert ledger.errors(stays)[Reason.AUTH] == 1
-    assert ledger.last(stays) is not None
-    assert ledger.errors(goes)[Reason.AUTH] == 0
-    assert ledger.last(goes) is None
+        history.record(PollResult(each, 0, 1, error=ApiError(Reason.AUTH, "no")))
+    history.forget_all_but([stays])
+    assert history.errors(stays)[Reason.AUTH] == 1
+    assert history.last(stays) is not None
+    assert history.errors(goes)[Reason.AUTH] == 0
+    assert history.last(goes) is None
 
 
 BEHAVIOURS = st.one_of(
@@ -396,3 +407,177 @@ def test_whatever_the_api_does_each_scrape_leaves_at_its_deadline_with_every_que
         await asyncio.gather(*(scrape(*each) for each in scrapes))
 
     run_virtually(scenario())
+
+
+REPLIES = st.one_of(
+    st.floats(0, 0.5).map(Reply),
+    st.floats(0.5, 40).map(Reply),
+    st.just(HANG),
+    st.just(Reply(0.1, 503)),
+)
+
+
+@given(
+    disturbers=st.lists(st.lists(REPLIES, min_size=1, max_size=4), max_size=40),
+    good=st.integers(1, 10),
+    concurrency=st.integers(2, 16),
+    offset=st.sampled_from([0.0, 5.0]),
+    in_one_workspace=st.booleans(),
+)
+@settings(max_examples=50)
+def test_whatever_some_queries_do_the_others_are_up_once_they_are_known(
+    disturbers: list[list[Reply]], good: int, concurrency: int, offset: float, *, in_one_workspace: bool
+) -> None:
+    """Some answer, fail, hang, are slow or alternate; one or two Prometheus servers scrape."""
+
+    async def scenario() -> None:
+        replies = dict(enumerate(map(cycle, disturbers)))
+        queries = [located(number, in_one_workspace=in_one_workspace) for number in range(len(disturbers))]
+        well = [located(100 + number, in_one_workspace=in_one_workspace) for number in range(good)]
+
+        def reply(call: Call) -> Reply:
+            channel = int(call.parameters["TaskChannel"])
+            return replies[channel]() if channel in replies else Reply(0.2)
+
+        loop = asyncio.get_running_loop()
+        poller = Poller({"main": VirtualClient(concurrency, reply)}, PollHistory(), monotonic=loop.time)
+
+        async def scrape(pause: float) -> None:
+            await asyncio.sleep(pause)
+            for number in range(16):
+                begin = now()
+                outcomes = await poller.poll([*queries, *well], begin + 9.4)
+                if number >= 12:
+                    assert [each.up for each in outcomes[len(queries) :]] == [True] * good
+                await asyncio.sleep(begin + 10 - now())
+
+        await asyncio.gather(*(scrape(pause) for pause in {0.0, offset}))
+
+    with structlog.testing.capture_logs():
+        run_virtually(scenario())
+
+
+def located(number: int, *, in_one_workspace: bool) -> Query:
+    sid = f"WS{0 if in_one_workspace else number:032x}"
+    return Query(Target("main", sid, str(number), str(number)), Window(15))
+
+
+def test_forty_queries_that_begin_to_hang_harm_none_of_twenty_others() -> None:
+    async def scenario() -> None:
+        queries = [located(number, in_one_workspace=False) for number in range(60)]
+        hanging = False
+
+        def reply(call: Call) -> Reply:
+            return HANG if hanging and int(call.parameters["TaskChannel"]) < 40 else Reply(0.1)
+
+        loop = asyncio.get_running_loop()
+        poller = Poller({"main": VirtualClient(16, reply)}, PollHistory(), monotonic=loop.time)
+        ups = []
+        for now_hanging in (False, True, True, False):
+            hanging = now_hanging
+            outcomes = await poller.poll(queries, now() + 9.4)
+            ups.append((sum(each.up for each in outcomes[:40]), sum(each.up for each in outcomes[40:])))
+        assert ups == [(40, 20), (0, 20), (0, 20), (40, 20)]
+
+    with structlog.testing.capture_logs():
+        run_virtually(scenario())
+
+
+def test_an_api_that_is_slow_for_all_serves_as_many_as_its_threads_can() -> None:
+    async def scenario() -> None:
+        queries = [located(number, in_one_workspace=False) for number in range(60)]
+        loop = asyncio.get_running_loop()
+        client = VirtualClient(16, lambda _call: Reply(3.0))
+        poller = Poller({"main": client}, PollHistory(), monotonic=loop.time)
+        for _ in range(4):
+            outcomes = await poller.poll(queries, now() + 9.4)
+            assert sum(each.up for each in outcomes) == 48, "three rounds of 16"
+            await asyncio.sleep(0.6)
+
+    with structlog.testing.capture_logs():
+        run_virtually(scenario())
+
+
+def test_a_query_that_is_merely_slow_recovers() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        replies = iter([Reply(60), Reply(2.0), Reply(2.0)])
+        client = VirtualClient(4, lambda _call: next(replies))
+        poller = Poller({"main": client}, PollHistory(), monotonic=loop.time)
+        outcomes = [(await poller.poll([query()], now() + 9.4))[0] for _ in range(3)]
+        assert [each.up for each in outcomes] == [False, True, True]
+        durations = [[attempt.duration for attempt in each.attempts] for each in outcomes]
+        assert durations[1:] == [[pytest.approx(1.25), pytest.approx(2)], [pytest.approx(2)]]
+
+    with structlog.testing.capture_logs():
+        run_virtually(scenario())
+
+
+def test_a_query_that_is_refused_poll_after_poll_is_asked_less_often() -> None:
+    refusal: ApiError | None = ApiError(Reason.NOT_FOUND, "no such workspace", 404)
+
+    async def scenario() -> None:
+        async def behave(call: Call) -> Any:
+            if refusal is None:
+                return {"reservations_created": 5}
+            call.attempts.append(Attempt(0, 0, 404, refusal))
+            raise refusal
+
+        nonlocal refusal
+        begin, api, history = now(), Api(behave), PollHistory()
+        poller = api.poller(history)
+        asked: list[float] = []
+        for scrapes in range(1, 181):
+            (outcome,) = await poller.poll([query()], now() + 9)
+            assert outcome.error is not None
+            assert outcome.error.reason is Reason.NOT_FOUND
+            assert history.errors(query())[Reason.NOT_FOUND] == scrapes, "every scrape counts"
+            if len(asked) < len(api.calls):
+                asked.append(now() - begin)
+            else:
+                assert outcome.attempts == ()
+                assert "times in a row, asked again in" in outcome.error.message
+            await asyncio.sleep(10)
+        assert asked == pytest.approx([0, 10, 40, 100, 220, 460, 940, 1540])
+        for renew in (api.renew, poller.resume):
+            before = len(api.calls)
+            await poller.poll([query()], now() + 9)
+            assert len(api.calls) == before
+            renew()
+            for _ in range(3):
+                await poller.poll([query()], now() + 9)
+            assert len(api.calls) == before + 2, "the first refusal is followed by no pause"
+        api.renew()
+        refusal = None
+        assert (await poller.poll([query()], now() + 9))[0].up
+
+    with structlog.testing.capture_logs() as lines:
+        run_virtually(scenario())
+    events = [line["event"] for line in lines]
+    assert events[:2] == ["poll failed", "query refused repeatedly, polling it less often"]
+    assert events[-1] == "poll works again"
+
+
+def test_the_cache_is_pruned_with_the_queries() -> None:
+    async def scenario() -> None:
+        poller = Api(after(0)).poller(cache=60)
+        for generation in range(60):
+            queries = [query(f"{generation}/{number}") for number in range(20)]
+            poller.forget_all_but(queries)
+            await poller.poll(queries, now() + 9)
+        assert len(poller._cached) == 20
+        late = query("gone before its poll ended")
+        await poller.poll([late], now() + 9)
+        assert late not in poller._cached
+
+    run_virtually(scenario())
+
+
+def test_outcomes_are_ordered_by_when_their_polls_began() -> None:
+    history, success = PollHistory(), PollResult(query(), 100, 1, begun=99)
+    history.record(success)
+    with structlog.testing.capture_logs() as lines:
+        history.record(PollResult(query(), 101, 9, error=ApiError(Reason.AUTH, "old password"), begun=92))
+    assert history.last(query()) is success
+    assert history.errors(query())[Reason.AUTH] == 1, "it is counted, but no news"
+    assert lines == []

@@ -1,0 +1,1 @@
+"""TaskRouter's HTTP API: client, connections, credentials and errors."""

@@ -1,0 +1,333 @@
+"""The API client of one account: a GET within a deadline, with retries, and typed errors."""
+
+import asyncio
+import base64
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Final, Protocol, TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
+from tenacity.wait import wait_base
+
+from taskrouter_exporter.api.credentials import Credentials
+from taskrouter_exporter.api.errors import ApiError, Reason, reason_of_status
+from taskrouter_exporter.api.executor import Claim, FairExecutor, Job
+from taskrouter_exporter.api.transport import HttpAnswer, Transport
+from taskrouter_exporter.config.loader import Account, Polling
+
+_FIRST_BACKOFF_SECONDS: Final = 0.25
+_LONGEST_BACKOFF_SECONDS: Final = 10
+_LONGEST_MESSAGE: Final = 200
+_DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+_IMPATIENT_PART: Final = 0.25
+"""The part of the request timeout that an attempt gets which is not expected to be answered."""
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What the `X-Rate-Limit-*` headers told, in requests; limits are averaged over 10 s."""
+
+    limit: float | None
+    remaining: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP request and what came of it.
+
+    Attributes:
+        waited: Seconds between the attempt before (or the call's begin) and this one.
+        duration: Seconds that the request took.
+        status: HTTP status, None where none came.
+        error: Why the answer is not usable, None where it is.
+    """
+
+    waited: float
+    duration: float
+    status: int | None
+    error: ApiError | None
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One GET on its way: how long it may take, and what has happened to it so far.
+
+    Attributes:
+        path: Path of the API resource.
+        parameters: Query parameters.
+        deadline: Instant on the monotonic clock. It may be moved later while the call is under way.
+        claim: What decides when its requests get a thread.
+        short_attempts: So many attempts get a quarter of the request timeout only, but never the last one.
+        attempts: The attempts that ended.
+        rate_limit: As the newest answer told.
+        begun: When the call was made.
+        requesting: Whether a request is in flight.
+        asked: When the newest request was sent.
+        patience: A quarter of the request timeout, in seconds; the client sets it.
+        job: The attempt that waits for a thread or has one.
+    """
+
+    path: str
+    parameters: Mapping[str, str]
+    deadline: float
+    claim: Claim = field(default_factory=Claim)
+    short_attempts: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    rate_limit: RateLimit | None = None
+    begun: float = field(default_factory=time.monotonic)
+    requesting: bool = False
+    asked: float | None = None
+    patience: float = _IMPATIENT_PART * Polling.request_timeout
+    job: Job | None = None
+
+    def failure_when_given_up(self) -> ApiError:
+        """Why the call has no answer if it is given up now: the last attempt's reason."""
+        if self.requesting:
+            return ApiError(Reason.TIMEOUT, "no answer before the deadline")
+        if self.attempts and (error := self.attempts[-1].error):
+            return error
+        if self.job is not None and self.job.parked:
+            return ApiError(
+                Reason.RATE_LIMITED, "the rate limit left no request for this query before the deadline"
+            )
+        return ApiError(
+            Reason.TIMEOUT, "no API request could begin before the deadline (polling.concurrency)"
+        )
+
+
+class RequestObserver(Protocol):
+    """Who is told of every API request; called from the threads that carry them out."""
+
+    def requested(self, account: str, status: int | None, duration: float) -> None:
+        """A request ended after `duration` seconds, with an HTTP status or without an answer."""
+
+    def retried(self, account: str) -> None:
+        """Another attempt will follow."""
+
+
+class Client:
+    """The API as one account sees it."""
+
+    def __init__(
+        self,
+        account: Account,
+        polling: Polling,
+        transport: Transport,
+        executor: FairExecutor,
+        observer: RequestObserver,
+    ) -> None:
+        self._account = account
+        self._polling = polling
+        self._transport = transport
+        self._executor = executor
+        self._observer = observer
+        self._credentials = Credentials(account)
+        # One for all calls: what tenacity keeps in it is used up between two awaits, and one for each call
+        # would leave a reference cycle behind that only the garbage collector frees.
+        self._retrying = AsyncRetrying(
+            stop=stop_after_attempt(polling.attempts) | stop_before_deadline(),
+            wait=wait_at_least_retry_after(
+                wait_random_exponential(multiplier=_FIRST_BACKOFF_SECONDS, max=_LONGEST_BACKOFF_SECONDS)
+            ),
+            retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.retryable),
+            before_sleep=lambda _: observer.retried(account.name),
+            reraise=True,
+        )
+
+    @property
+    def base_url(self) -> str:
+        """Address of the API."""
+        return self._account.base_url
+
+    @property
+    def generation(self) -> int:
+        """How often the credentials have changed."""
+        return self._credentials.generation
+
+    async def reread_credentials(self) -> None:
+        """Read the password again where its file has changed, which requests do by themselves."""
+        if self._account.password_file is not None:
+            await asyncio.to_thread(self._credentials.password)
+
+    async def get(self, call: Call, read: Callable[[HttpAnswer], _Result]) -> _Result:
+        """Carry the call out: attempts and the waits between them, none of which would pass the deadline.
+
+        It does not end by itself at the deadline where an attempt does not: who awaits it, gives it up.
+
+        Args:
+            call: What to ask.
+            read: Parses the answer, in the thread of the request: a large one must not block the event loop.
+
+        Raises:
+            ApiError: that of the last attempt, or of `read`.
+        """
+        call.patience = _IMPATIENT_PART * self._polling.request_timeout
+        return await self._retrying(self._attempt, call, read)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._transport.close()
+
+    async def _attempt(self, call: Call, read: Callable[[HttpAnswer], _Result]) -> _Result:
+        job = Job(
+            account=self._account.name,
+            function=partial(self._request, call, read),
+            deadline=lambda: call.deadline,
+            claim=call.claim,
+            retry=bool(call.attempts),
+            patience=call.patience,
+        )
+        call.job = job
+        try:
+            result: _Result = await self._executor.run(job)
+        finally:
+            call.job = None  # the job knows the call: a reference cycle otherwise
+        return result
+
+    def _request(self, call: Call, read: Callable[[HttpAnswer], _Result], job: Job) -> _Result:
+        """Carry one attempt out, in a thread of the executor."""
+        begin = time.monotonic()
+        if call.deadline <= begin:
+            raise call.failure_when_given_up()
+        call.requesting, call.asked = True, begin
+        timeout = self._timeout(call)
+        status = error = None
+        password = self._credentials.password()
+        try:
+            answer = self._transport.get(
+                self._account.base_url + call.path,
+                call.parameters,
+                (self._account.username, password),
+                lambda: self._executor.until(job, min(begin + timeout, call.deadline)),
+            )
+            status = answer.status
+            rate_limit = _rate_limit(answer.headers)
+            call.rate_limit = rate_limit or call.rate_limit
+            if status != HTTPStatus.OK:
+                failure = _error_of(answer, secrets=_spellings(self._account.username, password))
+                if failure.reason is Reason.RATE_LIMITED:
+                    self._executor.announce(job, None, failure.retry_after or 0)
+                raise failure
+            if rate_limit is not None and rate_limit.remaining is not None:
+                self._executor.announce(job, rate_limit.remaining)
+            return read(answer)
+        except ApiError as problem:
+            error, status = problem.without_traceback(), problem.status
+            raise
+        finally:
+            end = time.monotonic()
+            self._observer.requested(self._account.name, status, end - begin)
+            previous = call.begun + sum(each.waited + each.duration for each in call.attempts)
+            call.attempts.append(Attempt(begin - previous, end - begin, status, error))
+            call.requesting = False
+
+    def _timeout(self, call: Call) -> float:
+        """Seconds that the next attempt of a call may take."""
+        is_short = len(call.attempts) < min(call.short_attempts, self._polling.attempts - 1)
+        return call.patience if is_short else self._polling.request_timeout
+
+
+class stop_before_deadline(stop_base):  # noqa: N801 -- named as tenacity's own strategies are
+    """Stop where the wait before the next attempt would end at the Call's deadline or past it.
+
+    Unlike tenacity's stop_before_delay, the deadline is an instant, which may move while the Call, the first
+    argument of what is retried, is under way.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Whether to stop."""
+        call: Call = retry_state.args[0]
+        return self._clock() + retry_state.upcoming_sleep >= call.deadline
+
+
+class wait_at_least_retry_after(wait_base):  # noqa: N801 -- named as tenacity's own strategies are
+    """Wait as `backoff` says, but not less than the last answer's Retry-After."""
+
+    def __init__(self, backoff: wait_base) -> None:
+        self._backoff = backoff
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Seconds to wait."""
+        error = retry_state.outcome and retry_state.outcome.exception()
+        retry_after = error.retry_after if isinstance(error, ApiError) else None
+        return max(self._backoff(retry_state), retry_after or 0)
+
+
+def _error_of(answer: HttpAnswer, secrets: frozenset[str]) -> ApiError:
+    """The error that an answer with a status other than 200 stands for.
+
+    Twilio's body is `code` and `message`, or `code`, `title` and `detail` (RFC 9457); a proxy's is anything.
+    """
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        body = None
+    told = body if isinstance(body, dict) else {}
+    code = told.get("code")
+    texts = (told.get(key) for key in ("message", "detail", "title"))
+    message = next((text for text in texts if isinstance(text, str) and text), None) or _phrase(answer.status)
+    for secret in secrets:
+        message = message.replace(secret, "…")
+    return ApiError(
+        reason_of_status(answer.status),
+        "".join(char if char.isprintable() else " " for char in message[:_LONGEST_MESSAGE]),
+        answer.status,
+        code if isinstance(code, int) and not isinstance(code, bool) else None,
+        _retry_after(answer.headers.get("Retry-After")),
+    )
+
+
+def _spellings(username: str, password: str) -> frozenset[str]:
+    """The forms in which a server could echo the credentials."""
+    return frozenset({password, base64.b64encode(f"{username}:{password}".encode()).decode()})
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "an unknown HTTP status"
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3)."""
+    if header is None:
+        return None
+    if header.isascii() and header.isdigit():
+        return float(header)
+    try:
+        moment = parsedate_to_datetime(header)
+        if moment.tzinfo is None:  # asctime's form, or -0000: HTTP dates are in UTC (RFC 9110, 5.6.7)
+            moment = moment.replace(tzinfo=UTC)
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return max((moment - datetime.now(UTC)).total_seconds(), 0)
+
+
+def _rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
+    """Return what the headers say; Twilio's limits are averages and can be fractions."""
+    limit, remaining = (
+        float(value) if (value := headers.get(name)) and _DECIMAL.fullmatch(value) else None
+        for name in ("X-Rate-Limit-Limit", "X-Rate-Limit-Remaining")
+    )
+    return None if limit is None and remaining is None else RateLimit(limit, remaining)

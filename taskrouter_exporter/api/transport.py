@@ -1,0 +1,318 @@
+"""The network as everything above sees it: one HTTP GET by a deadline, whatever the other side does."""
+
+import base64
+import io
+import ssl
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+import h11
+import requests
+from requests.adapters import BaseAdapter
+from requests.auth import HTTPBasicAuth
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, prepend_scheme_if_needed, select_proxy
+
+from taskrouter_exporter.api.connection import (
+    MAX_BODY_BYTES,
+    Connection,
+    Endpoint,
+    RawAnswer,
+    StaleConnectionError,
+    open_stream,
+    too_large,
+)
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.streams import Deadline
+
+_DISTRUST_SECONDS: Final = 60.0
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An HTTP answer, whatever its status. Header names are matched without regard to case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    """What everything above needs of the network."""
+
+    def get(
+        self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Deadline
+    ) -> HttpAnswer:
+        """Carry out one GET, redirects not followed, and read the whole body until the deadline.
+
+        `deadline` returns an instant on the monotonic clock, which may move later while the GET is under way.
+        Looking the host up takes as long as the system's resolver does.
+
+        Raises:
+            ApiError: timeout, connection, or bad_response where the body is too large or cannot be decoded.
+        """
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+
+
+class RequestsTransport:
+    """The transport of one account.
+
+    requests prepares what is sent: URL, headers and authentication; proxies and a CA bundle come from the
+    environment in its way. Proxies are not used for `http://`: that is for loopback only, and a proxy would
+    be handed the credentials in clear text. A `.netrc` never replaces the configured credentials.
+    """
+
+    def __init__(self, base_url: str, connections: int, environ: Mapping[str, str], user_agent: str) -> None:
+        self._headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip"}
+        self._proxies = get_environ_proxies(base_url) if base_url.startswith("https:") else {}
+        self._verify = (
+            environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
+        )
+        self._adapter = ExchangeAdapter(connections)
+
+    def get(
+        self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Deadline
+    ) -> HttpAnswer:
+        """See Transport.get."""
+        begin = time.monotonic()
+        try:
+            credentials = HTTPBasicAuth(*(part.encode() for part in auth))
+            request = requests.Request(
+                "GET", url, self._headers, params=parameters, auth=credentials
+            ).prepare()
+            response = self._adapter.send(
+                request, timeout=deadline, verify=self._verify, proxies=self._proxies
+            )
+        except TimeoutError as error:
+            seconds = time.monotonic() - begin
+            raise ApiError(Reason.TIMEOUT, f"no answer within {seconds:.3g} s") from error
+        except (requests.RequestException, h11.ProtocolError, OSError, ValueError) as error:
+            raise ApiError(Reason.CONNECTION, _explain(error)) from error
+        return HttpAnswer(response.status_code, response.headers, response.content)
+
+    def close(self) -> None:
+        """See Transport.close."""
+        self._adapter.close()
+
+
+class ExchangeAdapter(BaseAdapter):
+    """A requests adapter that carries requests over connections of its own.
+
+    requests' usual adapter stands on urllib3 and http.client, which take an interim answer (1xx) for the
+    final one, reuse a connection on which something is left over, give the whole time to the first address
+    of a host, and know no deadline for a whole answer.
+    """
+
+    def __init__(self, connections: int) -> None:
+        super().__init__()
+        self._pool = _Pool(connections)
+        self._worked: dict[str, Any] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
+
+    def send(  # type: ignore[override] # timeout is a deadline, which neither a number nor a pair can be
+        self,
+        request: requests.PreparedRequest,
+        *,
+        timeout: Deadline,
+        verify: str = DEFAULT_CA_BUNDLE_PATH,
+        proxies: Mapping[str, str] | None = None,
+        **_unused: object,
+    ) -> requests.Response:
+        """Send a prepared request and read the whole answer.
+
+        A request on a connection that turns out to be stale is repeated once on a fresh one.
+
+        Raises:
+            ApiError, TimeoutError, OSError, h11.RemoteProtocolError: as Connection.get.
+        """
+        route = _Route.of(request.url or "", proxies or {}, verify)
+        connection = self._pool.take(route)
+        try:
+            answer = self._exchange(connection or self._open(route, timeout), route, request, timeout)
+        except StaleConnectionError:
+            answer = self._exchange(self._open(route, timeout), route, request, timeout)
+        return _response(request, answer)
+
+    def close(self) -> None:
+        """Close the kept connections, and those in use as soon as they are free."""
+        self._pool.close()
+
+    def _open(self, route: "_Route", deadline: Deadline) -> Connection:
+        context = self._context(route.verify) if route.uses_tls else None
+        return Connection(open_stream(route.origin, route.proxy, context, deadline, self._worked))
+
+    def _exchange(
+        self, connection: Connection, route: "_Route", request: requests.PreparedRequest, deadline: Deadline
+    ) -> RawAnswer:
+        try:
+            return connection.get(request.path_url, {"Host": route.host_header, **request.headers}, deadline)
+        except StaleConnectionError as error:
+            connection.suspicious = error.suspicious
+            raise
+        finally:
+            self._pool.give_back(route, connection)
+
+    def _context(self, verify: str) -> ssl.SSLContext:
+        """Return the TLS settings for a file or a directory of certificate authorities."""
+        if verify not in self._contexts:
+            where: dict[str, Any] = {"capath" if Path(verify).is_dir() else "cafile": verify}
+            context = ssl.create_default_context(**where)
+            context.set_alpn_protocols(["http/1.1"])
+            self._contexts[verify] = context
+        return self._contexts[verify]
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """How to reach a URL."""
+
+    origin: Endpoint
+    proxy: Endpoint | None
+    verify: str
+    host_header: str
+
+    @classmethod
+    def of(cls, url: str, proxies: Mapping[str, str], verify: str) -> "_Route":
+        origin = _endpoint(url)
+        proxy = select_proxy(url, dict(proxies))
+        return cls(origin, _proxy_endpoint(proxy) if proxy else None, verify, urlsplit(url).netloc)
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.origin.tls or (self.proxy is not None and self.proxy.tls)
+
+
+def _endpoint(url: str, authorization: str | None = None) -> Endpoint:
+    parts = urlsplit(url)
+    default_port = _DEFAULT_PORTS[parts.scheme]
+    return Endpoint(parts.hostname or "", parts.port or default_port, parts.scheme == "https", authorization)
+
+
+def _proxy_endpoint(proxy: str) -> Endpoint:
+    """Parse the URL of a proxy, which may have a user and a password in it.
+
+    Raises:
+        ApiError: it is not the URL of an HTTP proxy; its text is not shown.
+    """
+    try:
+        url: str = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call] # the stubs lack it
+        parts = urlsplit(url)
+        user = unquote(parts.username or "")
+        login = f"{user}:{unquote(parts.password or '')}".encode()
+        return _endpoint(url, f"Basic {base64.b64encode(login).decode()}" if user else None)
+    except (KeyError, ValueError):
+        message = "the proxy of the environment is not an http:// or https:// URL"
+        raise ApiError(Reason.CONNECTION, message) from None
+
+
+class _Pool:
+    """The connections that are idle, by route; safe to use from several threads.
+
+    The one that has been idle longest is used first: what arrives late on a connection is then most likely
+    to have arrived already. After anything that belongs to no request, nothing is reused for a while: a
+    peer that does so once does so again, and may do so while the next request is under way.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._idle: dict[_Route, deque[Connection]] = {}
+        self._distrusted_until = 0.0
+        self._closed = False
+
+    def take(self, route: _Route) -> Connection | None:
+        with self._lock:
+            idle = self._idle.get(route)
+            return idle.popleft() if idle else None
+
+    def give_back(self, route: _Route, connection: Connection) -> None:
+        """Keep a connection, or close it where it cannot be used again."""
+        surplus = [connection]
+        with self._lock:
+            now = time.monotonic()
+            if connection.suspicious:
+                self._distrusted_until = now + _DISTRUST_SECONDS
+                surplus += self._empty()
+            elif connection.reusable and now >= self._distrusted_until and not self._closed:
+                idle = self._idle.setdefault(route, deque())
+                idle.append(connection)
+                surplus = [idle.popleft()] if len(idle) > self._most else []
+        for each in surplus:
+            each.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            surplus = self._empty()
+        for each in surplus:
+            each.close()
+
+    def _empty(self) -> list[Connection]:
+        connections = [each for idle in self._idle.values() for each in idle]
+        self._idle.clear()
+        return connections
+
+
+def _response(request: requests.PreparedRequest, answer: RawAnswer) -> requests.Response:
+    response = requests.Response()
+    response.status_code = answer.status
+    response.request = request
+    response.url = request.url or ""
+    response.headers = _joined(answer.headers)
+    response.raw = io.BytesIO(_decoded(answer, response.headers.get("Content-Encoding", "")))
+    return response
+
+
+def _joined(headers: list[tuple[bytes, bytes]]) -> CaseInsensitiveDict[str]:
+    """Join the values of a repeated header by commas (RFC 9110, 5.3)."""
+    joined: CaseInsensitiveDict[str] = CaseInsensitiveDict()
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined
+
+
+def _decoded(answer: RawAnswer, coding: str) -> bytes:
+    """Undo the content coding, of which one is allowed: each more could multiply the work.
+
+    Raises:
+        ApiError: bad_response.
+    """
+    if not answer.body or coding.strip().lower() in ("", "identity"):
+        return answer.body
+    if coding.strip().lower() not in ("gzip", "x-gzip"):
+        raise ApiError(Reason.BAD_RESPONSE, "the body's Content-Encoding is not gzip", answer.status)
+    decoder = zlib.decompressobj(_GZIP)
+    try:
+        body = decoder.decompress(answer.body, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        raise ApiError(Reason.BAD_RESPONSE, "the body's compression is broken", answer.status) from None
+    if len(body) > MAX_BODY_BYTES:
+        raise too_large(answer.status)
+    if not decoder.eof or decoder.unused_data:
+        raise ApiError(Reason.BAD_RESPONSE, "the body's compression is broken", answer.status)
+    return body
+
+
+def _explain(error: BaseException) -> str:
+    """Name the cause in words that cannot hold a secret, which a proxy's URL could."""
+    match error:
+        case h11.RemoteProtocolError():
+            return "the connection was closed before the whole answer, or the answer is not HTTP/1.1"
+        case ssl.SSLCertVerificationError():
+            return f"the certificate is not accepted: {error.verify_message}"
+        case OSError(strerror=str() as words) if words:
+            return words
+        case _:
+            return type(error).__name__

@@ -1,0 +1,1 @@
+"""The configuration: YAML document, schema, checks and the model that the exporter runs by."""

@@ -1,0 +1,244 @@
+"""Poll results, and what is known of each query beyond one scrape: errors, anchors, the newest result."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+import structlog
+
+from taskrouter_exporter.api.client import Attempt, RateLimit
+from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.counters import HeldCounters
+from taskrouter_exporter.queries import Anchored, Query
+from taskrouter_exporter.statistics.workers import WorkersStatistics
+
+log = structlog.get_logger()
+
+_CLOCK_STEP: Final = timedelta(minutes=1)
+"""A clock set back by less than this does not bring an earlier anchor back: the counters would jump."""
+
+_NAMED_COUNTERS: Final = 5
+"""So many counters are named in a line of the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollResult:
+    """What came of one poll: statistics, or the error.
+
+    Attributes:
+        query: What was asked.
+        finished: When it was over, in Unix seconds.
+        duration: Seconds from the begin of the poll, waiting for a free connection included.
+        attempts: Its HTTP requests.
+        statistics: None where the poll failed.
+        error: None where it did not.
+        rate_limit: As the newest answer told.
+        anchor: Begin of an anchored query's period.
+        begun: When the poll began, on the monotonic clock.
+    """
+
+    query: Query
+    finished: float
+    duration: float
+    attempts: tuple[Attempt, ...] = ()
+    statistics: WorkersStatistics | None = None
+    error: ApiError | None = None
+    rate_limit: RateLimit | None = None
+    anchor: datetime | None = None
+    begun: float = 0.0
+
+    @property
+    def up(self) -> bool:
+        """Whether the query was polled."""
+        return self.error is None
+
+
+def newest_rate_limits(outcomes: Iterable[PollResult]) -> dict[str, RateLimit]:
+    """What the API said last of each workspace's rate limit, where it said something."""
+    return {
+        each.query.target.workspace: each.rate_limit
+        for each in sorted(outcomes, key=lambda outcome: outcome.finished)
+        if each.rate_limit is not None
+    }
+
+
+class _Series(NamedTuple):
+    """What an anchored query's counters depend on, apart from the anchor.
+
+    Neither the label of the workspace nor the account: another name for the same counters is no reason to
+    forget them. An API at another address can have other numbers.
+    """
+
+    workspace_sid: str
+    channel: str
+    period: Anchored
+    base_url: str
+
+
+@dataclass(slots=True)
+class _Ignored:
+    """The attributes of one query's answers that could not be read: how many, and which were logged."""
+
+    count: int = 0
+    logged: set[str] = field(default_factory=set)
+
+
+class PollHistory:
+    """What is known of each query beyond one scrape: error counts, anchors, and the last outcome."""
+
+    def __init__(self) -> None:
+        self._errors: dict[Query, dict[Reason, int]] = {}
+        self._ignored: dict[Query, _Ignored] = {}
+        self._counters: dict[tuple[_Series, datetime], HeldCounters] = {}
+        self._cleaned: datetime | None = None
+        self._last: dict[Query, PollResult] = {}
+        self._kept: frozenset[Query] | None = None
+
+    def errors(self, query: Query) -> Mapping[Reason, int]:
+        """Failed polls so far, all reasons present."""
+        return self._errors.get(query) or dict.fromkeys(Reason, 0)
+
+    def last(self, query: Query) -> PollResult | None:
+        """The newest outcome, if there was one."""
+        return self._last.get(query)
+
+    def ignored(self, query: Query) -> int:
+        """Number of attributes so far that could not be read."""
+        known = self._ignored.get(query)
+        return known.count if known else 0
+
+    def anchor(self, query: Query, now: datetime, base_url: str = "") -> datetime | None:
+        """Return the begin of the period that an anchored query asks about now; None for a sliding one.
+
+        Args:
+            query: What is asked.
+            now: The wall clock.
+            base_url: Address of the API that is asked.
+        """
+        if not isinstance(query.period, Anchored):
+            return None
+        self._drop_ended(now)
+        series = _series(query, query.period, base_url)
+        start = query.period.start(now + _CLOCK_STEP)
+        if (series, start) not in self._counters:
+            start = query.period.start(now)
+            self._counters.setdefault((series, start), HeldCounters())
+        return start
+
+    def hold(
+        self, query: Query, start: datetime | None, statistics: WorkersStatistics, base_url: str = ""
+    ) -> WorkersStatistics:
+        """Return the statistics with the counters of an anchored query held at what was published before.
+
+        Args:
+            query: What was asked.
+            start: The anchor that `anchor` returned when it was asked.
+            statistics: The answer.
+            base_url: Address of the API that answered.
+        """
+        if start is None or not isinstance(query.period, Anchored):
+            return statistics
+        counters = self._counters.get((_series(query, query.period, base_url), start))
+        if counters is None:
+            return statistics
+        published = counters.publish(statistics)
+        if published.released:
+            counters.warned = False
+            _logger(query).warning(
+                "counters reset after lower answers", **_named(published.released), anchor=start.isoformat()
+            )
+        if published.held and not counters.warned:
+            counters.warned = True
+            _logger(query).warning(
+                "answer below earlier counters; keeping the earlier values",
+                **_named(published.held),
+                anchor=start.isoformat(),
+            )
+        return published.statistics
+
+    def _drop_ended(self, now: datetime) -> None:
+        """Once a day, drop the counters of anchors that ended before today, for answers still on their way.
+
+        So those of today survive a clock that is ahead for a while.
+        """
+        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        if today == self._cleaned:
+            return
+        self._cleaned = today
+        self._counters = {
+            (series, start): counters
+            for (series, start), counters in self._counters.items()
+            if series.period.end(start) >= today and start <= now + timedelta(days=1)
+        }
+
+    def record(self, outcome: PollResult) -> None:
+        """Take the outcome of a poll into account, and log where failures begin, change or end.
+
+        One that began before the newest outcome's poll is counted but is no news: it may end long after it,
+        with the credentials of before a reload for example.
+        """
+        if self._kept is not None and outcome.query not in self._kept:
+            return
+        if outcome.error is not None:
+            errors = self._errors.setdefault(outcome.query, dict.fromkeys(Reason, 0))
+            errors[outcome.error.reason] += 1
+        previous = self._last.get(outcome.query)
+        if previous is not None and outcome.begun < previous.begun:
+            return
+        reason_before = previous.error.reason if previous and previous.error else None
+        self._last[outcome.query] = outcome
+        told = _logger(outcome.query).bind(
+            attempts=len(outcome.attempts), duration=round(outcome.duration, 3)
+        )
+        if outcome.statistics is not None and outcome.statistics.ignored:
+            self._count_ignored(outcome.query, outcome.statistics.ignored)
+        if outcome.error is None:
+            if reason_before is not None:
+                told.info("poll works again")
+            return
+        error = outcome.error
+        if error.reason != reason_before:
+            told.warning(
+                "poll failed",
+                reason=error.reason,
+                status=error.status,
+                code=error.code,
+                message=error.message,
+            )
+
+    def _count_ignored(self, query: Query, attributes: Sequence[str]) -> None:
+        """Count attributes that could not be read, and log each the first time."""
+        known = self._ignored.setdefault(query, _Ignored())
+        known.count += len(attributes)
+        for attribute in dict.fromkeys(attributes):
+            if attribute not in known.logged:
+                known.logged.add(attribute)
+                _logger(query).warning("unreadable attribute ignored", attribute=attribute)
+
+    def forget_all_but(self, queries: Iterable[Query]) -> None:
+        """Drop what is known of queries that are no longer configured, and learn nothing more of them.
+
+        Their counters stay until the anchor's period ends: a query that comes back before goes on with them.
+        """
+        self._kept = kept = frozenset(queries)
+        self._errors = {query: known for query, known in self._errors.items() if query in kept}
+        self._ignored = {query: known for query, known in self._ignored.items() if query in kept}
+        self._last = {query: known for query, known in self._last.items() if query in kept}
+
+
+def _series(query: Query, period: Anchored, base_url: str) -> _Series:
+    return _Series(query.target.workspace_sid.lower(), query.target.channel, period, base_url)
+
+
+def _logger(query: Query) -> structlog.typing.FilteringBoundLogger:
+    """The log with a query's labels."""
+    logger: structlog.typing.FilteringBoundLogger = log.bind(
+        workspace=query.target.workspace, channel=query.target.channel, window=query.period.label
+    )
+    return logger
+
+
+def _named(counters: Sequence[str]) -> dict[str, object]:
+    """The fields of the log that say which counters, or the first of many."""
+    return {"counters": ", ".join(counters[:_NAMED_COUNTERS]), "number": len(counters)}

@@ -1,0 +1,207 @@
+"""The parts that one configuration puts to work, and their exchange for those of the next."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from taskrouter_exporter import __version__
+from taskrouter_exporter.api.client import Client
+from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.transport import RequestsTransport
+from taskrouter_exporter.config.loader import Config, ConfigError
+from taskrouter_exporter.discovery import Discovered, Discovery, expand
+from taskrouter_exporter.metrics import ExporterMetrics
+from taskrouter_exporter.poll_history import PollHistory, PollResult
+from taskrouter_exporter.poller import Poller
+from taskrouter_exporter.queries import Query, Target
+from taskrouter_exporter.sids import sid_key
+from taskrouter_exporter.standings import Standings
+
+log = structlog.get_logger()
+
+_USER_AGENT = f"taskrouter-exporter/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one configuration polls, and with what. A scrape keeps the one that it began with."""
+
+    config: Config
+    queries: tuple[Query, ...]
+    poller: Poller
+    clients: Mapping[str, Client]
+    _by_target: Mapping[tuple[str, str], Sequence[Query]] = field(init=False, repr=False, compare=False)
+
+    async def poll(self, queries: Sequence[Query], deadline: float) -> list[PollResult]:
+        """Poll the queries until an instant on the monotonic clock."""
+        return await self.poller.poll(queries, deadline)
+
+    def __post_init__(self) -> None:
+        by_name: dict[tuple[str, str], list[Query]] = {}
+        by_sid: dict[tuple[str, str], list[Query]] = {}
+        for query in self.queries:
+            target = query.target
+            channel = sid_key(target.channel)
+            by_name.setdefault((sid_key(target.workspace), channel), []).append(query)
+            by_sid.setdefault((sid_key(target.workspace_sid), channel), []).append(query)
+        # A name that is another workspace's SID stays the name of its own workspace.
+        object.__setattr__(self, "_by_target", by_sid | by_name)
+
+    def find(self, workspace: str, channel: str) -> Sequence[Query]:
+        """Return the queries of one configured target; the workspace is its name, or its SID in any case."""
+        return self._by_target.get((sid_key(workspace), sid_key(channel)), ())
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What is polled, each workspace and channel once."""
+        return tuple(dict.fromkeys(query.target for query in self.queries))
+
+
+class Runtime:
+    """Keeps the snapshot of the configuration in force.
+
+    Args:
+        load: Reads the configuration; raises ConfigError.
+        metrics: The exporter's own.
+
+    Raises:
+        ConfigError: the first configuration cannot be used.
+    """
+
+    def __init__(self, load: Callable[[], Config], metrics: ExporterMetrics) -> None:
+        self.metrics = metrics
+        self.history = PollHistory()
+        self._load = load
+        self._reloading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        config = load()
+        self._executor = FairExecutor(config.polling.concurrency, len(config.accounts))
+        self._standings = Standings()
+        self.snapshot = self._assemble(config)
+        self._cut = False
+        self._ready = False
+        self.discovery = self._discovery({})
+        self.metrics.config_loaded(time.time())
+
+    def start(self) -> None:
+        """Begin to discover what is found at run time."""
+        self.discovery.start()
+
+    async def stop(self) -> None:
+        """Discover nothing any more, and let the threads end."""
+        self.discovery.cancel()
+        await self.discovery.ended()
+        self._executor.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is known what to poll, as far as the first refresh could tell.
+
+        Once ready always ready: a reload would otherwise take a working replica out of its Service.
+        """
+        self._ready = self._ready or self.discovery.attempted
+        return self._ready
+
+    async def reload(self) -> None:
+        """Put the configuration as it is now in force, or keep the one that is.
+
+        Polls in flight end with what they began with.
+
+        Raises:
+            ConfigError: the configuration cannot be used; the last good one stays.
+        """
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(self._load)
+                snapshot = self._assemble(config)
+            except ConfigError as error:
+                self.metrics.config_rejected()
+                for problem in error.problems:
+                    log.error("configuration not reloaded, the last good one stays", problem=problem)  # noqa: TRY400 -- the problem says it all
+                raise
+            previous, self.snapshot = self.snapshot, snapshot
+            self._executor.resize(config.polling.concurrency, len(config.accounts))
+            discovery = self._exchange_discovery(previous.config)
+            self.metrics.config_loaded(time.time())
+            log.info("configuration reloaded", queries=len(self.snapshot.queries))
+            retiring = asyncio.create_task(self._retire(previous, discovery))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+
+    def _exchange_discovery(self, before: Config) -> Discovery:
+        """Discover for the configuration in force, beginning with what was found; return the old one."""
+        self._ready = self.ready
+        previous = self.discovery
+        previous.cancel()
+        accounts = self.snapshot.config.accounts
+        found = {
+            name: known
+            for name, known in previous.discovered.items()
+            if name in accounts and accounts[name].base_url == before.accounts[name].base_url
+        }
+        self.discovery = self._discovery(found)
+        self._poll_what_is_known()
+        for account in previous.discovered.keys() - self.discovery.discovered.keys():
+            self.metrics.forget_discovery(account)
+        self.discovery.start()
+        return previous
+
+    def _discovery(self, before: Mapping[str, Discovered]) -> Discovery:
+        return Discovery(
+            self.snapshot.config,
+            self.snapshot.clients,
+            observer=self.metrics,
+            changed=self._found_something,
+            before=before,
+        )
+
+    def _found_something(self) -> None:
+        before = self.snapshot.queries
+        self._poll_what_is_known()
+        if self.snapshot.queries != before:
+            self.snapshot.poller.resume()
+            queries = len(self.snapshot.queries)
+            log.info("discovery changed what is polled", queries=queries, before=len(before))
+
+    def _poll_what_is_known(self) -> None:
+        """Let scrapes from now on have the queries that follow from what was found so far."""
+        queries, cut = expand(self.snapshot.config, self.discovery.discovered)
+        if cut and not self._cut:
+            log.warning("more was found than can be polled, the rest is left out", queries=len(queries))
+        self._cut = cut
+        self.snapshot = replace(self.snapshot, queries=queries)
+        self.snapshot.poller.forget_all_but(queries)
+        self._standings.forget_all_but(queries)
+        self.history.forget_all_but(queries)
+
+    def _assemble(self, config: Config) -> Snapshot:
+        try:
+            clients = {
+                name: Client(
+                    account,
+                    config.polling,
+                    RequestsTransport(account.base_url, config.polling.concurrency, os.environ, _USER_AGENT),
+                    self._executor,
+                    self.metrics.api,
+                )
+                for name, account in config.accounts.items()
+            }
+        except (OSError, ValueError) as error:  # a password file that went away since it was checked
+            raise ConfigError([str(error)]) from error
+        for name in clients:
+            self.metrics.api.expect(name)
+        poller = Poller(clients, self.history, cache=config.polling.cache, standings=self._standings)
+        return Snapshot(config, config.queries, poller, clients)
+
+    async def _retire(self, snapshot: Snapshot, discovery: Discovery) -> None:
+        """Close what a snapshot holds, once its last poll has ended and its discovery has let go."""
+        await discovery.ended()
+        await snapshot.poller.drained()
+        for client in snapshot.clients.values():
+            client.close()
+        for account in snapshot.clients.keys() - self.snapshot.clients.keys():
+            self.metrics.api.forget(account)

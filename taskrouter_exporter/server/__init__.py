@@ -1,0 +1,1 @@
+"""The HTTP server: sockets, limits for clients, TLS and basic authentication."""

@@ -1,0 +1,1 @@
+"""What the HTTP server answers: routes, pages and exposition formats."""

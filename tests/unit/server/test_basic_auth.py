@@ -1,0 +1,229 @@
+"""Passwords against bcrypt hashes."""
+
+import asyncio
+import base64
+import threading
+import time
+from collections.abc import Iterator
+
+import bcrypt
+import pytest
+
+from taskrouter_exporter.server import basic_auth
+from taskrouter_exporter.server.basic_auth import (
+    MAX_WAITING,
+    MAX_WAITING_PER_CLIENT,
+    BasicAuth,
+    Login,
+    TooManyAttemptsError,
+)
+
+PASSWORD = b"correct horse"
+USERS = {"alice": bcrypt.hashpw(PASSWORD, bcrypt.gensalt(4))}
+ALICE = Login("alice", PASSWORD)
+
+
+class Runs:
+    """Counts the runs of bcrypt, and holds them up if told so."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.hashes: list[bytes] = []
+        self.threads: set[str] = set()
+        self.at_once = self.most_at_once = 0
+
+    def check(self, password: bytes, hashed: bytes) -> bool:
+        self.hashes.append(hashed)
+        self.threads.add(threading.current_thread().name)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.go_on.wait(20)
+        self.at_once -= 1
+        return bcrypt.checkpw(password, hashed)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    runs = Runs()
+    monkeypatch.setattr(basic_auth, "_matches", runs.check)
+    yield runs
+    runs.go_on.set()
+
+
+def accepts(auth: BasicAuth, *attempts: Login, client: str = "") -> list[bool]:
+    async def ask() -> list[bool]:
+        return [await auth.accepts(USERS, each, client) for each in attempts]
+
+    return asyncio.run(ask())
+
+
+def test_the_right_password_is_accepted_and_every_other_is_not() -> None:
+    wrong = [b"", b"correct horse ", b"Correct horse", b"\xff\x00", b"x" * 72, b"x" * 73, b"x" * 5000]
+    answers = accepts(BasicAuth(), ALICE, *(Login("alice", each) for each in wrong))
+    assert answers == [True] + [False] * len(wrong)
+
+
+def test_an_unknown_user_is_refused_whatever_the_password() -> None:
+    unknown = [Login("bob", PASSWORD), Login("", PASSWORD), Login("alice\0", PASSWORD)]
+    assert accepts(BasicAuth(), *unknown) == [False] * 3
+
+
+def test_a_right_password_costs_one_run_and_a_wrong_one_a_run_each(runs: Runs) -> None:
+    wrong = Login("alice", b"wrong")
+    assert accepts(BasicAuth(), *[ALICE] * 50, wrong, wrong, ALICE) == [True] * 50 + [False, False, True]
+    assert len(runs.hashes) == 3
+
+
+def test_a_run_never_blocks_the_event_loop(runs: Runs) -> None:
+    runs.go_on.clear()
+
+    async def ask() -> bool:
+        answer = asyncio.ensure_future(BasicAuth().accepts(USERS, ALICE, ""))
+        await asyncio.sleep(0.05)
+        runs.go_on.set()
+        return await answer
+
+    assert asyncio.run(ask())
+    assert threading.current_thread().name not in runs.threads
+
+
+def test_an_unknown_user_costs_a_run_of_the_same_cost(runs: Runs) -> None:
+    accepts(BasicAuth(), Login("bob", PASSWORD), Login("alice", b"wrong"))
+    assert [hashed.split(b"$")[2] for hashed in runs.hashes] == [b"04", b"04"]
+    assert runs.hashes[0] != runs.hashes[1]
+
+
+def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
+    users = {"alice": bcrypt.hashpw(PASSWORD, bcrypt.gensalt(8))}
+    auth = BasicAuth()
+
+    async def seconds(user: str) -> float:
+        took = []
+        for n in range(10):
+            begin = time.perf_counter()
+            await auth.accepts(users, Login(user, b"%d" % n), "")
+            took.append(time.perf_counter() - begin)
+        return min(took)
+
+    known, unknown = asyncio.run(seconds("alice")), asyncio.run(seconds("bob"))
+    assert known / 3 < unknown < known * 3
+
+
+def test_a_changed_hash_ends_what_was_remembered(runs: Runs) -> None:
+    other = {"alice": bcrypt.hashpw(b"another", bcrypt.gensalt(4))}
+    auth = BasicAuth()
+
+    async def ask() -> list[bool]:
+        return [await auth.accepts(users, ALICE, "") for users in (USERS, other, USERS)]
+
+    assert asyncio.run(ask()) == [True, False, True]
+    assert len(runs.hashes) == 2  # what was right once still is: the hash is the same
+
+
+def test_a_user_who_was_removed_is_refused() -> None:
+    auth = BasicAuth()
+
+    async def ask() -> list[bool]:
+        return [await auth.accepts(users, ALICE, "") for users in (USERS, {"bob": USERS["alice"]})]
+
+    assert asyncio.run(ask()) == [True, False]
+
+
+def test_equal_attempts_at_the_same_time_share_a_run(runs: Runs) -> None:
+    auth = BasicAuth()
+
+    async def ask() -> list[bool]:
+        return await asyncio.gather(*(auth.accepts(USERS, ALICE, "") for _ in range(1000)))
+
+    assert all(asyncio.run(ask()))
+    assert len(runs.hashes) == 1
+
+
+def test_a_flood_of_wrong_passwords_delays_nobody_who_is_known(runs: Runs) -> None:
+    auth = BasicAuth()
+
+    async def flood() -> None:
+        assert await auth.accepts(USERS, ALICE, "10.0.0.1")
+        runs.go_on.clear()
+        attempts = [
+            asyncio.ensure_future(auth.accepts(USERS, Login("alice", b"%d" % n), f"10.0.1.{n % 100}"))
+            for n in range(1000)
+        ]
+        await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(auth.accepts(USERS, ALICE, "10.0.0.1"), 5)
+        runs.go_on.set()
+        answers = await asyncio.gather(*attempts, return_exceptions=True)
+        assert answers.count(False) == MAX_WAITING
+        assert sum(isinstance(answer, TooManyAttemptsError) for answer in answers) == 1000 - MAX_WAITING
+
+    asyncio.run(flood())
+    assert runs.most_at_once == 1
+
+
+def test_one_client_alone_keeps_no_other_out(runs: Runs) -> None:
+    auth = BasicAuth()
+    runs.go_on.clear()
+
+    async def flood() -> None:
+        attempts = [
+            asyncio.ensure_future(auth.accepts(USERS, Login("alice", b"%d" % n), "10.6.6.6"))
+            for n in range(1000)
+        ]
+        await asyncio.sleep(0)
+        newcomer = asyncio.ensure_future(auth.accepts(USERS, ALICE, "10.0.0.1"))
+        await asyncio.sleep(0)
+        runs.go_on.set()
+        assert await newcomer
+        answers = await asyncio.gather(*attempts, return_exceptions=True)
+        assert answers.count(False) == MAX_WAITING_PER_CLIENT
+        assert await auth.accepts(USERS, Login("alice", b"later"), "10.6.6.6") is False
+
+    asyncio.run(flood())
+
+
+def test_a_request_that_is_cancelled_leaves_the_run_to_the_others(runs: Runs) -> None:
+    auth = BasicAuth()
+    runs.go_on.clear()
+
+    async def ask() -> bool:
+        first, second = (asyncio.ensure_future(auth.accepts(USERS, ALICE, "")) for _ in range(2))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        runs.go_on.set()
+        return await second
+
+    assert asyncio.run(ask())
+
+
+def header(text: bytes) -> bytes:
+    return b"Basic " + base64.b64encode(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "user", "password"),
+    [
+        (header(b"alice:secret"), "alice", b"secret"),
+        (header("zoë:pässword".encode()), "zoë", "pässword".encode()),
+        (header(b"alice:a:b:c"), "alice", b"a:b:c"),
+        (header(b":"), "", b""),
+        (b"BASIC  " + base64.b64encode(b"a:b"), "a", b"b"),
+    ],
+)
+def test_credentials_are_read_from_the_header(value: bytes, user: str, password: bytes) -> None:
+    assert Login.from_header(value) == Login(user, password)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"", b"Basic", b"Basic ", b"Bearer abc", b"Basic !!!!", b"Basic YQ", header(b"no colon"),
+        header(b"\xff:a"), b"Basic " + b"=" * 100, b"Digest username=a", b"\xff\xff",
+    ],
+)  # fmt: skip
+def test_what_is_no_basic_authentication_is_none(value: bytes) -> None:
+    assert Login.from_header(value) is None
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "horse" not in repr(ALICE)

@@ -1,0 +1,270 @@
+"""What one client can do to the server, and what it cannot; over real sockets."""
+
+import asyncio
+import itertools
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from support.serving import Serving, is_cut
+
+from taskrouter_exporter.server.http import Limits, limit_concurrency
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+SHORT = Limits(handshake=0.3, head=0.3, idle=1, stall=0.3)
+LARGE = 16 * 1024 * 1024
+
+
+class App:
+    """Answers at once on `/`, much on `/large`, when it is told to on `/held`, and badly on `/broken`."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.held = 0
+        self.app = Starlette(
+            routes=[
+                Route("/", lambda _: PlainTextResponse("hello\n"), methods=["GET"]),
+                Route("/large", lambda _: Response(bytes(LARGE))),
+                Route("/medium", lambda _: Response(bytes(60_000))),
+                Route("/held", self._hold, methods=["GET", "POST"]),
+                Route("/broken", self._break),
+                Route("/-/healthy", lambda _: PlainTextResponse("OK\n")),
+            ]
+        )
+
+    async def _hold(self, _request: Request) -> Response:
+        self.held += 1
+        await asyncio.to_thread(self.go_on.wait)
+        return PlainTextResponse("at last\n")
+
+    async def _break(self, _request: Request) -> Response:
+        raise ValueError("an-internal-detail")
+
+
+def send_slowly(connection: socket.socket, parts: Iterable[bytes]) -> None:
+    for part in parts:
+        connection.sendall(part)
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def serving(app: App) -> Iterator[Serving]:
+    with Serving(app.app, limits=SHORT) as serving:
+        yield serving
+        app.go_on.set()
+
+
+def test_a_head_that_comes_byte_by_byte_is_cut(serving: Serving) -> None:
+    with serving.connect() as connection, pytest.raises(ConnectionError):
+        send_slowly(connection, (bytes([byte]) for byte in b"GET / HTTP/1.1\r\nX: " + 10_000 * b"x"))
+    serving.wait_until(lambda: serving.connections == 0)
+
+
+def test_a_second_head_has_to_be_quick_as_well(serving: Serving) -> None:
+    with serving.connect() as connection:
+        connection.sendall(GET)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET / HT")
+        begin = time.monotonic()
+        assert is_cut(connection)
+        assert time.monotonic() - begin < SHORT.idle
+
+
+@pytest.mark.parametrize("first", [b"", GET], ids=["from the start", "after a request"])
+def test_a_connection_that_says_nothing_is_cut(first: bytes, serving: Serving) -> None:
+    with serving.connect() as connection:
+        connection.sendall(first)
+        assert is_cut(connection)
+    assert serving.connections == 0
+
+
+def test_a_client_that_never_reads_its_answer_is_cut(serving: Serving) -> None:
+    with serving.connect(receive_buffer=4096) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        serving.wait_until(lambda: serving.connections == 1)
+        serving.wait_until(lambda: serving.connections == 0)
+
+
+def test_closing_does_not_wait_for_ever_for_a_client_that_does_not_read(app: App) -> None:
+    with (
+        Serving(app.app, limits=SHORT, send_buffer=4096) as serving,
+        serving.connect(receive_buffer=2048) as connection,
+    ):
+        connection.sendall(b"GET /medium HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        serving.wait_until(lambda: serving.connections == 1)
+        serving.wait_until(lambda: serving.connections == 0)
+
+
+def test_a_client_that_reads_gets_a_large_answer_whole(serving: Serving) -> None:
+    assert len(serving.request("/large").body) == LARGE
+
+
+def test_a_body_is_not_buffered_while_its_request_is_answered(app: App) -> None:
+    with Serving(app.app, limits=SHORT) as serving, serving.connect() as connection:
+        connection.sendall(b"POST /held HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        serving.wait_until(lambda: app.held == 1)
+        connection.settimeout(0.5)
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < 100_000_000:
+                sent += connection.send(bytes(100_000))
+        assert sent < 30_000_000  # what the system's own buffers take
+        (protocol,) = serving.server.server_state.connections
+        assert len(protocol.cycle.body) < 1_000_000  # type: ignore[union-attr] # it is h11's
+        app.go_on.set()
+
+
+def test_a_body_that_never_ends_is_cut_once_it_is_answered(serving: Serving) -> None:
+    with serving.connect() as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 405")
+        with pytest.raises(ConnectionError):
+            send_slowly(connection, itertools.repeat(b"5\r\nhello\r\n"))
+
+
+def test_pipelined_requests_are_answered_in_order(serving: Serving, app: App) -> None:
+    app.go_on.set()
+    with serving.connect() as connection:
+        connection.sendall(
+            b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"
+            + GET
+            + b"GET /no HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+    assert answer.count(b"HTTP/1.1 ") == 3
+    assert answer.index(b"at last") < answer.index(b"hello") < answer.index(b"HTTP/1.1 404")
+
+
+def test_a_failure_is_plain_text_without_a_word_of_the_inside(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = serving.request("/broken")
+    assert (answer.status, answer.body) == (500, b"Internal Server Error")
+    assert answer.headers["content-type"].startswith("text/plain")
+    serving.wait_until(lambda: "an-internal-detail" in caplog.text)
+
+
+def test_malformed_requests_write_nothing_to_the_log(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+    for request in (b"nonsense\r\n\r\n", b"\x16\x03\x01", b"GET / HTTP/1.1\r\nX: " + bytes(70_000), upgrade):
+        with serving.connect() as connection:
+            connection.sendall(request)
+            assert is_cut(connection)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+BAD_CHUNK = b"zz\r\n"
+CHUNKED = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_body_that_is_malformed_is_refused_while_its_head_is_answered(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Serving(app.app) as serving, serving.connect(receive_buffer=2048) as connection:
+        connection.sendall(b"POST /held" + CHUNKED)
+        serving.wait_until(lambda: app.held == 1)
+        connection.sendall(BAD_CHUNK)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+        app.go_on.set()
+        assert is_cut(connection)
+        serving.wait_until(lambda: not serving.server.server_state.tasks)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_body_that_is_malformed_ends_the_connection_after_its_head_was_answered(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Serving(app.app) as serving:
+        for path in (b"/", b"/large"):
+            with serving.connect() as connection:
+                connection.sendall(b"POST " + path + CHUNKED)
+                assert connection.recv(15).startswith(b"HTTP/1.1 405")
+                connection.sendall(BAD_CHUNK)
+                assert is_cut(connection)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_malformed_body_in_the_middle_of_a_large_answer_ends_it(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Serving(app.app) as serving, serving.connect(receive_buffer=2048) as connection:
+        connection.sendall(b"GET /large" + CHUNKED)
+        assert connection.recv(15).startswith(b"HTTP/1.1 200")
+        connection.sendall(BAD_CHUNK)
+        assert is_cut(connection)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(app: App) -> None:
+    with Serving(limit_concurrency(app.app, 2)) as serving:
+        held = [threading.Thread(target=serving.request, args=["/held"]) for _ in range(2)]
+        for each in held:
+            each.start()
+        serving.wait_until(lambda: app.held == 2)
+        refused = serving.request("/")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert refused.text == "Limit of concurrent requests reached (2), try again later.\n"
+        assert serving.request("/-/healthy").status == 200
+        app.go_on.set()
+        for each in held:
+            each.join(20)
+        assert serving.request("/").status == 200
+
+
+def test_a_request_that_fails_gives_its_place_back(app: App) -> None:
+    with Serving(limit_concurrency(app.app, 1)) as serving:
+        assert [serving.request("/broken").status for _ in range(3)] == [500, 500, 500]
+        assert serving.request("/").status == 200
+
+
+def test_without_a_bound_everything_is_let_in(app: App) -> None:
+    with Serving(limit_concurrency(app.app, 0)) as serving:
+        held = [threading.Thread(target=serving.request, args=["/held"]) for _ in range(50)]
+        for each in held:
+            each.start()
+        serving.wait_until(lambda: app.held == 50)
+        app.go_on.set()
+        for each in held:
+            each.join(20)
+
+
+def test_a_client_that_goes_away_in_the_middle_harms_nobody(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(20):
+        connection = serving.connect()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.close()
+    assert serving.request("/").status == 200
+    assert "Traceback" not in caplog.text
+
+
+async def _never(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    await asyncio.Event().wait()
+
+
+def test_a_request_that_outlives_the_server_is_answered_503() -> None:
+    with Serving(_never, limits=Limits(shutdown=1)) as serving, serving.connect() as connection:
+        connection.sendall(GET)
+        serving.wait_until(lambda: len(serving.server.server_state.tasks) == 1)
+        serving.server.should_exit = True
+        assert connection.recv(1000).startswith(b"HTTP/1.1 503")
