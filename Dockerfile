@@ -1,24 +1,24 @@
-# The image: the exporter in a virtual environment, on Debian's slim Python, without pip.
+# Container image: the exporter in a virtual environment on Debian's slim Python image, without pip.
 #
 #   docker build --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" -t taskrouter-exporter .
 #
-# Nothing depends on the architecture: `docker buildx build --platform=linux/amd64,linux/arm64` builds both.
-# Behind a proxy or with a package mirror, pip takes settings that stay out of the image:
+# The build does not depend on the architecture: `docker buildx build --platform=linux/amd64,linux/arm64` builds both.
+# To build behind a proxy or with a package mirror, pass pip's settings as secrets, which are not stored in the image:
 #   --secret id=pip.conf,src=pip.conf --secret id=ca.pem,src=ca.pem    (pip.conf: cert = /run/secrets/ca.pem)
 
-# Another base: --build-arg PYTHON_IMAGE=…, any with Python 3.11 or newer and its venv.
+# Base image. Override it with --build-arg PYTHON_IMAGE=…: any image with Python 3.11 or newer and the venv module.
 ARG PYTHON_IMAGE=pinned
 
-# Dependabot moves a tag that stands in FROM, and not one in ARG.
+# A stage of its own, because Dependabot updates tags in FROM but not in ARG.
 FROM python:3.13.16-slim-trixie AS pinned
 
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
-# pip stands beside the environment that it fills, not in it.
+# pip runs from a separate environment, so that it is not part of the exporter's.
 RUN python3 -m venv pip && python3 -m venv --without-pip /opt/taskrouter-exporter
 COPY requirements.txt requirements-build.txt ./
-# Wheels only: an sdist would be built by whatever it asks for, without a hash.
+# Wheels only: building an sdist would install its build dependencies without verifying hashes.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.pem,target=/run/secrets/ca.pem \
     pip/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements-build.txt && \
@@ -35,22 +35,22 @@ RUN printf '%s\n' "${REVISION}" > taskrouter_exporter/REVISION && \
 
 FROM ${PYTHON_IMAGE} AS root
 COPY --from=build /opt/taskrouter-exporter /opt/taskrouter-exporter
-# The last command writes the bytecode of what the exporter uses of the standard library. The base comes without, and
-# a read-only container would compile it at every start.
+# The last command compiles the modules of the standard library that the exporter imports. The base image contains no
+# bytecode, and a read-only container would compile them at every startup.
 RUN find /usr -depth \( -name ensurepip -o -name pip -o -name 'pip[-0-9]*' -o -name 'setuptools-*' \) \
         -exec rm -r {} + && \
     /opt/taskrouter-exporter/bin/taskrouter-exporter --version
 
 
-# From nothing: what was deleted above would still be in a layer of the base. The rule is against copying a file system
-# without looking; this one was made to be copied.
+# A single layer from scratch: files deleted above would still be present in a layer of the base image. DL3067 warns of
+# copying a whole root file system, which is intended here.
 FROM scratch
 # hadolint ignore=DL3067
 COPY --from=root / /
 ENV PATH=/opt/taskrouter-exporter/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# Here --config.file and --web.config.file are looked for.
+# Relative paths of --config.file and --web.config.file refer to this directory.
 WORKDIR /etc/taskrouter-exporter
 USER 65532:65532
 EXPOSE 10142

@@ -1,4 +1,4 @@
-# The two commands: `make run` and `make test`. Both set up what they need.
+# `make help` lists the targets. Each target installs what it needs into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,58 +6,65 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test stress weeks lint actionlint bench dashboards picture docs chart dist lock clean
+.PHONY: run test help stress weeks lint actionlint bench dashboards picture docs chart dist lock clean
 
-run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
+run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
 
-test: $(DEV_ENV) ## Run all tests
+test: $(DEV_ENV) ## Run all tests (PYTEST_ARGS=... for pytest)
 	$(BIN)/python -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
 
-stress: $(DEV_ENV) ## Run the stress rows and the fuzz tests at full length; the table is build/stress.md
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+stress: $(DEV_ENV) ## Run the stress and fuzz tests at full length, and write build/stress.md
 	STRESS=full $(BIN)/python -m pytest --timeout=900 tests/stress tests/fuzz $(PYTEST_ARGS)
 	@cat build/stress.md
 
-weeks: $(DEV_ENV) ## Take every scenario's whole week through the exporter and the rules (half an hour)
+weeks: $(DEV_ENV) ## Simulate a whole week of each scenario with the exporter and the rules (30 minutes)
 	WEEKS=full $(BIN)/python -m pytest -s tests/integration/test_weeks.py $(PYTEST_ARGS)
 
-lint: $(DEV_ENV) ## Style and types
+lint: $(DEV_ENV) ## Check style, types, workflows, spelling, wording and links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python -m tools.check_wording
+	$(BIN)/python -m tools.check_links
 	$(BIN)/zizmor --quiet --offline --strict-collection --persona=pedantic .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bf]*.yml
 
-actionlint: ## The workflows once more, more deeply (needs Go, and uses shellcheck where it is installed)
+actionlint: ## Check the workflows with actionlint (needs Go, and uses shellcheck if installed)
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-bench: $(DEV_ENV) ## Measure speed and size (BENCH_ARGS=--short for the short form)
+bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short run)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
 
-docs: $(DEV_ENV) ## Generate the configuration page and its JSON Schema
+docs: $(DEV_ENV) ## Generate docs/configuration.md and docs/config.schema.json
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
 	$(BIN)/python -m taskrouter_exporter.config.schema > docs/config.schema.json
 
-chart: dashboards ## Write the parts of the Helm chart that come from elsewhere: rules, dashboards, schema, README
+chart: dashboards ## Generate rules, dashboards, schema and README of the Helm chart
 	$(BIN)/python -m tools.chart
 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(BIN)/python -m hatchling build
 
-lock: $(DEV_ENV) ## Pin every dependency again, with hashes
+lock: $(DEV_ENV) ## Upgrade the pinned dependencies
 	$(BIN)/$(LOCK) --upgrade pyproject.toml -o requirements.txt
 	$(BIN)/$(LOCK) --upgrade --group build -o requirements-build.txt
 	$(BIN)/$(LOCK) --upgrade --group dev pyproject.toml -o requirements-dev.txt
 
-dashboards: $(DEV_ENV) ## Write the Grafana dashboards again
+dashboards: $(DEV_ENV) ## Generate the Grafana dashboards
 	$(BIN)/python -m tools.dashboards
 
-picture: $(DEV_ENV) ## Take the README's picture again
+picture: $(DEV_ENV) ## Generate the README's picture
 	PYTHONPATH=tests $(BIN)/python -m tools.picture
 
-clean: ## Remove the environment and caches
+clean: ## Remove the environment, caches and build results
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(BIN)/python:

@@ -1,4 +1,4 @@
-"""The door: `python exporter.py`."""
+"""Entry point for `python exporter.py`."""
 
 import sys
 

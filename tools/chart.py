@@ -84,11 +84,11 @@ def _schema(known: Thresholds) -> str:
     schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
     config = json.loads((ROOT / "docs/config.schema.json").read_text(encoding="utf-8"))
     definitions = config.pop("$defs")
-    # What must be there is told by a template, in a line that says what to do.
+    # Templates check required keys, because their error messages can say what to do.
     for key in ("$schema", "anyOf"):
         del config[key]
     del definitions["AccountModel"]["oneOf"]
-    # Refused by a template as well. An error of the schema could quote it.
+    # A template rejects it, because an error message of the schema could quote the password.
     definitions["AccountModel"]["properties"]["password"] = True
     number = {"type": ["number", "null"]}
     definitions["thresholds"] = {
@@ -133,7 +133,7 @@ def _tables(values: str) -> Iterator[str]:
     """A chapter for each `## Heading` of values.yaml, with a row for each value."""
     chapters = re.split(r"(?m)^## (.+)\n", values)
     for heading, text in zip(chapters[1::2], chapters[2::2], strict=True):
-        yield f"\n### {heading}\n\n| value | default | |\n|---|---|---|\n"
+        yield f"\n### {heading}\n\n| value | default | description |\n|---|---|---|\n"
         yield from _rows(text.splitlines(), yaml.compose(text, yaml.SafeLoader), "")
 
 

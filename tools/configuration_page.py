@@ -1,4 +1,4 @@
-"""The page docs/configuration.md, generated from the models that read the file (`make docs`)."""
+"""Generator of docs/configuration.md from the configuration models (`make docs`)."""
 
 import json
 import sys
@@ -18,51 +18,52 @@ _INVENTED_PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 -- 
 _HEAD: Final = """\
 # Configuration
 
-One YAML file, `--config.file` (default: `config.yaml`). [config.example.yaml](../config.example.yaml) shows
-it with comments; [config.schema.json](config.schema.json) is its JSON Schema, with which an editor completes
-and checks it.
+The exporter reads one YAML file, `--config.file` (default: `config.yaml`).
+[config.example.yaml](../config.example.yaml) shows every key with comments.
+[config.schema.json](config.schema.json) is the JSON Schema, which editors use for completion and validation.
 
-- The file is read strictly. An unknown key, a malformed SID, a value of another type, a target given twice:
-  each is an error that names the file, the line, the place and what is allowed. At the start it ends the
-  exporter with status 1.
-- `python exporter.py --config.file=config.yaml --config.check` checks it, says what would be polled, and
-  ends.
-- `SIGHUP` or `POST /-/reload` reads it again. If it cannot be used, the last good one stays in force, the
-  answer says why with status 500, and `twilio_taskrouter_exporter_config_last_reload_successful` is 0.
-- A duration is written as Prometheus writes it: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
-- A SID is two letters and 32 hex digits. Their case does not matter when SIDs are compared; in labels a SID
-  stays as it is written.
-- Placeholders such as `${TWILIO_AUTH_TOKEN}` are not filled in, and refused as credentials: use
-  `password_file`, or the environment without `accounts`.
+- **Validation.** The file is validated strictly. An unknown key, a malformed SID, a value of the wrong type
+  or a duplicate target is an error that names the file, the line, the key and what is allowed. At startup,
+  the exporter exits with status 1.
+- **Check.** `python exporter.py --config.file=config.yaml --config.check` validates the file, prints the
+  queries and the number of API requests, and exits.
+- **Reload.** `SIGHUP` or `POST /-/reload` reloads the file. If it is invalid, the exporter keeps the previous
+  configuration, responds with status 500 and the errors, and sets
+  `twilio_taskrouter_exporter_config_last_reload_successful` to 0.
+- **Durations** are written as in Prometheus: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
+- **SIDs** consist of two letters and 32 hex digits. They are compared without regard to case. Labels contain
+  a SID as written in the file.
+- **Placeholders** such as `${TWILIO_AUTH_TOKEN}` are not expanded, and are rejected as credentials. Use
+  `password_file`, or omit `accounts` and set the credentials in the environment.
 
-This page is generated from the models that read the file (`make docs`). TLS and passwords for the exporter's
-own pages are in another file: see [web-configuration.md](web-configuration.md).
+This page is generated from the configuration models (`make docs`). TLS and basic authentication of the
+exporter's HTTP server are configured in a separate file: see [Web configuration](web-configuration.md).
 
 ## Credentials from the environment
 
-Without `accounts` there is one account, `default`, from the variables that Twilio's own command line uses:
+Without the key `accounts`, the exporter uses one account, `default`, with the environment variables of
+Twilio's CLI:
 
-| variable | |
+| variable | description |
 |---|---|
-| `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN` | account SID (`AC…`) and its auth token |
-| `TWILIO_API_KEY`, `TWILIO_API_SECRET` | instead of these: API key SID (`SK…`) and its secret |
-| `TWILIO_REGION`, `TWILIO_EDGE` | optional, as `region` and `edge` below |
+| `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN` | account SID (`AC…`) and auth token |
+| `TWILIO_API_KEY`, `TWILIO_API_SECRET` | alternatively, API key SID (`SK…`) and secret |
+| `TWILIO_REGION`, `TWILIO_EDGE` | optional, like `region` and `edge` below |
 
-A variable that is empty is not set. One newline at the end of a value is ignored.
+An empty variable counts as unset. One newline at the end of a value is ignored.
 
-Proxies come from `HTTPS_PROXY` and `NO_PROXY`, a CA bundle of your own from `REQUESTS_CA_BUNDLE` or
-`CURL_CA_BUNDLE`.
+The exporter also honours `HTTPS_PROXY`, `NO_PROXY`, and `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`.
 """
 
 
 def configuration() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     schema = json.loads(json_schema())
     return "\n".join([_HEAD, *_keys(schema, schema, "", 2)])
 
 
 def _keys(root: Schema, mapping: Schema, place: str, level: int) -> Iterator[str]:
-    """Yield the chapters of a mapping's keys, each key before what stands in it."""
+    """Yield a section for each key of a mapping, followed by those of the keys in it."""
     required = mapping.get("required", ())
     for name, key in mapping["properties"].items():
         path = f"{place}.{name}" if place else name
@@ -70,7 +71,7 @@ def _keys(root: Schema, mapping: Schema, place: str, level: int) -> Iterator[str
         default = _code(key["default"]) if "default" in key else "none"
         rows = [
             ("Type", _type(root, key)),
-            ("Default", "none, the key is required" if name in required else default),
+            ("Default", "none (required)" if name in required else default),
             *(("Example", _code(example)) for example in _examples(root, key)),
         ]
         yield "\n".join(f"- {label}: {text}" for label, text in rows) + "\n"
@@ -79,7 +80,7 @@ def _keys(root: Schema, mapping: Schema, place: str, level: int) -> Iterator[str
 
 
 def _examples(root: Schema, key: Schema) -> list[object]:
-    """The models' examples, or what can be made one. None for a mapping: its keys have their own."""
+    """Return the examples of a key, its default, or an allowed value. Mappings have none: their keys do."""
     if list(_mappings(root, key)):
         return []
     if "examples" in key or "default" in key:
@@ -113,7 +114,7 @@ def _alternatives(root: Schema, schema: Schema) -> list[Schema]:
 
 
 def _mappings(root: Schema, schema: Schema) -> Iterator[tuple[str, Schema]]:
-    """Yield the mappings with keys of their own in a value, and how their place is written."""
+    """Yield the mappings with fixed keys in a value, each with its path relative to the value."""
     for option in _alternatives(root, schema):
         if "properties" in option:
             yield "", option
@@ -152,7 +153,7 @@ def _plain_type(root: Schema, schema: Schema) -> str:
 
 
 def _code(value: object) -> str:
-    """A value as it is written in YAML on one line."""
+    """Return a value as inline YAML."""
     return (
         f"`{yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=1000).strip()[1:-1]}`"
     )

@@ -31,15 +31,18 @@ def _refusal(values: Values) -> str:
     [
         ({}, "nothing to export: set config.targets .* or demo.enabled=true"),
         ({**TARGETS, "config": {"accounts": {"a": ACCOUNT}}}, "nothing to export"),
-        ({**TARGETS, **DEMO}, "config and demo.enabled exclude each other"),
+        ({**TARGETS, **DEMO}, "config and demo.enabled are mutually exclusive"),
         ({"config": {"targets": TARGETS["config"]["targets"]}}, "no credentials: set config.accounts"),
-        (_accounts(password=SECRET), "config.accounts.default.password would stand in a ConfigMap"),
-        ({**TARGETS, "credentials": {}}, "config.accounts.default.password_file: there is no auth_token"),
+        (_accounts(password=SECRET), "config.accounts.default.password would be stored in a ConfigMap"),
+        ({**TARGETS, "credentials": {}}, "config.accounts.default.password_file: auth_token does not exist"),
         (
             {**TARGETS, "credentials": {"files": {"authtoken": SECRET}}},
-            "config.accounts.default.password_file: there is no auth_token",
+            "config.accounts.default.password_file: auth_token does not exist",
         ),
-        ({**TARGETS, "web": {"basicAuthSecret": "login"}}, "set web.config.basic_auth_users, too"),
+        (
+            {**TARGETS, "web": {"basicAuthSecret": "login"}},
+            "web.basicAuthSecret requires web.config.basic_auth_users",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_to_do(values: Values, line: str) -> None:

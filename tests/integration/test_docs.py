@@ -1,9 +1,11 @@
-"""The documentation says what is so: keys and metrics, neither more nor less."""
+"""The documentation describes every key, metric and flag, and nothing that does not exist."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from support.exporter import ROOT, Exporter
 
 from taskrouter_exporter.demo import demo_configuration
 from taskrouter_exporter.simulator import ContactCentre, Simulator
+from tools.check_links import check_links
 
 DOCS = ROOT / "docs"
 HEADING = re.compile(
@@ -141,14 +144,36 @@ def test_every_key_has_a_chapter_with_type_and_default() -> None:
         assert "\n- Example: " in text or re.search("Type: (list of )?mapping", text), place
 
 
-@pytest.mark.parametrize("page", ["metrics.md", "configuration.md", "security.md", "dashboards.md"])
-def test_links_lead_somewhere(page: str) -> None:
-    text = (DOCS / page).read_text(encoding="utf-8")
-    headings = re.findall("^#+ (.*)$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    for link in re.findall(r"\]\(([^)]+)\)", re.sub("`[^`\n]*`", "", text)):
-        file, _, anchor = link.partition("#")
-        if file:
-            assert (DOCS / file).exists(), link
-        else:
-            assert anchor in anchors, link
+def run_exporter(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "exporter.py"), *arguments]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_the_readme_lists_every_flag_and_no_other(tmp_path: Path) -> None:
+    flags = set(re.findall(r"--[a-z.-]+[a-z]", run_exporter(tmp_path, "--help").stdout))
+    rows = re.findall(r"^\| `(--[a-z.-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(rows) == flags | {"--help"}
+
+
+def test_the_readme_shows_the_error_that_the_exporter_prints(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^config\.yaml:\d+: (targets.*)$", readme, re.MULTILINE)
+    targets = [{"workspace": f"WS{digit * 32}", "windows": ["15 minutes"]} for digit in "01"]
+    (tmp_path / "config.yaml").write_text(json.dumps({"targets": targets}), encoding="utf-8")
+    assert shown in run_exporter(tmp_path, "--config.check").stderr
+
+
+def test_the_minimal_configuration_of_the_readme_is_valid(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^   ```yaml\n(   targets:\n.*?)^   ```$", readme, re.MULTILINE | re.DOTALL)
+    (tmp_path / "config.yaml").write_text(textwrap.dedent(example), encoding="utf-8")
+    environment = {"TWILIO_ACCOUNT_SID": f"AC{'0' * 32}", "TWILIO_AUTH_TOKEN": "invented"}
+    command = [sys.executable, str(ROOT / "exporter.py"), "--config.check"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("config.yaml: valid"), done.stderr
+
+
+def test_relative_links_lead_somewhere() -> None:
+    assert list(check_links(ROOT)) == []

@@ -25,7 +25,7 @@ app.kubernetes.io/part-of: taskrouter-exporter
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{- /* Labels of an object: a list of the context and the object's own labels. Those that select go before them all. */}}
+{{- /* Labels of an object. Argument: list of the context and the object's own labels. Selector labels take precedence. */}}
 {{- define "taskrouter-exporter.labels" -}}
 {{- $context := index . 0 }}
 {{- $labels := merge (include "taskrouter-exporter.selectorLabels" $context | fromYaml)
@@ -33,7 +33,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- merge $labels (index . 1) $context.Values.commonLabels | toYaml }}
 {{- end }}
 
-{{- /* Labels of the Pod of `helm test`, which the Service must not select. */}}
+{{- /* Labels of the test Pod, which the Service must not select. */}}
 {{- define "taskrouter-exporter.testLabels" -}}
 app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . }}-test
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -50,7 +50,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
-{{- /* The Secret with the files beside config.yaml; empty where there is none. */}}
+{{- /* Name of the Secret with the files next to config.yaml. Empty if there is none. */}}
 {{- define "taskrouter-exporter.credentialsSecret" -}}
 {{- if .Values.credentials.existingSecret }}
 {{- .Values.credentials.existingSecret }}
@@ -59,7 +59,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
-{{- /* web.yml; `{}` where the exporter has no web configuration. */}}
+{{- /* Content of web.yml. `{}` without a web configuration. */}}
 {{- define "taskrouter-exporter.webConfig" -}}
 {{- $config := deepCopy .Values.web.config }}
 {{- if .Values.web.tlsSecret }}
@@ -69,12 +69,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- toYaml $config }}
 {{- end }}
 
-{{- /* "https" or "http". */}}
+{{- /* URL scheme of the exporter. */}}
 {{- define "taskrouter-exporter.scheme" -}}
 {{- ternary "https" "http" (not (empty (include "taskrouter-exporter.webConfig" . | fromYaml).tls_server_config)) }}
 {{- end }}
 
-{{- /* How Prometheus asks: a list of the context and the values' tlsConfig. */}}
+{{- /* HTTP client settings of Prometheus. Argument: list of the context and `tlsConfig`. */}}
 {{- define "taskrouter-exporter.clientConfig" -}}
 {{- $context := index . 0 }}
 {{- if eq (include "taskrouter-exporter.scheme" $context) "https" }}
@@ -92,8 +92,8 @@ basicAuth:
 {{- end }}
 {{- end }}
 
-{{- /* How a probe asks a path: a list of the context, the path and whether to show the password. httpGet could show
-       neither a password nor a client certificate, so that the image's health check asks where the exporter may want one. */}}
+{{- /* Handler of a probe. Argument: list of the context, the path and whether to authenticate. With a web configuration,
+       the probe runs the image's health check, because httpGet can send neither a password nor a client certificate. */}}
 {{- define "taskrouter-exporter.probe" -}}
 {{- $context := index . 0 }}
 {{- if eq (include "taskrouter-exporter.webConfig" $context) "{}" -}}
@@ -109,7 +109,7 @@ exec:
 timeoutSeconds: 5
 {{- end }}
 
-{{- /* The health check's command: a list of the context, the URL and whether to show the password. */}}
+{{- /* Command of the health check. Argument: list of the context, the URL and whether to authenticate. */}}
 {{- define "taskrouter-exporter.probeCommand" -}}
 {{- $context := index . 0 }}
 {{- $command := list "python" "-P" "-m" "taskrouter_exporter.healthcheck" (index . 1) }}
@@ -128,7 +128,7 @@ secret:
     - {key: password, path: probe/password}
 {{- end }}
 
-{{- /* What no schema can say, each in one line that tells what to do. */}}
+{{- /* Checks that the schema cannot express. Each error is one line that says what to change. */}}
 {{- define "taskrouter-exporter.validate" -}}
 {{- $config := .Values.config }}
 {{- $credentials := .Values.credentials }}
@@ -136,24 +136,24 @@ secret:
 {{- range $name, $account := $config.accounts }}
 {{- $discovers = or $discovers (hasKey $account "workspaces") }}
 {{- if hasKey $account "password" }}
-{{- fail (printf "config.accounts.%s.password would stand in a ConfigMap: write password_file: KEY instead, and put KEY into the Secret credentials.existingSecret" $name) }}
+{{- fail (printf "config.accounts.%s.password would be stored in a ConfigMap: use password_file: KEY instead, and add KEY to the Secret credentials.existingSecret" $name) }}
 {{- end }}
 {{- with $account.password_file }}
 {{- if not (or (hasPrefix "/" .) $credentials.existingSecret (hasKey $credentials.files .)) }}
-{{- fail (printf "config.accounts.%s.password_file: there is no %s: set credentials.existingSecret to a Secret that has this key" $name .) }}
+{{- fail (printf "config.accounts.%s.password_file: %s does not exist: set credentials.existingSecret to a Secret with this key" $name .) }}
 {{- end }}
 {{- end }}
 {{- end }}
 {{- if .Values.demo.enabled }}
 {{- if $config }}
-{{- fail "config and demo.enabled exclude each other: remove one of them" }}
+{{- fail "config and demo.enabled are mutually exclusive: remove one of them" }}
 {{- end }}
 {{- else if not (or $config.targets $discovers) }}
-{{- fail "nothing to export: set config.targets (or config.accounts.NAME.workspaces: auto), or demo.enabled=true to try it without an account" }}
+{{- fail "nothing to export: set config.targets (or config.accounts.NAME.workspaces: auto), or demo.enabled=true for the demo" }}
 {{- else if not (or $config.accounts .Values.extraEnv .Values.extraEnvFrom) }}
-{{- fail "no credentials: set config.accounts and credentials.existingSecret, or give TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN by extraEnvFrom" }}
+{{- fail "no credentials: set config.accounts and credentials.existingSecret, or set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN with extraEnvFrom" }}
 {{- end }}
 {{- if and .Values.web.basicAuthSecret (not .Values.web.config.basic_auth_users) }}
-{{- fail "web.basicAuthSecret is a user of the exporter: set web.config.basic_auth_users, too" }}
+{{- fail "web.basicAuthSecret requires web.config.basic_auth_users" }}
 {{- end }}
 {{- end }}
