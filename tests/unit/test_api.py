@@ -21,7 +21,7 @@ from taskrouter_exporter.api import (
 )
 from taskrouter_exporter.config import Account, Polling
 from taskrouter_exporter.errors import ApiError, Reason
-from taskrouter_exporter.slots import FairExecutor
+from taskrouter_exporter.slots import FairExecutor, Job
 from taskrouter_exporter.transport import Answer
 
 SECRET = "s3cret-token"
@@ -299,3 +299,12 @@ def test_a_call_given_up_before_its_first_attempt_names_the_want_of_slots() -> N
     error = Call("/", {}, 0).failure_when_given_up()
     assert error.reason is Reason.TIMEOUT
     assert "polling.concurrency" in error.message
+
+
+@pytest.mark.parametrize("state", ["parked", "paced"])
+def test_a_call_given_up_while_it_waits_for_a_rate_limit_says_so(state: str) -> None:
+    job = Job("main", bool, lambda: 0.0)
+    setattr(job, state, True)
+    error = Call("/", {}, 0, job=job).failure_when_given_up()
+    assert error.reason is Reason.RATE_LIMITED
+    assert not error.retryable
