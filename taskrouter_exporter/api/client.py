@@ -102,7 +102,7 @@ class Call:
             return ApiError(Reason.TIMEOUT, "no answer before the deadline")
         if self.attempts and (error := self.attempts[-1].error):
             return error
-        if self.job is not None and self.job.parked:
+        if self.job is not None and (self.job.parked or self.job.paced):
             return ApiError(
                 Reason.RATE_LIMITED, "the rate limit left no request for this query before the deadline"
             )

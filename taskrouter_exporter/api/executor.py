@@ -76,6 +76,7 @@ class Job:
         patience: Seconds that a first attempt may take even while others wait.
         future: Of whoever awaits it; the executor sets it.
         parked: Whether it waits for its turn within a rate limit.
+        paced: Whether it has waited for one.
     """
 
     account: str

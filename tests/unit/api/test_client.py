@@ -21,7 +21,7 @@ from taskrouter_exporter.api.client import (
     wait_at_least_retry_after,
 )
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.executor import FairExecutor, Job
 from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.config.loader import Account, Polling
 
@@ -332,3 +332,12 @@ def test_a_call_given_up_before_its_first_attempt_names_the_want_of_slots() -> N
     error = Call("/", {}, 0).failure_when_given_up()
     assert error.reason is Reason.TIMEOUT
     assert "polling.concurrency" in error.message
+
+
+@pytest.mark.parametrize("state", ["parked", "paced"])
+def test_a_call_given_up_while_it_waits_for_a_rate_limit_says_so(state: str) -> None:
+    job = Job("main", bool, lambda: 0.0)
+    setattr(job, state, True)
+    error = Call("/", {}, 0, job=job).failure_when_given_up()
+    assert error.reason is Reason.RATE_LIMITED
+    assert not error.retryable
