@@ -13,7 +13,7 @@ import structlog
 
 from taskrouter_exporter.api.client import Call
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import Standing
+from taskrouter_exporter.api.fair_queue import Standing
 from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.politeness import Pauses
 from taskrouter_exporter.poll_history import PollHistory, PollResult

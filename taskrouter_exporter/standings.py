@@ -7,7 +7,7 @@ from typing import Final
 
 from taskrouter_exporter.api.client import Call
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import Claim, Standing
+from taskrouter_exporter.api.fair_queue import Claim, Standing
 from taskrouter_exporter.queries import Query
 
 _MOST_RELAPSES: Final = 6

@@ -25,7 +25,8 @@ from tenacity.wait import wait_base
 
 from taskrouter_exporter.api.credentials import Credentials
 from taskrouter_exporter.api.errors import ApiError, Reason, reason_of_status
-from taskrouter_exporter.api.executor import Claim, FairExecutor, Job
+from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.fair_queue import Claim, Job
 from taskrouter_exporter.api.transport import HttpAnswer, Transport
 from taskrouter_exporter.config.loader import Account, Polling
 

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from taskrouter_exporter.api.client import Call
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import Claim, Standing
+from taskrouter_exporter.api.fair_queue import Claim, Standing
 from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.sids import sid_pattern
 

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from taskrouter_exporter.api.client import Attempt, Call
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import FairQueue, Job
+from taskrouter_exporter.api.fair_queue import FairQueue, Job
 from taskrouter_exporter.api.transport import HttpAnswer
 
 REQUEST_TIMEOUT: Final = 5.0

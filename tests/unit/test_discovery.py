@@ -19,7 +19,7 @@ from support.virtual_clock import run_virtually
 
 from taskrouter_exporter import expansion
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import Standing
+from taskrouter_exporter.api.fair_queue import Standing
 from taskrouter_exporter.api.lists import (
     channels_path,
 )

@@ -4,7 +4,7 @@ import pytest
 
 from taskrouter_exporter.api.client import Attempt, Call
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import Standing
+from taskrouter_exporter.api.fair_queue import Standing
 from taskrouter_exporter.queries import Query, Target, Window
 from taskrouter_exporter.standings import Standings, has_hung
 

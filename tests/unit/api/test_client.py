@@ -21,7 +21,8 @@ from taskrouter_exporter.api.client import (
     wait_at_least_retry_after,
 )
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import FairExecutor, Job
+from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.fair_queue import Job
 from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.config.loader import Account, Polling
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.executor import Claim, FairExecutor, Job, Standing, reserve_of_each_account
+from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.fair_queue import Claim, Job, Standing, reserve_of_each_account
 
 
 def run(

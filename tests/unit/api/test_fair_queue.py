@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskrouter_exporter.api.executor import Claim, FairQueue, Job, Standing
+from taskrouter_exporter.api.fair_queue import Claim, FairQueue, Job, Standing
 
 PROVEN, UNKNOWN, DOUBTFUL, HUNG, LIST = Standing
 
