@@ -39,7 +39,7 @@ class Collector(Protocol):
     """Anything that yields metric families, as prometheus-client's registries do."""
 
     def collect(self) -> Iterable[Metric]:
-        """The families as they are now."""
+        """Return the current families."""
 
 
 class TargetsCollector:
@@ -232,12 +232,12 @@ class ExporterMetrics:
         PlatformCollector(registry=self.registry)
 
     def config_loaded(self, at: float) -> None:
-        """The configuration was loaded, at Unix seconds `at`."""
+        """Take note that the configuration was loaded, at Unix seconds `at`."""
         self._reload_successful.set(1)
         self._reload_time.set(at)
 
     def config_rejected(self) -> None:
-        """A new configuration could not be used."""
+        """Take note that a new configuration could not be used."""
         self._reload_successful.set(0)
 
     def discovered(self, account: str, *, up: bool) -> None:

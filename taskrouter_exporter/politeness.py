@@ -60,7 +60,7 @@ class Pauses:
         if refused is None or generation != refused.generation or now >= refused.until:
             return None
         error = refused.error
-        wait = f"refused {refused.refusals} times in a row, asked again in {refused.until - now:.0f} s"
+        wait = f"refused {refused.refusals} times in a row, next attempt in {refused.until - now:.0f} s"
         return ApiError(error.reason, f"{error.message} ({wait})", error.status, error.code)
 
     def record(self, query: Query, error: ApiError | None, now: float, generation: int) -> None:
@@ -75,7 +75,7 @@ class Pauses:
         if pause == _FIRST_PAUSE_SECONDS:
             target = query.target
             log.info(
-                "query refused repeatedly, polling it less often",
+                "query refused repeatedly; polling it less often",
                 workspace=target.workspace,
                 channel=target.channel,
                 window=query.period.label,

@@ -24,17 +24,17 @@ _NAMED_COUNTERS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class PollResult:
-    """What came of one poll: statistics, or the error.
+    """The result of one poll: statistics or an error.
 
     Attributes:
         query: What was asked.
-        finished: When it was over, in Unix seconds.
-        duration: Seconds from the begin of the poll, waiting for a free connection included.
+        finished: When the poll ended, in Unix seconds.
+        duration: Seconds since the start of the poll, including the wait for a free connection.
         attempts: Its HTTP requests.
         statistics: None where the poll failed.
         error: None where it did not.
-        rate_limit: As the newest answer told.
-        anchor: Begin of an anchored query's period.
+        rate_limit: Of the newest answer that has one.
+        anchor: Start of an anchored query's period.
         begun: When the poll began, on the monotonic clock.
     """
 
@@ -54,12 +54,12 @@ class PollResult:
         return self.error is None
 
 
-def newest_rate_limits(outcomes: Iterable[PollResult]) -> dict[str, RateLimit]:
-    """What the API said last of each workspace's rate limit, where it said something."""
+def newest_rate_limits(results: Iterable[PollResult]) -> dict[str, RateLimit]:
+    """Return the newest rate limit of each workspace that has one."""
     return {
-        each.query.target.workspace: each.rate_limit
-        for each in sorted(outcomes, key=lambda outcome: outcome.finished)
-        if each.rate_limit is not None
+        result.query.target.workspace: result.rate_limit
+        for result in sorted(results, key=lambda result: result.finished)
+        if result.rate_limit is not None
     }
 
 
@@ -85,7 +85,7 @@ class _Ignored:
 
 
 class PollHistory:
-    """What is known of each query beyond one scrape: error counts, anchors, and the last outcome."""
+    """What is known of each query beyond one scrape: error counts, counters, and the newest result."""
 
     def __init__(self) -> None:
         self._errors: dict[Query, dict[Reason, int]] = {}
@@ -96,20 +96,20 @@ class PollHistory:
         self._kept: frozenset[Query] | None = None
 
     def errors(self, query: Query) -> Mapping[Reason, int]:
-        """Failed polls so far, all reasons present."""
+        """Return the number of failed polls so far by reason, all reasons present."""
         return self._errors.get(query) or dict.fromkeys(Reason, 0)
 
     def last(self, query: Query) -> PollResult | None:
-        """The newest outcome, if there was one."""
+        """Return the newest result, None where there is none."""
         return self._last.get(query)
 
     def ignored(self, query: Query) -> int:
-        """Number of attributes so far that could not be read."""
+        """Return the number of attributes so far that could not be read."""
         known = self._ignored.get(query)
         return known.count if known else 0
 
     def anchor(self, query: Query, now: datetime, base_url: str = "") -> datetime | None:
-        """Return the begin of the period that an anchored query asks about now; None for a sliding one.
+        """Return the start of the period that an anchored query asks about now, None for a sliding window.
 
         Args:
             query: What is asked.
@@ -172,34 +172,32 @@ class PollHistory:
             if series.period.end(start) >= today and start <= now + timedelta(days=1)
         }
 
-    def record(self, outcome: PollResult) -> None:
-        """Take the outcome of a poll into account, and log where failures begin, change or end.
+    def record(self, result: PollResult) -> None:
+        """Take a poll's result into account, and log where failures begin, change or end.
 
-        One that began before the newest outcome's poll is counted but is no news: it may end long after it,
+        One that began before the newest result's poll is counted but is no news: it may end long after it,
         with the credentials of before a reload for example.
         """
-        if self._kept is not None and outcome.query not in self._kept:
+        if self._kept is not None and result.query not in self._kept:
             return
-        if outcome.error is not None:
-            errors = self._errors.setdefault(outcome.query, dict.fromkeys(Reason, 0))
-            errors[outcome.error.reason] += 1
-        previous = self._last.get(outcome.query)
-        if previous is not None and outcome.begun < previous.begun:
+        if result.error is not None:
+            errors = self._errors.setdefault(result.query, dict.fromkeys(Reason, 0))
+            errors[result.error.reason] += 1
+        previous = self._last.get(result.query)
+        if previous is not None and result.begun < previous.begun:
             return
         reason_before = previous.error.reason if previous and previous.error else None
-        self._last[outcome.query] = outcome
-        told = _logger(outcome.query).bind(
-            attempts=len(outcome.attempts), duration=round(outcome.duration, 3)
-        )
-        if outcome.statistics is not None and outcome.statistics.ignored:
-            self._count_ignored(outcome.query, outcome.statistics.ignored)
-        if outcome.error is None:
+        self._last[result.query] = result
+        logger = _logger(result.query).bind(attempts=len(result.attempts), duration=round(result.duration, 3))
+        if result.statistics is not None and result.statistics.ignored:
+            self._count_ignored(result.query, result.statistics.ignored)
+        if result.error is None:
             if reason_before is not None:
-                told.info("poll works again")
+                logger.info("poll recovered")
             return
-        error = outcome.error
+        error = result.error
         if error.reason != reason_before:
-            told.warning(
+            logger.warning(
                 "poll failed",
                 reason=error.reason,
                 status=error.status,
@@ -219,7 +217,7 @@ class PollHistory:
     def forget_all_but(self, queries: Iterable[Query]) -> None:
         """Drop what is known of queries that are no longer configured, and learn nothing more of them.
 
-        Their counters stay until the anchor's period ends: a query that comes back before goes on with them.
+        Their counters stay until the anchor's period ends, for a query that comes back before then.
         """
         self._kept = kept = frozenset(queries)
         self._errors = {query: known for query, known in self._errors.items() if query in kept}
@@ -232,7 +230,7 @@ def _series(query: Query, period: Anchored, base_url: str) -> _Series:
 
 
 def _logger(query: Query) -> structlog.typing.FilteringBoundLogger:
-    """The log with a query's labels."""
+    """Return a logger with the labels of a query."""
     logger: structlog.typing.FilteringBoundLogger = log.bind(
         workspace=query.target.workspace, channel=query.target.channel, window=query.period.label
     )
@@ -240,5 +238,5 @@ def _logger(query: Query) -> structlog.typing.FilteringBoundLogger:
 
 
 def _named(counters: Sequence[str]) -> dict[str, object]:
-    """The fields of the log that say which counters, or the first of many."""
+    """Return the log fields that name the counters, or the first of many."""
     return {"counters": ", ".join(counters[:_NAMED_COUNTERS]), "number": len(counters)}

@@ -1,4 +1,4 @@
-"""Queries → outcomes: concurrently, by a deadline, sharing the polls that are in flight."""
+"""Queries to poll results: concurrently, by a deadline, sharing the polls that are in flight."""
 
 import asyncio
 import time
@@ -25,32 +25,32 @@ log = structlog.get_logger()
 
 
 class StatisticsClient(Protocol):
-    """What the poller needs of api.Client."""
+    """The part of api.client.Client that the poller needs."""
 
     @property
     def base_url(self) -> str:
-        """See api.Client.base_url."""
+        """See api.client.Client.base_url."""
 
     @property
     def generation(self) -> int:
-        """See api.Client.generation."""
+        """See api.client.Client.generation."""
 
     async def reread_credentials(self) -> None:
-        """See api.Client.reread_credentials."""
+        """See api.client.Client.reread_credentials."""
 
     async def get(self, call: Call, read: Callable[[HttpAnswer], WorkersStatistics]) -> WorkersStatistics:
-        """See api.Client.get."""
+        """See api.client.Client.get."""
 
 
 class _Poll:
-    """One query being carried out, for all scrapes that wait for it."""
+    """A query being polled, for all scrapes that wait for it."""
 
     def __init__(self, query: Query, call: Call, anchor: datetime | None, generation: int) -> None:
         self.query = query
         self.generation = generation
         self.call = call
         self.anchor = anchor
-        self.outcome: asyncio.Future[PollResult] = asyncio.get_running_loop().create_future()
+        self.result: asyncio.Future[PollResult] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
 
 
@@ -59,7 +59,7 @@ class Poller:
 
     Args:
         clients: By account.
-        history: Told of each outcome.
+        history: Receives each result.
         cache: Seconds for which a good answer is used again.
         standings: Says which queries go first; it outlives the poller.
         clock: Tells the time.
@@ -88,10 +88,10 @@ class Poller:
         self._cached: dict[Query, tuple[float, PollResult]] = {}
 
     async def poll(self, queries: Sequence[Query], deadline: float) -> list[PollResult]:
-        """Poll all the queries and return an outcome for each, in order, at the deadline at the latest.
+        """Poll all the queries and return a result for each, in order, at the deadline at the latest.
 
         Args:
-            queries: What to ask; each at most once.
+            queries: Each at most once.
             deadline: Instant on the monotonic clock. What has not ended by then has failed.
         """
         ready: dict[Query, PollResult] = {}
@@ -99,11 +99,11 @@ class Poller:
 
         def begin(some: Iterable[Query]) -> None:
             for query in some:
-                outcome = self._fresh(query) or self._refused(query)
-                if outcome is None:
+                result = self._fresh(query) or self._refused(query)
+                if result is None:
                     polls.append(self._join(query, deadline))
                 else:
-                    ready[query] = outcome
+                    ready[query] = result
 
         refused = [query for query in queries if query in self._pauses]
         begin(query for query in queries if query not in self._pauses)
@@ -111,17 +111,15 @@ class Poller:
             await self._reread_credentials(refused, deadline)
             begin(refused)
         if polls:
-            await asyncio.wait([each.outcome for each in polls], timeout=deadline - self._monotonic())
-        for each in polls:
-            ready[each.query] = (
-                each.outcome.result() if each.outcome.done() else self._give_up(each, deadline)
-            )
+            await asyncio.wait([poll.result for poll in polls], timeout=deadline - self._monotonic())
+        for poll in polls:
+            ready[poll.query] = poll.result.result() if poll.result.done() else self._give_up(poll, deadline)
         return [ready[query] for query in queries]
 
     async def drained(self) -> None:
         """Wait until no poll is in flight."""
         while self._in_flight:
-            await asyncio.wait([poll.outcome for poll in self._in_flight.values()])
+            await asyncio.wait([poll.result for poll in self._in_flight.values()])
 
     def forget_all_but(self, queries: Collection[Query]) -> None:
         """Drop what is known of queries that are no longer configured, and keep nothing more of them."""
@@ -141,30 +139,30 @@ class Poller:
                 await asyncio.gather(*(client.reread_credentials() for client in clients))
 
     def _refused(self, query: Query) -> PollResult | None:
-        """The outcome of a query that was refused repeatedly, until it is asked again."""
+        """Return the result of a query that was refused repeatedly and is not asked now."""
         if query not in self._pauses or query in self._in_flight:
             return None
         now, generation = self._monotonic(), self._clients[query.target.account].generation
         error = self._pauses.error(query, now, generation)
         if error is None:
             return None
-        outcome = PollResult(query, finished=self._clock(), duration=0, error=error, begun=now)
-        self._history.record(outcome)
-        return outcome
+        result = PollResult(query, finished=self._clock(), duration=0, error=error, begun=now)
+        self._history.record(result)
+        return result
 
     def _fresh(self, query: Query) -> PollResult | None:
-        """A cached outcome that may still be used."""
+        """Return a cached result that may still be used."""
         if query not in self._cached:
             return None
-        begun, outcome = self._cached[query]
-        current = outcome.anchor == self._anchor(query)
+        begun, result = self._cached[query]
+        current = result.anchor == self._anchor(query)
         if current and self._monotonic() - begun < self._cache:
-            return outcome
+            return result
         del self._cached[query]
         return None
 
     def _join(self, query: Query, deadline: float) -> _Poll:
-        """The poll of this query that is in flight, or a new one."""
+        """Return the poll of this query that is in flight, or start one."""
         poll = self._in_flight.get(query)
         if poll is None:
             anchor = self._anchor(query)
@@ -193,35 +191,35 @@ class Poller:
             statistics = self._history.hold(poll.query, poll.anchor, statistics, client.base_url)
         except ApiError as failure:
             error = failure.without_traceback()
-        except Exception as failure:  # noqa: BLE001 -- a fault of ours fails this query at once, and is told
+        except Exception as failure:  # noqa: BLE001 -- a fault of ours fails this query at once, and is logged
             # Where it happened, but not its message, which could hold anything.
             place = traceback.extract_tb(failure.__traceback__)[-1]
             where = f"{place.name} in {place.filename}:{place.lineno}"
-            log.error("unforeseen error in a poll", error=type(failure).__name__, where=where)  # noqa: TRY400 -- see above
-            error = ApiError(Reason.BAD_RESPONSE, f"unforeseen {type(failure).__name__}, see the log")
+            log.error("unexpected error in a poll", error=type(failure).__name__, where=where)  # noqa: TRY400 -- see above
+            error = ApiError(Reason.BAD_RESPONSE, f"unexpected {type(failure).__name__}, see the log")
         self._end(poll, statistics, error)
 
     def _give_up(self, poll: _Poll, deadline: float) -> PollResult:
-        """The outcome for a scrape whose deadline has come; the poll ends unless a later one waits for it."""
+        """Return the result for a scrape at its deadline; end the poll unless a later scrape waits for it."""
         error = poll.call.failure_when_given_up()
         if deadline < poll.call.deadline:
             return self._result(poll, None, error)
         self._end(poll, None, error)
         if poll.task is not None:
             poll.task.cancel()
-        return poll.outcome.result()
+        return poll.result.result()
 
     def _end(self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None) -> None:
-        outcome = self._result(poll, statistics, error)
-        poll.outcome.set_result(outcome)
+        result = self._result(poll, statistics, error)
+        poll.result.set_result(result)
         if self._in_flight.get(poll.query) is poll:
             del self._in_flight[poll.query]
         if self._kept is None or poll.query in self._kept:
-            if outcome.up and self._cache:
-                self._cached[poll.query] = poll.call.begun, outcome
+            if result.up and self._cache:
+                self._cached[poll.query] = poll.call.begun, result
             self._pauses.record(poll.query, error, self._monotonic(), poll.generation)
             self._standings.record(poll.query, poll.call, error, self._monotonic())
-        self._history.record(outcome)
+        self._history.record(result)
 
     def _result(
         self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None
@@ -240,13 +238,17 @@ class Poller:
         )
 
     def _anchor(self, query: Query) -> datetime | None:
-        """The anchor that a query asks from now, None for a sliding window."""
+        """Return the anchor that a query asks from now, None for a sliding window."""
         now = datetime.fromtimestamp(self._clock(), UTC)
         return self._history.anchor(query, now, self._clients[query.target.account].base_url)
 
 
 def _read(answer: HttpAnswer, workspace_sid: str) -> WorkersStatistics:
-    """Parse an answer; what is no statistics object is bad_response."""
+    """Parse an answer.
+
+    Raises:
+        ApiError: bad_response, the body is not a statistics object.
+    """
     try:
         return parse_statistics(answer.body, workspace_sid)
     except BadStatisticsError as error:

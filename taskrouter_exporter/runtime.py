@@ -1,4 +1,4 @@
-"""The parts that one configuration puts to work, and their exchange for those of the next."""
+"""What one configuration runs, and its replacement on reload."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ _USER_AGENT = f"taskrouter-exporter/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one configuration polls, and with what. A scrape keeps the one that it began with."""
+    """The queries and clients of one configuration. A scrape keeps the snapshot that it started with."""
 
     config: Config
     queries: tuple[Query, ...]
@@ -58,16 +58,16 @@ class Snapshot:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """What is polled, each workspace and channel once."""
+        """The targets that are polled, each once."""
         return tuple(dict.fromkeys(query.target for query in self.queries))
 
 
 class Runtime:
-    """Keeps the snapshot of the configuration in force.
+    """Runs the current configuration, and replaces it on reload.
 
     Args:
         load: Reads the configuration; raises ConfigError.
-        metrics: The exporter's own.
+        metrics: Of the exporter itself.
 
     Raises:
         ConfigError: the first configuration cannot be used.
@@ -89,31 +89,31 @@ class Runtime:
         self.metrics.config_loaded(time.time())
 
     def start(self) -> None:
-        """Begin to discover what is found at run time."""
+        """Start the discovery."""
         self.discovery.start()
 
     async def stop(self) -> None:
-        """Discover nothing any more, and let the threads end."""
+        """Stop the discovery, and let the threads end."""
         self.discovery.cancel()
         await self.discovery.ended()
         self._executor.close()
 
     @property
     def ready(self) -> bool:
-        """Whether it is known what to poll, as far as the first refresh could tell.
+        """Whether the first refresh of the discovery has ended, successful or not.
 
-        Once ready always ready: a reload would otherwise take a working replica out of its Service.
+        Once ready, it stays ready: a reload would otherwise take a working replica out of its Service.
         """
         self._ready = self._ready or self.discovery.attempted
         return self._ready
 
     async def reload(self) -> None:
-        """Put the configuration as it is now in force, or keep the one that is.
+        """Load the configuration and run it, or keep the current one.
 
-        Polls in flight end with what they began with.
+        Polls in flight end with the clients that they started with.
 
         Raises:
-            ConfigError: the configuration cannot be used; the last good one stays.
+            ConfigError: the configuration cannot be used; the current one is kept.
         """
         async with self._reloading:
             try:
@@ -122,7 +122,7 @@ class Runtime:
             except ConfigError as error:
                 self.metrics.config_rejected()
                 for problem in error.problems:
-                    log.error("configuration not reloaded, the last good one stays", problem=problem)  # noqa: TRY400 -- the problem says it all
+                    log.error("invalid configuration; keeping the previous one", problem=problem)  # noqa: TRY400 -- the problem says it all
                 raise
             previous, self.snapshot = self.snapshot, snapshot
             self._executor.resize(config.polling.concurrency, len(config.accounts))
@@ -134,18 +134,18 @@ class Runtime:
             retiring.add_done_callback(self._retiring.discard)
 
     def _exchange_discovery(self, before: Config) -> Discovery:
-        """Discover for the configuration in force, beginning with what was found; return the old one."""
+        """Start the discovery of the current configuration, and return the previous one."""
         self._ready = self.ready
         previous = self.discovery
         previous.cancel()
         accounts = self.snapshot.config.accounts
-        found = {
-            name: known
-            for name, known in previous.discovered.items()
+        known = {
+            name: discovered
+            for name, discovered in previous.discovered.items()
             if name in accounts and accounts[name].base_url == before.accounts[name].base_url
         }
-        self.discovery = self._discovery(found)
-        self._poll_what_is_known()
+        self.discovery = self._discovery(known)
+        self._update_queries()
         for account in previous.discovered.keys() - self.discovery.discovered.keys():
             self.metrics.forget_discovery(account)
         self.discovery.start()
@@ -156,23 +156,23 @@ class Runtime:
             self.snapshot.config,
             self.snapshot.clients,
             observer=self.metrics,
-            changed=self._found_something,
+            changed=self._update_discovered,
             before=before,
         )
 
-    def _found_something(self) -> None:
+    def _update_discovered(self) -> None:
         before = self.snapshot.queries
-        self._poll_what_is_known()
+        self._update_queries()
         if self.snapshot.queries != before:
             self.snapshot.poller.resume()
             queries = len(self.snapshot.queries)
-            log.info("discovery changed what is polled", queries=queries, before=len(before))
+            log.info("discovered queries changed", queries=queries, previously=len(before))
 
-    def _poll_what_is_known(self) -> None:
-        """Let scrapes from now on have the queries that follow from what was found so far."""
+    def _update_queries(self) -> None:
+        """Give scrapes from now on the queries that follow from the configuration and the discovery."""
         queries, cut = expand(self.snapshot.config, self.discovery.discovered)
         if cut and not self._cut:
-            log.warning("more was found than can be polled, the rest is left out", queries=len(queries))
+            log.warning("too many queries discovered; the rest is not polled", queries=len(queries))
         self._cut = cut
         self.snapshot = replace(self.snapshot, queries=queries)
         self.snapshot.poller.forget_all_but(queries)
@@ -199,7 +199,7 @@ class Runtime:
         return Snapshot(config, config.queries, poller, clients)
 
     async def _retire(self, snapshot: Snapshot, discovery: Discovery) -> None:
-        """Close what a snapshot holds, once its last poll has ended and its discovery has let go."""
+        """Close the clients of a snapshot once its last poll and its discovery have ended."""
         await discovery.ended()
         await snapshot.poller.drained()
         for client in snapshot.clients.values():

@@ -42,7 +42,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What the `X-Rate-Limit-*` headers told, in requests; limits are averaged over 10 s."""
+    """The `X-Rate-Limit-*` headers of an answer, in requests; limits are averaged over 10 s."""
 
     limit: float | None
     remaining: float | None
@@ -50,12 +50,12 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One HTTP request and what came of it.
+    """One HTTP request and its result.
 
     Attributes:
-        waited: Seconds between the attempt before (or the call's begin) and this one.
+        waited: Seconds between the previous attempt (or the start of the call) and this one.
         duration: Seconds that the request took.
-        status: HTTP status, None where none came.
+        status: HTTP status, None without an answer.
         error: Why the answer is not usable, None where it is.
     """
 
@@ -67,7 +67,7 @@ class Attempt:
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One GET on its way: how long it may take, and what has happened to it so far.
+    """One GET with its retries: how long it may take, and its attempts so far.
 
     Attributes:
         path: Path of the API resource.
@@ -76,8 +76,8 @@ class Call:
         claim: What decides when its requests get a thread.
         short_attempts: So many attempts get a quarter of the request timeout only, but never the last one.
         attempts: The attempts that ended.
-        rate_limit: As the newest answer told.
-        begun: When the call was made.
+        rate_limit: Of the newest answer that has one.
+        begun: When the call started, on the monotonic clock.
         requesting: Whether a request is in flight.
         asked: When the newest request was sent.
         patience: A quarter of the request timeout, in seconds; the client sets it.
@@ -98,32 +98,32 @@ class Call:
     job: Job | None = None
 
     def failure_when_given_up(self) -> ApiError:
-        """Why the call has no answer if it is given up now: the last attempt's reason."""
+        """Return why the call has no answer if it is given up now: the last attempt's reason."""
         if self.requesting:
             return ApiError(Reason.TIMEOUT, "no answer before the deadline")
         if self.attempts and (error := self.attempts[-1].error):
             return error
         if self.job is not None and (self.job.parked or self.job.paced):
             return ApiError(
-                Reason.RATE_LIMITED, "the rate limit left no request for this query before the deadline"
+                Reason.RATE_LIMITED, "the rate limit admitted no request for this query before the deadline"
             )
         return ApiError(
-            Reason.TIMEOUT, "no API request could begin before the deadline (polling.concurrency)"
+            Reason.TIMEOUT, "no API request could start before the deadline (polling.concurrency)"
         )
 
 
 class RequestObserver(Protocol):
-    """Who is told of every API request; called from the threads that carry them out."""
+    """Receives every API request, from the threads that carry them out."""
 
     def requested(self, account: str, status: int | None, duration: float) -> None:
-        """A request ended after `duration` seconds, with an HTTP status or without an answer."""
+        """Take note of a request that ended after `duration` seconds; without an answer it has no status."""
 
     def retried(self, account: str) -> None:
-        """Another attempt will follow."""
+        """Take note that another attempt follows."""
 
 
 class Client:
-    """The API as one account sees it."""
+    """The API with the credentials of one account."""
 
     def __init__(
         self,
@@ -162,14 +162,14 @@ class Client:
         return self._credentials.generation
 
     async def reread_credentials(self) -> None:
-        """Read the password again where its file has changed, which requests do by themselves."""
+        """Reread the password if its file has changed; requests do so by themselves."""
         if self._account.password_file is not None:
             await asyncio.to_thread(self._credentials.password)
 
     async def get(self, call: Call, read: Callable[[HttpAnswer], _Result]) -> _Result:
         """Carry the call out: attempts and the waits between them, none of which would pass the deadline.
 
-        It does not end by itself at the deadline where an attempt does not: who awaits it, gives it up.
+        It may outlast the deadline where an attempt does; the caller gives it up then.
 
         Args:
             call: What to ask.
@@ -234,7 +234,7 @@ class Client:
         finally:
             end = time.monotonic()
             self._observer.requested(self._account.name, status, end - begin)
-            previous = call.begun + sum(each.waited + each.duration for each in call.attempts)
+            previous = call.begun + sum(attempt.waited + attempt.duration for attempt in call.attempts)
             call.attempts.append(Attempt(begin - previous, end - begin, status, error))
             call.requesting = False
 
@@ -255,7 +255,7 @@ class stop_before_deadline(stop_base):  # noqa: N801 -- named as tenacity's own 
         self._clock = clock
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Whether to stop."""
+        """Return whether to stop."""
         call: Call = retry_state.args[0]
         return self._clock() + retry_state.upcoming_sleep >= call.deadline
 
@@ -267,24 +267,24 @@ class wait_at_least_retry_after(wait_base):  # noqa: N801 -- named as tenacity's
         self._backoff = backoff
 
     def __call__(self, retry_state: RetryCallState) -> float:
-        """Seconds to wait."""
+        """Return the seconds to wait."""
         error = retry_state.outcome and retry_state.outcome.exception()
         retry_after = error.retry_after if isinstance(error, ApiError) else None
         return max(self._backoff(retry_state), retry_after or 0)
 
 
 def _error_of(answer: HttpAnswer, secrets: frozenset[str]) -> ApiError:
-    """The error that an answer with a status other than 200 stands for.
+    """Return the error for an answer with a status other than 200.
 
-    Twilio's body is `code` and `message`, or `code`, `title` and `detail` (RFC 9457); a proxy's is anything.
+    Twilio's body has `code` and `message`, or `code`, `title` and `detail` (RFC 9457).
     """
     try:
         body = json.loads(answer.body)
     except (ValueError, RecursionError):
         body = None
-    told = body if isinstance(body, dict) else {}
-    code = told.get("code")
-    texts = (told.get(key) for key in ("message", "detail", "title"))
+    document = body if isinstance(body, dict) else {}
+    code = document.get("code")
+    texts = (document.get(key) for key in ("message", "detail", "title"))
     message = next((text for text in texts if isinstance(text, str) and text), None) or _phrase(answer.status)
     for secret in secrets:
         message = message.replace(secret, "…")
@@ -298,7 +298,7 @@ def _error_of(answer: HttpAnswer, secrets: frozenset[str]) -> ApiError:
 
 
 def _spellings(username: str, password: str) -> frozenset[str]:
-    """The forms in which a server could echo the credentials."""
+    """Return the forms in which a server could echo the credentials."""
     return frozenset({password, base64.b64encode(f"{username}:{password}".encode()).decode()})
 
 

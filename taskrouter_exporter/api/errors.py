@@ -1,4 +1,4 @@
-"""Why a poll failed: the reasons that users see, and the one exception that carries them."""
+"""The reasons why a poll fails, and the one exception that carries them."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -28,21 +28,21 @@ _RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 
 
 def reason_of_status(status: int) -> Reason:
-    """The reason that an HTTP status other than 200 stands for."""
+    """Return the reason for an HTTP status other than 200."""
     fallback = Reason.SERVER_ERROR if 500 <= status <= 599 else Reason.BAD_RESPONSE  # noqa: PLR2004 -- 5xx
     return _REASON_OF_STATUS.get(status, fallback)
 
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """An attempt, or a whole poll, that brought no usable answer.
+    """An attempt, or a whole poll, without a usable answer.
 
     Attributes:
-        reason: The label that the failure is counted under.
+        reason: Value of the label `reason`.
         message: One line for people, without secrets.
         status: HTTP status, where there was one.
-        code: Twilio's own error code, where the body told one.
-        retry_after: Seconds to wait as the server asks, where it did.
+        code: Twilio's error code, where the body has one.
+        retry_after: Seconds that the server asks to wait, where it does.
     """
 
     reason: Reason
@@ -53,13 +53,13 @@ class ApiError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """Whether another attempt can help: connection errors, time-outs, 429 and some 5xx."""
+        """Whether another attempt can help: connection errors, timeouts, 429 and some 5xx."""
         return self.reason in (Reason.CONNECTION, Reason.TIMEOUT) or self.status in _RETRIED_STATUSES
 
     def without_traceback(self) -> Self:
-        """A copy to keep: a traceback keeps alive all that its frames know, bodies and connections too."""
+        """Return a copy to keep: a traceback keeps its frames alive, with bodies and connections."""
         return replace(self)
 
     def __str__(self) -> str:
-        """The message alone."""
+        """Return the message alone."""
         return self.message

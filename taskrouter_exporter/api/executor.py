@@ -16,7 +16,7 @@ from taskrouter_exporter.api.fair_queue import FairQueue, Job
 class FairExecutor:
     """Threads that carry out blocking requests for event loops, in the order of a FairQueue.
 
-    A request that nobody awaits any more keeps its thread until it really ends, so that `concurrency` is
+    A request whose result is no longer needed keeps its thread until it ends, so that `concurrency` is
     never exceeded; the request's own timeout frees it. The threads are daemons: a hanging request does not
     delay the end of the process.
     """
@@ -51,7 +51,7 @@ class FairExecutor:
                     self._queue.give_up(job)
 
     def resize(self, concurrency: int, accounts: int) -> None:
-        """Change how many requests may be in flight. Those that are, count; surplus threads end when idle."""
+        """Change how many requests may be in flight, those of now included; surplus threads end when idle."""
         with self._changed:
             self._queue.resize(concurrency, accounts)
             self._changed.notify_all()
@@ -76,14 +76,14 @@ class FairExecutor:
             self._changed.notify_all()
 
     def _wake_one(self) -> None:
-        """See to it that a thread looks for a job, where there are jobs that wait."""
+        """Make a thread look for a job, and start one where jobs wait and none is idle."""
         self._changed.notify()
         if self._idle < self._queue.waiting and len(self._threads) < self._queue.concurrency:
-            thread = threading.Thread(target=self._work, name=f"slot-{next(self._names)}", daemon=True)
+            thread = threading.Thread(target=self._work, name=f"request-{next(self._names)}", daemon=True)
             self._threads.add(thread)
             try:
                 thread.start()
-            except RuntimeError:  # no more threads for this process: those that there are go on
+            except RuntimeError:  # no more threads for this process: the existing ones continue
                 self._threads.discard(thread)
 
     def _work(self) -> None:
@@ -94,7 +94,7 @@ class FairExecutor:
             del job  # an idle thread keeps no answer alive
 
     def _next_job(self) -> Job | None:
-        """Wait for a job; None where the thread is to end."""
+        """Wait for a job and return it, or None where the thread is to end."""
         with self._changed:
             while True:
                 surplus = len(self._threads) > self._queue.concurrency
@@ -126,7 +126,7 @@ def _carry_out(job: Job) -> bool:
     """Carry a request out, hand its result over, and return whether the API answered."""
     future = job.future
     if future is None:
-        raise ValueError("nobody awaits this job")
+        raise ValueError("the job has no future")
     if future.done():  # given up since it was taken
         return False
     try:
@@ -138,7 +138,7 @@ def _carry_out(job: Job) -> bool:
     except BaseException as error:  # noqa: BLE001 -- a panic in a library's Rust code must not end the thread
         settle = partial(future.set_exception, RuntimeError(type(error).__name__))
         answered = False
-    with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed, and with it every poll
         future.get_loop().call_soon_threadsafe(_unless_given_up, future, settle)
     return answered
 

@@ -25,7 +25,7 @@ _Key = TypeVar("_Key")
 
 
 class Standing(IntEnum):
-    """How a query behaved so far, best first: who goes before whom when threads are scarce."""
+    """How a query has behaved so far; better ones go first when threads are scarce."""
 
     PROVEN = 0
     """Answered quickly at its last poll."""
@@ -36,7 +36,7 @@ class Standing(IntEnum):
     HUNG = 3
     """Had no answer in time at its last poll."""
     LIST = 4
-    """Not a query but a list of discovery's, which can wait."""
+    """A list for discovery, not a query; it can wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class FairQueue:
     """Decides which job gets a free thread. Not safe for use from several threads.
 
     The order is, first criterion first: standing, first attempts before retries, the account with the fewest
-    requests in flight, the workspace with the fewest, rank, age. Beyond that,
+    requests in flight, the workspace with the fewest, rank, age. In addition:
 
     - each account has a reserve, so that one whose requests all hang cannot take every thread;
     - where proven queries exist, hung ones hold at most half of the threads, and everything that is not
@@ -263,7 +263,7 @@ class FairQueue:
         return None
 
     def give_up(self, job: Job) -> None:
-        """Nobody needs the result any more. A job that waits never begins; one in flight goes on."""
+        """Drop a waiting job whose result is no longer needed; one in flight continues."""
         if job.begun is not None or job.given_up:
             return
         job.given_up = True
@@ -273,7 +273,7 @@ class FairQueue:
             self._drop_given_up_jobs()
 
     def finish(self, job: Job, *, answered: bool) -> None:
-        """A job in flight is over; `answered` says whether the API answered, whatever it said."""
+        """Take note that a job in flight ended, and whether the API answered at all."""
         now = self._clock()
         if answered and job.begun is not None and job.fresh:
             self._slowest_answer = max(self._slowest_answer or 0, now - job.begun)
@@ -281,7 +281,7 @@ class FairQueue:
         self._count_in_flight(job, -1)
 
     def until(self, job: Job, end: float) -> float:
-        """Until when a job in flight may go on, at most `end`; ask again when that time is up.
+        """Return until when a job in flight may continue, at most `end`; to be asked again at that time.
 
         A first attempt that takes longer than its patience is ended early where that helps others: while
         first attempts wait, others were answered in less than half of its time, and half of the threads are

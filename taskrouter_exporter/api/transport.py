@@ -70,7 +70,7 @@ class RequestsTransport:
 
     requests prepares what is sent: URL, headers and authentication; proxies and a CA bundle come from the
     environment in its way. Proxies are not used for `http://`: that is for loopback only, and a proxy would
-    be handed the credentials in clear text. A `.netrc` never replaces the configured credentials.
+    receive the credentials unencrypted. A `.netrc` never replaces the configured credentials.
     """
 
     def __init__(self, base_url: str, connections: int, environ: Mapping[str, str], user_agent: str) -> None:

@@ -343,7 +343,7 @@ def test_a_broken_file_does_not_end_the_process_on_sighup(
     exporter = start_exporter(simulated(simulator))
     write_config("targets: [")
     exporter.process.send_signal(signal.SIGHUP)
-    exporter.wait_for_log('msg="configuration not reloaded, the last good one stays" problem=.*config.yaml:')
+    exporter.wait_for_log('msg="invalid configuration; keeping the previous one" problem=.*config.yaml:')
     scrape = exporter.scrape()
     assert scrape.value(SUCCESSFUL) == 0
     assert set(scrape.find("up").values()) == {1}

@@ -301,7 +301,7 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
             for names in (("a", "b"), ("b", "c", "d"), ("c", "d", "e")):
                 workspaces = tuple(workspace(number, name) for number, name in enumerate(names))
                 runtime.discovery.discovered["main"] = Discovered(workspaces, refreshed=1.0)
-                runtime._found_something()
+                runtime._update_discovered()
                 assert [each.workspace for each in runtime.snapshot.targets] == [*names[:2]]
                 for query in runtime.snapshot.queries:
                     runtime.history.record(PollResult(query, finished=0, duration=0))
@@ -310,10 +310,10 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
         assert runtime.snapshot.poller is before.poller
         assert {query.target.workspace for query in runtime.history._last} == {"c", "d"}
         assert [each["event"] for each in logs] == [
-            "discovery changed what is polled",
-            "more was found than can be polled, the rest is left out",
-            "discovery changed what is polled",
-            "discovery changed what is polled",
+            "discovered queries changed",
+            "too many queries discovered; the rest is not polled",
+            "discovered queries changed",
+            "discovered queries changed",
         ]
         await runtime.stop()
 

@@ -25,7 +25,7 @@ def test_a_refused_query_has_the_same_error_until_it_is_asked_again(reason: Reas
     error = pauses.error(QUERY, 110, 0)
     assert error is not None
     assert (error.reason, error.status, error.code) == (reason, 404, 20404)
-    assert error.message == "no such workspace (refused 3 times in a row, asked again in 50 s)"
+    assert error.message == "no such workspace (refused 3 times in a row, next attempt in 50 s)"
     assert pauses.error(QUERY, 160, 0) is None
 
 

@@ -267,7 +267,7 @@ def test_failures_are_logged_when_they_begin_when_the_reason_changes_and_when_th
     assert [(line["event"], line.get("reason")) for line in lines] == [
         ("poll failed", "auth"),
         ("poll failed", "timeout"),
-        ("poll works again", None),
+        ("poll recovered", None),
         ("poll failed", "auth"),
     ]
     assert lines[0]["workspace"] == "support"
@@ -536,7 +536,7 @@ def test_a_query_that_is_refused_poll_after_poll_is_asked_less_often() -> None:
                 asked.append(now() - begin)
             else:
                 assert outcome.attempts == ()
-                assert "times in a row, asked again in" in outcome.error.message
+                assert "times in a row, next attempt in" in outcome.error.message
             await asyncio.sleep(10)
         assert asked == pytest.approx([0, 10, 40, 100, 220, 460, 940, 1540])
         for renew in (api.renew, poller.resume):
@@ -554,8 +554,8 @@ def test_a_query_that_is_refused_poll_after_poll_is_asked_less_often() -> None:
     with structlog.testing.capture_logs() as lines:
         run_virtually(scenario())
     events = [line["event"] for line in lines]
-    assert events[:2] == ["poll failed", "query refused repeatedly, polling it less often"]
-    assert events[-1] == "poll works again"
+    assert events[:2] == ["poll failed", "query refused repeatedly; polling it less often"]
+    assert events[-1] == "poll recovered"
 
 
 def test_the_cache_is_pruned_with_the_queries() -> None:

@@ -226,10 +226,10 @@ def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) 
                 await asyncio.sleep(0.005)
 
     def threads() -> int:
-        return sum(thread.name.startswith("slot-") for thread in threading.enumerate()) - before
+        return sum(thread.name.startswith("request-") for thread in threading.enumerate()) - before
 
     most: list[int] = []
-    before = sum(thread.name.startswith("slot-") for thread in threading.enumerate())
+    before = sum(thread.name.startswith("request-") for thread in threading.enumerate())
     with Simulator(CENTRE, latency=0.1) as simulator:
         asyncio.run(scenario(simulator))
     assert max(most) == 2
@@ -250,10 +250,10 @@ def test_a_reload_and_a_change_by_discovery_ask_refused_queries_again() -> None:
         assert [await requests() for _ in range(3)] == [4, 4, 0]
         await runtime.reload()
         assert [await requests() for _ in range(3)] == [4, 4, 0]
-        runtime._found_something()
+        runtime._update_discovered()
         assert await requests() == 0, "nothing has changed"
         runtime.snapshot = replace(runtime.snapshot, queries=())
-        runtime._found_something()
+        runtime._update_discovered()
         assert await requests() == 4
         await runtime.stop()
 
@@ -296,7 +296,7 @@ def test_what_the_poller_keeps_is_pruned_with_the_queries(file: File) -> None:
         runtime.snapshot = replace(
             runtime.snapshot, config=parsed(written(simulator.base_url, WORKSPACES[:1]))
         )
-        runtime._found_something()
+        runtime._update_discovered()
         assert len(runtime.snapshot.poller._cached) == 4
         assert len(runtime._standings._known) == 4
         await runtime.stop()

@@ -224,7 +224,7 @@ def test_large_answers_are_parsed_beside_the_event_loop_and_within_the_attempt()
     (attempt,) = asyncio.run(scenario()).attempts
     assert attempt.duration >= 0.1
     assert threads
-    assert all(name.startswith("slot-") for name in threads)
+    assert all(name.startswith("request-") for name in threads)
 
 
 def test_an_answer_that_cannot_be_parsed_is_the_error_of_its_attempt() -> None:

@@ -75,7 +75,7 @@ def test_no_password_is_told() -> None:
 
 
 def test_a_refused_query_s_story_says_when_it_is_asked_again() -> None:
-    error = ApiError(Reason.NOT_FOUND, "gone (refused 3 times in a row, asked again in 50 s)", 404)
+    error = ApiError(Reason.NOT_FOUND, "gone (refused 3 times in a row, next attempt in 50 s)", 404)
     assert story(error=error)[3:] == [
         "  no attempt",
         f"  down: not_found, {error.message}, 1.500 s in all, finished 2026-11-23T12:00:01.500+00:00",
