@@ -1,6 +1,5 @@
 """The network as everything above sees it: one HTTP GET by a deadline, whatever the other side does."""
 
-import base64
 import io
 import ssl
 import threading
@@ -9,16 +8,15 @@ import zlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import h11
 import requests
 from requests.adapters import BaseAdapter
 from requests.auth import HTTPBasicAuth
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, prepend_scheme_if_needed, select_proxy
+from requests.utils import select_proxy
 
 from taskrouter_exporter.api.connection import (
     MAX_BODY_BYTES,
@@ -28,6 +26,14 @@ from taskrouter_exporter.api.connection import (
     StaleConnectionError,
     open_stream,
     too_large,
+)
+from taskrouter_exporter.api.environment import (
+    Authorities,
+    certificate_authorities,
+    endpoint,
+    environment_proxies,
+    proxy_endpoint,
+    tls_context,
 )
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.streams import Deadline
@@ -68,17 +74,17 @@ class Transport(Protocol):
 class RequestsTransport:
     """The transport of one account.
 
-    requests prepares what is sent: URL, headers and authentication; proxies and a CA bundle come from the
-    environment in its way. Proxies are not used for `http://`: that is for loopback only, and a proxy would
-    receive the credentials unencrypted. A `.netrc` never replaces the configured credentials.
+    requests prepares what is sent: URL, headers and authentication; proxies and certificate authorities come
+    from the environment. A `.netrc` never replaces the configured credentials.
+
+    Raises:
+        NetworkSettingError: a variable of the environment cannot be used.
     """
 
     def __init__(self, base_url: str, connections: int, environ: Mapping[str, str], user_agent: str) -> None:
         self._headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip"}
-        self._proxies = get_environ_proxies(base_url) if base_url.startswith("https:") else {}
-        self._verify = (
-            environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
-        )
+        self._proxies = environment_proxies(base_url)
+        self._verify = certificate_authorities(environ)
         self._adapter = ExchangeAdapter(connections)
 
     def get(
@@ -118,14 +124,14 @@ class ExchangeAdapter(BaseAdapter):
         super().__init__()
         self._pool = _Pool(connections)
         self._worked: dict[str, Any] = {}
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts: dict[Authorities, ssl.SSLContext] = {}
 
     def send(  # type: ignore[override] # timeout is a deadline, which neither a number nor a pair can be
         self,
         request: requests.PreparedRequest,
         *,
         timeout: Deadline,
-        verify: str = DEFAULT_CA_BUNDLE_PATH,
+        verify: Authorities = True,
         proxies: Mapping[str, str] | None = None,
         **_unused: object,
     ) -> requests.Response:
@@ -163,13 +169,9 @@ class ExchangeAdapter(BaseAdapter):
         finally:
             self._pool.give_back(route, connection)
 
-    def _context(self, verify: str) -> ssl.SSLContext:
-        """Return the TLS settings for a file or a directory of certificate authorities."""
+    def _context(self, verify: Authorities) -> ssl.SSLContext:
         if verify not in self._contexts:
-            where: dict[str, Any] = {"capath" if Path(verify).is_dir() else "cafile": verify}
-            context = ssl.create_default_context(**where)
-            context.set_alpn_protocols(["http/1.1"])
-            self._contexts[verify] = context
+            self._contexts[verify] = tls_context(verify)
         return self._contexts[verify]
 
 
@@ -179,41 +181,18 @@ class _Route:
 
     origin: Endpoint
     proxy: Endpoint | None
-    verify: str
+    verify: Authorities
     host_header: str
 
     @classmethod
-    def of(cls, url: str, proxies: Mapping[str, str], verify: str) -> "_Route":
-        origin = _endpoint(url)
+    def of(cls, url: str, proxies: Mapping[str, str], verify: Authorities) -> "_Route":
+        origin = endpoint(url)
         proxy = select_proxy(url, dict(proxies))
-        return cls(origin, _proxy_endpoint(proxy) if proxy else None, verify, urlsplit(url).netloc)
+        return cls(origin, proxy_endpoint(proxy) if proxy else None, verify, urlsplit(url).netloc)
 
     @property
     def uses_tls(self) -> bool:
         return self.origin.tls or (self.proxy is not None and self.proxy.tls)
-
-
-def _endpoint(url: str, authorization: str | None = None) -> Endpoint:
-    parts = urlsplit(url)
-    default_port = _DEFAULT_PORTS[parts.scheme]
-    return Endpoint(parts.hostname or "", parts.port or default_port, parts.scheme == "https", authorization)
-
-
-def _proxy_endpoint(proxy: str) -> Endpoint:
-    """Parse the URL of a proxy, which may have a user and a password in it.
-
-    Raises:
-        ApiError: it is not the URL of an HTTP proxy; its text is not shown.
-    """
-    try:
-        url: str = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call] # the stubs lack it
-        parts = urlsplit(url)
-        user = unquote(parts.username or "")
-        login = f"{user}:{unquote(parts.password or '')}".encode()
-        return _endpoint(url, f"Basic {base64.b64encode(login).decode()}" if user else None)
-    except (KeyError, ValueError):
-        message = "the proxy of the environment is not an http:// or https:// URL"
-        raise ApiError(Reason.CONNECTION, message) from None
 
 
 class _Pool:
