@@ -3,6 +3,7 @@
 import gzip
 import io
 import platform
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from typing import Final, Protocol
@@ -161,6 +162,8 @@ class ApiMetrics:
     """Counts API requests over all scrapes; an api.client.RequestObserver."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._lock = threading.Lock()
+        self._accounts: set[str] = set()
         self._requests = Counter(
             f"{PREFIX}api_requests",
             "Total number of API requests by HTTP status code (none if there was no response).",
@@ -183,22 +186,30 @@ class ApiMetrics:
 
     def expect(self, account: str) -> None:
         """Let an account's series begin at 0."""
-        self._retries.labels(account)
-        self._duration.labels(account)
+        with self._lock:
+            self._accounts.add(account)
+            self._retries.labels(account)
+            self._duration.labels(account)
 
     def forget(self, account: str) -> None:
-        """Drop the series of an account that is no longer configured."""
-        for family in (self._requests, self._retries, self._duration):
-            family.remove_by_labels({"account": account})
+        """Drop the series of an account that is no longer configured; requests in flight add none."""
+        with self._lock:
+            self._accounts.discard(account)
+            for family in (self._requests, self._retries, self._duration):
+                family.remove_by_labels({"account": account})
 
     def requested(self, account: str, status: int | None, duration: float) -> None:
         """See api.client.RequestObserver."""
-        self._requests.labels(account, "none" if status is None else str(status)).inc()
-        self._duration.labels(account).observe(duration)
+        with self._lock:
+            if account in self._accounts:
+                self._requests.labels(account, "none" if status is None else str(status)).inc()
+                self._duration.labels(account).observe(duration)
 
     def retried(self, account: str) -> None:
         """See api.client.RequestObserver."""
-        self._retries.labels(account).inc()
+        with self._lock:
+            if account in self._accounts:
+                self._retries.labels(account).inc()
 
 
 class ExporterMetrics:

@@ -1,6 +1,7 @@
 """Poll results, and what is known of each query beyond one scrape: errors, anchors, the newest result."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -17,6 +18,9 @@ log = structlog.get_logger()
 
 _CLOCK_STEP: Final = timedelta(minutes=1)
 """A clock set back by less than this does not bring an earlier anchor back: the counters would jump."""
+
+_MOST_LINES: Final = 20
+_LINES_SECONDS: Final = 10.0
 
 _NAMED_COUNTERS: Final = 5
 """So many counters are named in a line of the log."""
@@ -35,6 +39,7 @@ class PollResult:
         error: None where it did not.
         rate_limit: Of the newest answer that has one.
         anchor: Start of an anchored query's period.
+        asked: Whether a request was sent. Without one, a failure says nothing about the target.
         begun: When the poll began, on the monotonic clock.
     """
 
@@ -47,6 +52,7 @@ class PollResult:
     rate_limit: RateLimit | None = None
     anchor: datetime | None = None
     begun: float = 0.0
+    asked: bool = True
 
     @property
     def up(self) -> bool:
@@ -84,6 +90,32 @@ class _Ignored:
     logged: set[str] = field(default_factory=set)
 
 
+class _LineBudget:
+    """Bounds the log lines about single queries: an outage of the API concerns all of them at once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = 0.0
+        self._taken = 0
+        self._suppressed = 0
+
+    def take(self) -> bool:
+        """Return whether one more line may be logged now."""
+        now = self._clock()
+        if now - self._start >= _LINES_SECONDS:
+            self._start, self._taken = now, 0
+        if self._taken >= _MOST_LINES:
+            self._suppressed += 1
+            return False
+        self._taken += 1
+        return True
+
+    def reset_suppressed(self) -> int:
+        """Return the number of lines that were not logged since the last call."""
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed
+
+
 class PollHistory:
     """What is known of each query beyond one scrape: error counts, counters, and the newest result."""
 
@@ -94,6 +126,7 @@ class PollHistory:
         self._cleaned: datetime | None = None
         self._last: dict[Query, PollResult] = {}
         self._kept: frozenset[Query] | None = None
+        self._lines = _LineBudget()
 
     def errors(self, query: Query) -> Mapping[Reason, int]:
         """Return the number of failed polls so far by reason, all reasons present."""
@@ -178,7 +211,7 @@ class PollHistory:
         One that began before the newest result's poll is counted but is no news: it may end long after it,
         with the credentials of before a reload for example.
         """
-        if self._kept is not None and result.query not in self._kept:
+        if (self._kept is not None and result.query not in self._kept) or not result.asked:
             return
         if result.error is not None:
             errors = self._errors.setdefault(result.query, dict.fromkeys(Reason, 0))
@@ -191,19 +224,26 @@ class PollHistory:
         logger = _logger(result.query).bind(attempts=len(result.attempts), duration=round(result.duration, 3))
         if result.statistics is not None and result.statistics.ignored:
             self._count_ignored(result.query, result.statistics.ignored)
-        if result.error is None:
-            if reason_before is not None:
-                logger.info("poll recovered")
-            return
         error = result.error
-        if error.reason != reason_before:
+        if (error.reason if error else None) == reason_before or not self._lines.take():
+            return
+        if error is None:
+            logger.info("poll recovered")
+        else:
             logger.warning(
                 "poll failed",
                 reason=error.reason,
                 status=error.status,
                 code=error.code,
+                request_id=error.request_id,
                 message=error.message,
             )
+
+    def log_suppressed(self) -> None:
+        """Log how many lines about failed and recovered polls were left out, if any."""
+        suppressed = self._lines.reset_suppressed()
+        if suppressed:
+            log.warning("more polls failed or recovered", polls=suppressed)
 
     def _count_ignored(self, query: Query, attributes: Sequence[str]) -> None:
         """Count attributes that could not be read, and log each the first time."""

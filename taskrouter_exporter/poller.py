@@ -50,8 +50,14 @@ class _Poll:
         self.generation = generation
         self.call = call
         self.anchor = anchor
+        self.deadlines: list[float] = []
         self.result: asyncio.Future[PollResult] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """Stop carrying the query out; a request in flight ends by its own deadline."""
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Poller:
@@ -110,10 +116,20 @@ class Poller:
         if refused:
             await self._reread_credentials(refused, deadline)
             begin(refused)
-        if polls:
-            await asyncio.wait([poll.result for poll in polls], timeout=deadline - self._monotonic())
+        try:
+            if polls:
+                await asyncio.wait([poll.result for poll in polls], timeout=deadline - self._monotonic())
+        except asyncio.CancelledError:  # the client has gone
+            for poll in polls:
+                self._leave(poll, deadline)
+            raise
+        missed = 0
         for poll in polls:
-            ready[poll.query] = poll.result.result() if poll.result.done() else self._give_up(poll, deadline)
+            ready[poll.query] = result = self._result_for(poll, deadline)
+            missed += not result.asked
+        if missed:
+            log.warning("deadline reached before all queries were sent", queries=missed)
+        self._history.log_suppressed()
         return [ready[query] for query in queries]
 
     async def drained(self) -> None:
@@ -178,7 +194,8 @@ class Poller:
             generation = self._clients[query.target.account].generation
             poll = self._in_flight[query] = _Poll(query, call, anchor, generation)
             poll.task = asyncio.create_task(self._carry_out(poll))
-        poll.call.deadline = max(poll.call.deadline, deadline)
+        poll.deadlines.append(deadline)
+        poll.call.deadline = max(poll.deadlines)
         return poll
 
     async def _carry_out(self, poll: _Poll) -> None:
@@ -199,15 +216,30 @@ class Poller:
             error = ApiError(Reason.BAD_RESPONSE, f"unexpected {type(failure).__name__}, see the log")
         self._end(poll, statistics, error)
 
-    def _give_up(self, poll: _Poll, deadline: float) -> PollResult:
+    def _result_for(self, poll: _Poll, deadline: float) -> PollResult:
         """Return the result for a scrape at its deadline; end the poll unless a later scrape waits for it."""
+        poll.deadlines.remove(deadline)
+        if poll.result.done():
+            return poll.result.result()
         error = poll.call.failure_when_given_up()
-        if deadline < poll.call.deadline:
+        if poll.deadlines:
+            poll.call.deadline = max(poll.deadlines)
             return self._result(poll, None, error)
         self._end(poll, None, error)
-        if poll.task is not None:
-            poll.task.cancel()
+        poll.cancel()
         return poll.result.result()
+
+    def _leave(self, poll: _Poll, deadline: float) -> None:
+        """Let a poll go on without one of its scrapes, or end it with the last one: no result counts then."""
+        poll.deadlines.remove(deadline)
+        if poll.result.done():
+            return
+        if poll.deadlines:
+            poll.call.deadline = max(poll.deadlines)
+            return
+        del self._in_flight[poll.query]
+        poll.result.set_result(self._result(poll, None, poll.call.failure_when_given_up()))
+        poll.cancel()
 
     def _end(self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None) -> None:
         result = self._result(poll, statistics, error)
@@ -235,6 +267,7 @@ class Poller:
             rate_limit=call.rate_limit,
             anchor=poll.anchor,
             begun=call.begun,
+            asked=statistics is not None or bool(call.attempts) or call.requesting,
         )
 
     def _anchor(self, query: Query) -> datetime | None:

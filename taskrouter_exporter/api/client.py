@@ -1,7 +1,6 @@
 """The API client of one account: a GET within a deadline, with retries, and typed errors."""
 
 import asyncio
-import base64
 import json
 import re
 import time
@@ -27,12 +26,15 @@ from taskrouter_exporter.api.credentials import Credentials
 from taskrouter_exporter.api.errors import ApiError, Reason, reason_of_status
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.fair_queue import Claim, Job
+from taskrouter_exporter.api.secrets import Secrets
 from taskrouter_exporter.api.transport import HttpAnswer, Transport
 from taskrouter_exporter.config.loader import Account, Polling
 
 _FIRST_BACKOFF_SECONDS: Final = 0.25
 _LONGEST_BACKOFF_SECONDS: Final = 10
 _LONGEST_MESSAGE: Final = 200
+_EXAMINED_MESSAGE: Final = 1000
+_REQUEST_ID: Final = re.compile("RQ[0-9a-fA-F]{32}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _IMPATIENT_PART: Final = 0.25
 """The part of the request timeout that an attempt gets which is not expected to be answered."""
@@ -208,7 +210,7 @@ class Client:
             raise call.failure_when_given_up()
         call.requesting, call.asked = True, begin
         timeout = self._timeout(call)
-        status = error = None
+        answer = status = error = None
         password = self._credentials.password()
         try:
             answer = self._transport.get(
@@ -221,7 +223,7 @@ class Client:
             rate_limit = _rate_limit(answer.headers)
             call.rate_limit = rate_limit or call.rate_limit
             if status != HTTPStatus.OK:
-                failure = _error_of(answer, secrets=_spellings(self._account.username, password))
+                failure = _error_of(answer, Secrets(self._account.username, password))
                 if failure.reason is Reason.RATE_LIMITED:
                     self._executor.announce(job, None, failure.retry_after or 0)
                 raise failure
@@ -229,6 +231,8 @@ class Client:
                 self._executor.announce(job, rate_limit.remaining)
             return read(answer)
         except ApiError as problem:
+            if answer is not None:
+                problem.request_id = _request_id(answer.headers)
             error, status = problem.without_traceback(), problem.status
             raise
         finally:
@@ -273,7 +277,7 @@ class wait_at_least_retry_after(wait_base):  # noqa: N801 -- named as tenacity's
         return max(self._backoff(retry_state), retry_after or 0)
 
 
-def _error_of(answer: HttpAnswer, secrets: frozenset[str]) -> ApiError:
+def _error_of(answer: HttpAnswer, secrets: Secrets) -> ApiError:
     """Return the error for an answer with a status other than 200.
 
     Twilio's body has `code` and `message`, or `code`, `title` and `detail` (RFC 9457).
@@ -286,8 +290,8 @@ def _error_of(answer: HttpAnswer, secrets: frozenset[str]) -> ApiError:
     code = document.get("code")
     texts = (document.get(key) for key in ("message", "detail", "title"))
     message = next((text for text in texts if isinstance(text, str) and text), None) or _phrase(answer.status)
-    for secret in secrets:
-        message = message.replace(secret, "…")
+    if secrets.found_in(message[:_EXAMINED_MESSAGE]):
+        message = f"{_phrase(answer.status)} (message withheld: it contains credentials)"
     return ApiError(
         reason_of_status(answer.status),
         "".join(char if char.isprintable() else " " for char in message[:_LONGEST_MESSAGE]),
@@ -297,9 +301,10 @@ def _error_of(answer: HttpAnswer, secrets: frozenset[str]) -> ApiError:
     )
 
 
-def _spellings(username: str, password: str) -> frozenset[str]:
-    """Return the forms in which a server could echo the credentials."""
-    return frozenset({password, base64.b64encode(f"{username}:{password}".encode()).decode()})
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    """Return Twilio's ID of a request; anything else that the header contains is not shown."""
+    value = headers.get("Twilio-Request-Id", "")
+    return value if _REQUEST_ID.fullmatch(value) else None
 
 
 def _phrase(status: int) -> str:

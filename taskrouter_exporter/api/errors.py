@@ -43,6 +43,7 @@ class ApiError(Exception):
         status: HTTP status, where there was one.
         code: Twilio's error code, where the body has one.
         retry_after: Seconds that the server asks to wait, where it does.
+        request_id: Twilio's ID of the request, which its support asks for.
     """
 
     reason: Reason
@@ -50,6 +51,7 @@ class ApiError(Exception):
     status: int | None = None
     code: int | None = None
     retry_after: float | None = None
+    request_id: str | None = None
 
     @property
     def retryable(self) -> bool:

@@ -266,3 +266,19 @@ def test_label_values_of_any_unicode_come_through(workspace: str, activity: str,
     openmetrics = samples(parse(render(window, day, accept=OPENMETRICS)))
     assert text[in_window] == openmetrics[in_window] == 3
     assert text[since_anchor] == openmetrics[since_anchor] == 3
+
+
+def test_a_request_that_ends_after_its_account_was_removed_brings_no_series_back() -> None:
+    metrics = ExporterMetrics("1", "abc")
+    metrics.api.expect("main")
+    metrics.api.requested("main", 200, 0.1)
+    metrics.api.forget("main")
+    metrics.api.requested("main", 200, 0.1)
+    metrics.api.retried("main")
+    names = {
+        sample.name
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.labels.get("account")
+    }
+    assert names == set()

@@ -29,7 +29,8 @@ def query(name: str = "support", period: Window | Anchored = Window(15)) -> Quer
 class Api:
     """A client that does what the test says for each call, and the wall clock beside it."""
 
-    def __init__(self, behave: Callable[[Call], Awaitable[Any]]) -> None:
+    def __init__(self, behave: Callable[[Call], Awaitable[Any]], *, sending: bool = True) -> None:
+        self._sending = sending
         self.calls: list[Call] = []
         self.wall = NOON
         self.generation = 0
@@ -45,7 +46,7 @@ class Api:
 
     async def get(self, call: Call, read: Callable[[HttpAnswer], WorkersStatistics]) -> WorkersStatistics:
         self.calls.append(call)
-        call.requesting = True
+        call.requesting = self._sending
         document = await self._behave(call)
         call.requesting = False
         return read(HttpAnswer(200, {}, json.dumps(document).encode()))
@@ -368,6 +369,55 @@ def test_what_is_known_of_a_query_that_went_away_is_forgotten() -> None:
     assert history.last(stays) is not None
     assert history.errors(goes)[Reason.AUTH] == 0
     assert history.last(goes) is None
+
+
+def test_a_query_that_was_never_sent_is_down_and_no_failure_of_its_target() -> None:
+    async def scenario() -> None:
+        async def never_sent(_call: Call) -> Any:
+            await asyncio.sleep(60)
+
+        api, history = Api(never_sent, sending=False), PollHistory()
+        with structlog.testing.capture_logs() as lines:
+            results = await api.poller(history).poll([query(str(number)) for number in range(500)], now() + 1)
+        assert not any(result.up or result.asked for result in results)
+        assert sum(history.errors(results[0].query).values()) == 0
+        assert [(line["event"], line["queries"]) for line in lines] == [
+            ("deadline reached before all queries were sent", 500)
+        ]
+
+    run_virtually(scenario())
+
+
+def test_the_log_of_an_outage_is_bounded_and_says_how_much_it_leaves_out() -> None:
+    async def scenario() -> None:
+        api, history = Api(failing(Reason.CONNECTION)), PollHistory()
+        with structlog.testing.capture_logs() as lines:
+            await api.poller(history).poll([query(str(number)) for number in range(500)], now() + 9)
+        assert [line["event"] for line in lines] == ["poll failed"] * 20 + ["more polls failed or recovered"]
+        assert lines[-1]["polls"] == 480
+
+    run_virtually(scenario())
+
+
+def test_a_poll_ends_with_the_last_scrape_that_wants_it() -> None:
+    async def scenario() -> None:
+        api, history = Api(after(3600)), PollHistory()
+        poller = api.poller(history)
+        patient = asyncio.create_task(poller.poll([query()], now() + 1_000_000))
+        await asyncio.sleep(1)
+        second = asyncio.create_task(poller.poll([query()], now() + 9))
+        await asyncio.sleep(1)
+        patient.cancel()
+        await asyncio.sleep(0)
+        assert api.calls[0].deadline == pytest.approx(now() + 8), "that of the scrape that is left"
+        second.cancel()
+        await asyncio.sleep(0)
+        await poller.drained()
+        assert sum(history.errors(query()).values()) == 0
+        assert (await poller.poll([query()], now() + 9))[0].error is not None
+        assert len(api.calls) == 2
+
+    run_virtually(scenario())
 
 
 BEHAVIOURS = st.one_of(

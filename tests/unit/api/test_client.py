@@ -197,13 +197,28 @@ def test_the_apis_own_code_and_message_are_told(body: bytes, code: int | None, m
     assert (caught.value.code, caught.value.message) == (code, message)
 
 
-def test_a_message_is_bounded_and_an_echoed_secret_is_struck_out() -> None:
-    encoded = base64.b64encode(f"{ACCOUNT.username}:{SECRET}".encode()).decode()
-    body = f'{{"message": "bad {SECRET} in Basic {encoded} {"x" * 9000}"}}'.encode()
+def test_a_message_is_bounded() -> None:
     with pytest.raises(ApiError) as caught:
-        get(ScriptedTransport(HttpAnswer(401, {}, body)), Notes())
-    assert caught.value.message.startswith("bad … in Basic … xxx")
-    assert len(caught.value.message) == 200
+        get(ScriptedTransport(HttpAnswer(401, {}, b'{"message": "' + b"x" * 9000 + b'"}')), Notes())
+    assert caught.value.message == "x" * 200
+
+
+def test_a_message_that_echoes_the_secret_is_withheld() -> None:
+    encoded = base64.b64encode(f"{ACCOUNT.username}:{SECRET}".encode()).decode()
+    for echo in (SECRET, encoded):
+        with pytest.raises(ApiError) as caught:
+            get(ScriptedTransport(HttpAnswer(401, {}, f'{{"message": "bad {echo}"}}'.encode())), Notes())
+        assert caught.value.message == "Unauthorized (message withheld: it contains credentials)"
+
+
+@pytest.mark.parametrize(
+    ("header", "request_id"),
+    [("RQ" + "0a" * 16, "RQ" + "0a" * 16), (f"RQ{SECRET}", None), ("", None)],
+)
+def test_the_request_id_of_a_failure_is_kept_for_twilios_support(header: str, request_id: str | None) -> None:
+    with pytest.raises(ApiError) as caught:
+        get(ScriptedTransport(HttpAnswer(401, {"Twilio-Request-Id": header}, b"")), Notes())
+    assert caught.value.request_id == request_id
 
 
 def test_the_rate_limit_is_read_from_failures_too_and_the_newest_counts() -> None:
