@@ -93,10 +93,12 @@ class Runtime:
         self.discovery.start()
 
     async def stop(self) -> None:
-        """Stop the discovery, and let the threads end."""
+        """Stop the discovery, let the threads end, and close the connections."""
         self.discovery.cancel()
         await self.discovery.ended()
         self._executor.close()
+        for client in self.snapshot.clients.values():
+            client.close()
 
     @property
     def ready(self) -> bool:
