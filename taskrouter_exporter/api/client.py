@@ -27,7 +27,7 @@ from taskrouter_exporter.api.credentials import Credentials
 from taskrouter_exporter.api.errors import ApiError, Reason, reason_of_status
 from taskrouter_exporter.api.executor import Claim, FairExecutor, Job
 from taskrouter_exporter.api.transport import HttpAnswer, Transport
-from taskrouter_exporter.config.loader import Account, Polling
+from taskrouter_exporter.config.model import Account, Polling
 
 _FIRST_BACKOFF_SECONDS: Final = 0.25
 _LONGEST_BACKOFF_SECONDS: Final = 10

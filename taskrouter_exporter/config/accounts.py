@@ -1,19 +1,17 @@
 """Accounts: Twilio credentials, from the configuration file or the environment, and the API they are for."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from taskrouter_exporter.config.document import Document, Problem
 from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.model import AUTO, DEFAULT_ACCOUNT, Account
 from taskrouter_exporter.config.schema import (
-    AUTO,
     CREDENTIAL_FORMAT,
-    DEFAULT_ACCOUNT,
     EDGES,
     AccountModel,
     is_one_line,
@@ -29,25 +27,6 @@ _QUOTED: Final = "quotation marks around the value, which would be part of it: l
 
 class PasswordError(ValueError):
     """A password file without a password. The message is one line, names the file and shows none of it."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """One set of Twilio credentials and the API host they belong to.
-
-    Attributes:
-        name: The label `account`.
-        base_url: Scheme, host and perhaps port and path, without a slash at the end.
-        username: Account SID or API key SID.
-        password: Either this or `password_file`.
-        password_file: Absolute. Symbolic links in it are followed at each reading.
-    """
-
-    name: str
-    base_url: str
-    username: str
-    password: SecretStr | None = None
-    password_file: Path | None = None
 
 
 def read_password(account: Account) -> str:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taskrouter_exporter.config.document import Document, Path, Problem
+from taskrouter_exporter.config.model import AUTO
 from taskrouter_exporter.config.schema import (
-    AUTO,
     AccountModel,
     Allowed,
     DiscoveryModel,

@@ -2,9 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from functools import cached_property
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -13,145 +11,33 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from taskrouter_exporter.config.accounts import (
-    Account,
-    PasswordError,
     account_from,
     environment_account,
     password_file_problems,
     problems_between_keys,
-    read_password,
 )
 from taskrouter_exporter.config.document import Document, Problem, YamlError, read_yaml
 from taskrouter_exporter.config.document import Path as Place
 from taskrouter_exporter.config.errors import ConfigError, error_line, read_text, schema_problems, shown
-from taskrouter_exporter.config.schema import (
+from taskrouter_exporter.config.model import (
     AUTO,
     DEFAULT_ACCOUNT,
-    DISCOVERY_SECONDS,
-    AccountModel,
-    DiscoveryModel,
+    MAX_QUERIES,
+    Config,
     Polling,
-    PollingModel,
-    TargetModel,
+    Selection,
+    StaticWorkspace,
+    WorkspaceDiscovery,
 )
-from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
+from taskrouter_exporter.config.schema import AccountModel, DiscoveryModel, PollingModel, TargetModel
+from taskrouter_exporter.queries import Anchored, Period, Target, Window
 from taskrouter_exporter.sids import sid_key
 
-__all__ = [
-    "Account",
-    "Config",
-    "ConfigError",
-    "PasswordError",
-    "Polling",
-    "Selection",
-    "StaticWorkspace",
-    "WorkspaceDiscovery",
-    "load_config",
-    "parse_config",
-    "read_password",
-]
-
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-MAX_QUERIES: Final = 100_000
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Place = TypeVar("_Place")
 _Asking = TargetModel | AccountModel
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What is asked about a workspace.
-
-    Attributes:
-        channels: Those that the configuration names.
-        discover_channels: Whether every other TaskChannel that the workspace has is asked about too (`auto`).
-        periods: Windows and counters.
-    """
-
-    channels: tuple[str, ...]
-    discover_channels: bool
-    periods: tuple[Period, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StaticWorkspace:
-    """An entry of `targets`."""
-
-    account: str
-    sid: str
-    name: str
-    selection: Selection
-
-    @property
-    def queries(self) -> tuple[Query, ...]:
-        """Those about the channels that the configuration names."""
-        channels, periods = self.selection.channels, self.selection.periods
-        return tuple(queries_of(self.account, self.sid, self.name, channels, periods))
-
-
-@dataclass(frozen=True, slots=True)
-class WorkspaceDiscovery:
-    """An account whose workspaces are found at run time.
-
-    Attributes:
-        account: Its name.
-        include: Patterns (fnmatch) of friendly names, None for all.
-        exclude: Patterns of friendly names that are left out even so.
-        selection: What is asked about each.
-    """
-
-    account: str
-    include: tuple[str, ...] | None
-    exclude: tuple[str, ...]
-    selection: Selection
-
-    def wants(self, name: str) -> bool:
-        """Whether a workspace of this friendly name is polled."""
-        included = self.include is None or any(fnmatchcase(name, pattern) for pattern in self.include)
-        return included and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
-
-
-@dataclass(frozen=True)
-class Config:
-    """What is polled, how, and with which credentials.
-
-    Attributes:
-        accounts: By name.
-        polling: How the API is asked.
-        queries: The static ones: each target's named channels, and for each its windows and counters, in
-            file order.
-        workspaces: The targets as they are configured.
-        workspace_discoveries: The accounts whose workspaces are found at run time, in file order.
-        discovery_interval: Seconds after which what is found at run time is looked for again.
-    """
-
-    accounts: Mapping[str, Account]
-    polling: Polling
-    queries: tuple[Query, ...]
-    workspaces: tuple[StaticWorkspace, ...] = ()
-    workspace_discoveries: tuple[WorkspaceDiscovery, ...] = ()
-    discovery_interval: float = DISCOVERY_SECONDS
-
-    @cached_property
-    def targets(self) -> tuple[Target, ...]:
-        """The targets, in file order."""
-        return tuple(dict.fromkeys(query.target for query in self.queries))
-
-    @property
-    def discovering_accounts(self) -> tuple[str, ...]:
-        """The accounts that have something to be found at run time."""
-        channels = (each.account for each in self.workspaces if each.selection.discover_channels)
-        return tuple(dict.fromkeys([*(auto.account for auto in self.workspace_discoveries), *channels]))
-
-
-def queries_of(
-    account: str, sid: str, name: str, channels: Iterable[str], periods: Collection[Period]
-) -> Iterator[Query]:
-    """Each channel of a workspace with each period."""
-    for channel in channels:
-        target = Target(account, sid, name, channel)
-        yield from (Query(target, period) for period in periods)
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:

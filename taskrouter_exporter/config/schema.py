@@ -28,14 +28,10 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from taskrouter_exporter.config.model import AUTO, DEFAULT_ACCOUNT, DISCOVERY_SECONDS, Polling
 from taskrouter_exporter.durations import format_duration, parse_duration
 from taskrouter_exporter.queries import ALL_CHANNELS, AnchorName
 from taskrouter_exporter.sids import is_sid, sid_pattern
-
-DEFAULT_ACCOUNT: Final = "default"
-
-AUTO: Final = "auto"
-"""In place of workspaces or TaskChannels: those that the API lists at run time."""
 
 EDGES: Final[Mapping[str, str]] = {
     "au1": "sydney",
@@ -280,19 +276,6 @@ NamePattern = Annotated[
 ]
 Channels = Annotated[list[Channel], Field(min_length=1), OrAuto()]
 Counters = Annotated[Annotated[AnchorName, Allowed("day or week")] | None, NotNull()]
-
-DISCOVERY_SECONDS: Final = 600.0
-"""Default of discovery.interval."""
-
-
-@dataclass(frozen=True)
-class Polling:
-    """How the API is asked. Durations are seconds."""
-
-    concurrency: int = 16
-    attempts: int = 4
-    request_timeout: float = 5.0
-    cache: float = 0.0
 
 
 def _written(seconds: float) -> str:

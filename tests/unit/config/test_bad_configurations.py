@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from taskrouter_exporter.config.loader import ConfigError, load_config, read_password
+from taskrouter_exporter.config.accounts import read_password
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.loader import load_config
 
 WS = "WS0123456789abcdef0123456789abcdef"
 WS2 = "WSfedcba9876543210fedcba9876543210"

@@ -12,18 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from taskrouter_exporter.config.loader import (
+from taskrouter_exporter.config.accounts import PasswordError, read_password
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.loader import load_config, parse_config
+from taskrouter_exporter.config.model import (
     Account,
     Config,
-    ConfigError,
-    PasswordError,
     Polling,
     Selection,
     StaticWorkspace,
     WorkspaceDiscovery,
-    load_config,
-    parse_config,
-    read_password,
 )
 from taskrouter_exporter.config.schema import (
     AccountModel,
