@@ -8,7 +8,8 @@ from typing import Any, Final
 import yaml
 from pydantic import TypeAdapter
 
-from taskrouter_exporter.config.schema import Minutes, json_schema
+from taskrouter_exporter.config.fields import Minutes
+from taskrouter_exporter.config.schema import json_schema
 
 Schema = Mapping[str, Any]
 

@@ -9,17 +9,17 @@ from pydantic_core import ErrorDetails
 
 from taskrouter_exporter.config.document import Document, Problem
 from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.config.model import AUTO, DEFAULT_ACCOUNT, Account
-from taskrouter_exporter.config.schema import (
+from taskrouter_exporter.config.fields import (
     CREDENTIAL_FORMAT,
     EDGES,
-    AccountModel,
     is_one_line,
     is_placeholder,
     is_quoted,
     is_secret,
     without_newline,
 )
+from taskrouter_exporter.config.model import AUTO, DEFAULT_ACCOUNT, Account
+from taskrouter_exporter.config.schema import AccountModel
 
 _MAX_PASSWORD_BYTES: Final = 4096
 _QUOTED: Final = "quotation marks around the value, which would be part of it: leave them out"

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from taskrouter_exporter.config.document import Document, Path, Problem
+from taskrouter_exporter.config.fields import Allowed
 from taskrouter_exporter.config.model import AUTO
 from taskrouter_exporter.config.schema import (
     AccountModel,
-    Allowed,
     DiscoveryModel,
     FileModel,
     PollingModel,

@@ -29,7 +29,7 @@ from pydantic_core import PydanticCustomError
 from taskrouter_exporter.config.document import Document, Problem, YamlError, read_yaml
 from taskrouter_exporter.config.document import Path as Place
 from taskrouter_exporter.config.errors import ConfigError, Schema, error_line, read_text, schema_problems
-from taskrouter_exporter.config.schema import Allowed, FileName, Name, NotNull
+from taskrouter_exporter.config.fields import Allowed, FileName, Name, NotNull
 from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.server.tls import Pem, TlsError, TlsSettings, plain_san, server_context
 
