@@ -37,7 +37,7 @@ bench: $(DEV_ENV) ## Measure speed and size (BENCH_ARGS=--short for the short fo
 
 docs: $(DEV_ENV) ## Generate the configuration page and its JSON Schema
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
-	$(BIN)/python -m taskrouter_exporter.config.schema > docs/config.schema.json
+	$(BIN)/python -m taskrouter_exporter.config.json_schema > docs/config.schema.json
 
 chart: dashboards ## Write the parts of the Helm chart that come from elsewhere: rules, dashboards, schema, README
 	$(BIN)/python -m tools.chart

@@ -9,7 +9,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from taskrouter_exporter.config.fields import Minutes
-from taskrouter_exporter.config.schema import json_schema
+from taskrouter_exporter.config.json_schema import json_schema
 
 Schema = Mapping[str, Any]
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr
 
 from taskrouter_exporter.config.accounts import PasswordError, read_password
 from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.json_schema import json_schema
 from taskrouter_exporter.config.loader import load_config, parse_config
 from taskrouter_exporter.config.model import (
     Account,
@@ -29,7 +30,6 @@ from taskrouter_exporter.config.schema import (
     FileModel,
     PollingModel,
     TargetModel,
-    json_schema,
 )
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
 
@@ -421,10 +421,15 @@ def test_the_keys_that_the_example_has_in_comments_work(tmp_path: Path, example:
 
 def test_the_committed_schema_is_in_step_with_the_keys() -> None:
     generated = subprocess.run(
-        [sys.executable, "-m", "taskrouter_exporter.config.schema"], cwd=ROOT, capture_output=True, check=True
+        [sys.executable, "-m", "taskrouter_exporter.config.json_schema"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     ).stdout
     committed = (ROOT / "docs" / "config.schema.json").read_bytes()
-    assert committed == generated, "run: python -m taskrouter_exporter.config.schema >docs/config.schema.json"
+    assert committed == generated, (
+        "run: python -m taskrouter_exporter.config.json_schema >docs/config.schema.json"
+    )
 
 
 @pytest.fixture(scope="module")
