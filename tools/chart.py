@@ -85,7 +85,7 @@ def _schema(known: Thresholds) -> str:
     config = json.loads((ROOT / "docs/config.schema.json").read_text(encoding="utf-8"))
     definitions = config.pop("$defs")
     # What must be there is told by a template, in a line that says what to do.
-    for key in ("$schema", "anyOf"):
+    for key in ("$schema", "$id", "anyOf"):
         del config[key]
     del definitions["AccountModel"]["oneOf"]
     # Refused by a template as well. An error of the schema could quote it.

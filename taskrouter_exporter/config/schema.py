@@ -1,15 +1,9 @@
-"""The keys of the configuration file: types, defaults, bounds and what they are for."""
+"""The models of the configuration file: the keys with their types, defaults and descriptions."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from taskrouter_exporter.config.fields import (
@@ -37,19 +31,19 @@ from taskrouter_exporter.durations import format_duration
 from taskrouter_exporter.queries import ALL_CHANNELS
 
 
-def _written(seconds: float) -> str:
+def _format(seconds: float) -> str:
     return format_duration(timedelta(seconds=seconds))
 
 
 class _StrictModel(BaseModel):
-    """A mapping with exactly these keys."""
+    """A mapping with exactly the keys of its model."""
 
-    # hide_input: an error that escaped would otherwise show what it found, a password perhaps.
+    # hide_input: otherwise an error that is not caught would show the input, which may be a password.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 class AccountModel(_StrictModel):
-    """One set of Twilio credentials and the API host they belong to."""
+    """Twilio credentials and the API host they belong to."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -63,157 +57,165 @@ class AccountModel(_StrictModel):
     )
 
     username: Username = Field(
-        description="Account SID (AC…) or API key SID (SK…). An API key belongs to one region.",
+        description="Account SID (AC…) or API key SID (SK…). An API key is valid in one region only.",
         examples=["SK0123456789abcdef0123456789abcdef"],
     )
     password: Annotated[Secret | None, NotNull()] = Field(
         default=None,
-        description="Auth token of the account, or secret of the API key. Either this or password_file.",
+        description="Auth token of the account, or secret of the API key. Mutually exclusive with "
+        "password_file; one of them is required.",
     )
     password_file: Annotated[FileName | None, NotNull()] = Field(
         default=None,
-        description="File that holds the password, relative to this file. Read again when it changes, so "
-        "that a password can be rotated without a restart. One newline at its end and a UTF-8 byte order "
-        "mark at its beginning are ignored.",
+        description="File that contains the password. A relative path is relative to the configuration file. "
+        "The file is reread when it changes, so credentials can be rotated without a restart. A newline at "
+        "the end and a UTF-8 byte order mark are ignored.",
         examples=["auth_token"],
     )
     edge: Annotated[Edge | None, NotNull()] = Field(
         default=None,
-        description="Edge location through which the region is reached. Needs region, and defaults to the "
-        "region's own: " + ", ".join(f"{edge} for {region}" for region, edge in EDGES.items()) + ".",
+        description="Edge location through which to reach the region. Requires region. Default: "
+        + ", ".join(f"{edge} for {region}" for region, edge in EDGES.items())
+        + ".",
         examples=["dublin"],
     )
     region: Annotated[Region | None, NotNull()] = Field(
         default=None,
-        description="Region that holds the workspaces. Default: taskrouter.twilio.com, which is us1.",
+        description="Twilio region of the workspaces. By default, the exporter uses taskrouter.twilio.com, "
+        "which is us1.",
         examples=["ie1"],
     )
     base_url: Annotated[BaseUrl | None, NotNull()] = Field(
         default=None,
-        description="Address of the API, instead of region and edge: a proxy or a simulator. http:// only "
-        "towards loopback, because it sends the credentials in clear.",
+        description="Base URL of the API, such as that of a proxy or simulator. Mutually exclusive with "
+        "region and edge. http:// is only allowed for loopback addresses, because it sends the credentials "
+        "in clear text.",
         examples=["https://taskrouter.twilio.com", "http://127.0.0.1:8080"],
     )
     workspaces: Annotated[Annotated[Literal["auto"], Allowed(AUTO)] | None, NotNull()] = Field(
         default=None,
-        description="`auto` polls every workspace that the credentials reach, beside those in targets: the "
-        "list is read again every discovery.interval. Entries of it that cannot be read are skipped, with a "
-        "warning in the log. Default: only the workspaces in targets.",
+        description="`auto` discovers all workspaces of the account and polls them in addition to those in "
+        "targets. The list is refreshed every discovery.interval. Invalid entries of the list are skipped "
+        "and logged. Default: only the workspaces in targets.",
     )
     include: Annotated[list[NamePattern] | None, NotNull()] = Field(
         default=None,
         min_length=1,
-        description="With workspaces: auto, only the workspaces whose friendly name matches one of these "
-        "patterns: * is any text, ? any character, [ab] one of these. Upper and lower case differ. "
-        "Default: all.",
+        description="With workspaces: auto, only poll workspaces whose friendly name matches one of these "
+        "patterns: * matches any text, ? one character, [ab] one of the characters in brackets. Patterns are "
+        "case-sensitive. Default: all workspaces.",
         examples=[["support-*", "sales"]],
     )
     exclude: Annotated[list[NamePattern] | None, NotNull()] = Field(
         default=None,
         min_length=1,
-        description="With workspaces: auto, not the workspaces whose friendly name matches one of these "
-        "patterns, even if include has them. Default: none.",
+        description="With workspaces: auto, do not poll workspaces whose friendly name matches one of these "
+        "patterns. Takes precedence over include. Default: none.",
         examples=[["*-test"]],
     )
     channels: Channels = Field(
         default=[ALL_CHANNELS],
-        description="With workspaces: auto, the TaskChannels to ask about in each workspace found: as in "
+        description="With workspaces: auto, the TaskChannels to poll in each discovered workspace, as in "
         "targets.",
         examples=[[ALL_CHANNELS, AUTO]],
     )
     windows: list[Minutes] = Field(
         default=["15m"],
         validate_default=True,
-        description="With workspaces: auto, the sliding windows to ask about: as in targets.",
+        description="With workspaces: auto, the sliding windows to poll, as in targets.",
         examples=[["15m", "4h", "8h"]],
     )
     counters: Counters = Field(
         default=None,
-        description="With workspaces: auto, also count since midnight UTC of the `day`, or of the `week`'s "
-        "Monday: as in targets. Default: no counters.",
+        description="With workspaces: auto, also export counters since midnight UTC of the `day`, or of the "
+        "Monday of the `week`, as in targets. Default: no counters.",
     )
 
     @field_validator("region")
     @classmethod
-    def _region_has_an_edge(cls, region: str, others: ValidationInfo) -> str:
+    def _require_edge_of_unknown_region(cls, region: str, others: ValidationInfo) -> str:
         if region not in EDGES and others.data.get("edge", "invalid") is None:
             raise PydanticCustomError(
                 "sentence",
-                "{regions} have a known edge, any other needs its edge given",
+                "unknown region; set edge as well (regions with a known edge: {regions})",
                 {"regions": ", ".join(EDGES)},
             )
         return region
 
 
 class PollingModel(_StrictModel):
-    """How the API is asked."""
+    """How the exporter polls the API."""
 
-    concurrency: Annotated[int, Field(ge=1, le=1000), Allowed("a whole number from 1 to 1000")] = Field(
+    concurrency: Annotated[int, Field(ge=1, le=1000), Allowed("an integer from 1 to 1000")] = Field(
         default=Polling.concurrency,
-        description="API requests in flight at most, over all accounts. 1 to 1000.",
+        description="Maximum number of concurrent API requests, over all accounts. 1 to 1000.",
     )
-    attempts: Annotated[int, Field(ge=1, le=10), Allowed("a whole number from 1 to 10")] = Field(
+    attempts: Annotated[int, Field(ge=1, le=10), Allowed("an integer from 1 to 10")] = Field(
         default=Polling.attempts,
-        description="HTTP attempts per query, the first one included. 1 to 10.",
+        description="Maximum number of HTTP requests per query, including the first one. 1 to 10.",
     )
     request_timeout: RequestTimeout = Field(
         default=Polling.request_timeout,
-        description="Time that one attempt may take, from connecting to the last byte. 100ms to 5m.",
-        json_schema_extra={"default": _written(Polling.request_timeout)},
+        description="Timeout of one attempt, from connecting to the last byte of the response. 100ms to 5m.",
+        json_schema_extra={"default": _format(Polling.request_timeout)},
     )
     cache: CacheTime = Field(
         default=Polling.cache,
-        description="How long a good answer is used again instead of asking the API. It is never used "
-        "longer, nor after a failure. 0s to 1h.",
-        json_schema_extra={"default": _written(Polling.cache)},
+        description="How long to reuse a successful response instead of asking the API again. Responses are "
+        "never reused for longer, nor after a failed poll. 0s to 1h.",
+        json_schema_extra={"default": _format(Polling.cache)},
     )
 
 
 class DiscoveryModel(_StrictModel):
-    """How workspaces and TaskChannels are found where the configuration says `auto`."""
+    """How the exporter discovers workspaces and TaskChannels."""
 
     interval: DiscoveryInterval = Field(
         default=DISCOVERY_SECONDS,
-        description="How often the lists of workspaces and TaskChannels are read again. 10s to 1d.",
-        json_schema_extra={"default": _written(DISCOVERY_SECONDS)},
+        description="How often to refresh the lists of workspaces and TaskChannels. 10s to 1d.",
+        json_schema_extra={"default": _format(DISCOVERY_SECONDS)},
     )
 
 
 class TargetModel(_StrictModel):
-    """A workspace, and what to ask about it."""
+    """A workspace and what to poll in it."""
 
     workspace: WorkspaceSid = Field(
-        description="Workspace SID.", examples=["WS0123456789abcdef0123456789abcdef"]
+        description="Workspace SID (WS…).", examples=["WS0123456789abcdef0123456789abcdef"]
     )
     name: Annotated[Name | None, NotNull()] = Field(
         default=None,
-        description="Label `workspace` of the metrics: any text of up to 200 characters. Default: the SID.",
+        description="Value of the label `workspace`, up to 200 characters. Default: the workspace SID.",
         examples=["support"],
     )
     account: Name = Field(
         default=DEFAULT_ACCOUNT,
-        description="Name of the account whose credentials reach the workspace.",
+        description="Name of the account that has access to the workspace.",
     )
     channels: Channels = Field(
         default=[ALL_CHANNELS],
-        description="TaskChannels to ask about, by unique name or SID (TC…). `all` asks for statistics over "
-        "every channel. `auto`, alone or in the list, stands for each TaskChannel that the workspace has: "
-        "the list is read again every discovery.interval. Each channel with each window is one API request "
-        "per scrape.",
+        description="TaskChannels to poll, by unique name or SID (TC…). `all` polls statistics over all "
+        "channels. `auto`, alone or in the list, discovers the TaskChannels of the workspace; the list is "
+        "refreshed every discovery.interval. Each channel takes one API request per window and scrape.",
         examples=[[ALL_CHANNELS, "voice", "chat"]],
     )
     windows: list[Minutes] = Field(
         default=["15m"],
         validate_default=True,
-        description="Sliding windows to ask about, in whole minutes from 1m to 30d. Only where there are "
-        "counters may the list be empty.",
+        description="Sliding windows to poll, in whole minutes from 1m to 30d. May be empty if counters is "
+        "set.",
         examples=[["15m", "4h", "8h"]],
     )
     counters: Counters = Field(
         default=None,
-        description="Also count since midnight UTC of the `day`, or of the `week`'s Monday, for rate() and "
-        "increase(). One more API request per channel and scrape. Default: no counters.",
+        description="Also export counters since midnight UTC of the `day`, or of the Monday of the `week`, "
+        "for rate() and increase(). Takes one more API request per channel and scrape. Default: no counters.",
     )
+
+    @property
+    def label(self) -> str:
+        """The value of the label `workspace`."""
+        return self.name or self.workspace
 
 
 class FileModel(_StrictModel):
@@ -223,7 +225,7 @@ class FileModel(_StrictModel):
         json_schema_extra={
             "anyOf": [
                 {"required": ["targets"], "properties": {"targets": {"minItems": 1}}},
-                # Some account has the key: not every one of them is without it.
+                # At least one account has `workspaces`: not every account lacks it.
                 {
                     "required": ["accounts"],
                     "properties": {
@@ -237,16 +239,20 @@ class FileModel(_StrictModel):
     accounts: Annotated[dict[Name, AccountModel] | None, NotNull()] = Field(
         default=None,
         min_length=1,
-        description="Twilio credentials by a name of your own. Without this key there is one account, "
-        "`default`, from the environment: TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, or TWILIO_API_KEY with "
-        "TWILIO_API_SECRET, and optionally TWILIO_REGION with TWILIO_EDGE.",
+        description="Twilio credentials, by account name. If omitted, there is one account, `default`, with "
+        "the credentials from the environment: TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or TWILIO_API_KEY "
+        "and TWILIO_API_SECRET, and optionally TWILIO_REGION and TWILIO_EDGE.",
     )
-    polling: PollingModel = Field(default_factory=PollingModel, description="How the API is asked.")
+    polling: PollingModel = Field(default_factory=PollingModel, description="How the exporter polls the API.")
     discovery: DiscoveryModel = Field(
         default_factory=DiscoveryModel,
-        description="How workspaces and TaskChannels are found where it says `auto`.",
+        description="How the exporter discovers workspaces and TaskChannels, for `auto`.",
     )
     targets: list[TargetModel] = Field(
         default=[],
-        description="What to poll. May be left out where an account has workspaces: auto.",
+        description="Workspaces to poll. Optional if an account has workspaces: auto.",
     )
+
+
+SelectionModel = TargetModel | AccountModel
+"""The models that select channels, windows and counters."""
