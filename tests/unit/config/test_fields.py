@@ -176,8 +176,8 @@ def test_a_placeholder_is_not_a_credential() -> None:
     ):
         assert problems_of(account(f'username: "{placeholder}"', f'password: "{placeholder}"')) == [
             (
-                "5: accounts.default.username: placeholders are not expanded; write the SID itself, or remove "
-                "accounts and set TWILIO_ACCOUNT_SID or TWILIO_API_KEY in the environment"
+                "5: accounts.default.username: placeholders are not expanded; write the SID itself, or "
+                "remove accounts and set TWILIO_ACCOUNT_SID or TWILIO_API_KEY in the environment"
             ),
             (
                 "6: accounts.default.password: placeholders are not expanded; use password_file, or remove "

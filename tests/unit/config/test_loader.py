@@ -106,8 +106,8 @@ def test_a_missing_file_is_reported_with_a_hint(tmp_path: Path) -> None:
         load_config(path, ENVIRONMENT)
     assert caught.value.problems == (
         (
-            f"{path}: no such file: create it (config.example.yaml is an example), or start with --demo, which "
-            "needs no configuration"
+            f"{path}: no such file: create it (config.example.yaml is an example), or start with --demo, "
+            "which needs no configuration"
         ),
     )
 
@@ -132,8 +132,8 @@ def test_all_problems_are_reported_at_once_in_file_order() -> None:
     assert problems_of(text) == [
         "1: polling.cache: 5 is not a duration (expected e.g. 5s, 500ms)",
         (
-            "2: accounts.default.username: the value is not an account SID or API key SID (expected AC or SK and "
-            "32 hex digits)"
+            "2: accounts.default.username: the value is not an account SID or API key SID (expected AC or "
+            "SK and 32 hex digits)"
         ),
         "2: accounts.default.password: the value is a number in YAML; quote it to make it a string",
         "3: targets[0].workspace: 'x' is not a workspace SID (expected WS and 32 hex digits)",

@@ -272,7 +272,10 @@ def test_tls_that_cannot_be_done_is_refused_where_it_stands(
         ),
         (
             "web: {}",
-            "web.yml:1: web: unknown key; allowed keys: tls_server_config, http_server_config, basic_auth_users",
+            (
+                "web.yml:1: web: unknown key; allowed keys: tls_server_config, http_server_config, "
+                "basic_auth_users"
+            ),
         ),
         (
             "basic_auth_users: {}\nbasic_auth_users: {}",
@@ -304,7 +307,8 @@ def test_every_problem_is_told_at_once(directory: Path) -> None:
 )
 def test_a_password_that_is_no_bcrypt_hash_is_refused_and_not_quoted(hashed: str, tmp_path: Path) -> None:
     (problem,) = problems(f"basic_auth_users:\n  alice: '{hashed}'\n", tmp_path)
-    expected = "web.yml:2: basic_auth_users.alice: the value is not a bcrypt hash, as `htpasswd -nBC 10 ''` writes it"
+    place = "web.yml:2: basic_auth_users.alice: "
+    expected = f"{place}the value is not a bcrypt hash, as `htpasswd -nBC 10 ''` writes it"
     assert problem == expected
 
 
