@@ -1,4 +1,4 @@
-"""The configuration as the exporter reads it: accounts, polling, targets and what is discovered."""
+"""The data that a configuration file results in, after all checks."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +14,13 @@ from taskrouter_exporter.queries import Period, Query, Target
 DEFAULT_ACCOUNT: Final = "default"
 
 AUTO: Final = "auto"
-"""In place of workspaces or TaskChannels: those that the API lists at run time."""
+"""The word for workspaces or TaskChannels that are discovered at run time."""
 
 DISCOVERY_SECONDS: Final = 600.0
 """Default of discovery.interval."""
 
 MAX_QUERIES: Final = 100_000
+"""Limit for the static queries of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Account:
     """One set of Twilio credentials and the API host they belong to.
 
     Attributes:
-        name: The label `account`.
-        base_url: Scheme, host and perhaps port and path, without a slash at the end.
+        name: Value of the label `account`.
+        base_url: Scheme and host, with an optional port and path, without a slash at the end.
         username: Account SID or API key SID.
-        password: Either this or `password_file`.
-        password_file: Absolute. Symbolic links in it are followed at each reading.
+        password: The password, or None if it is in `password_file`.
+        password_file: Absolute path. Symbolic links are resolved each time the file is read.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Polling:
-    """How the API is asked. Durations are seconds."""
+    """How the exporter polls the API. Durations are in seconds."""
 
     concurrency: int = 16
     attempts: int = 4
@@ -53,12 +54,12 @@ class Polling:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is asked about a workspace.
+    """What to poll in a workspace.
 
     Attributes:
-        channels: Those that the configuration names.
-        discover_channels: Whether every other TaskChannel that the workspace has is asked about too (`auto`).
-        periods: Windows and counters.
+        channels: The channels that the configuration names.
+        discover_channels: Whether to poll all other TaskChannels of the workspace as well (`auto`).
+        periods: The windows, and the anchored period of the counters.
     """
 
     channels: tuple[str, ...]
@@ -68,7 +69,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class StaticWorkspace:
-    """An entry of `targets`."""
+    """A workspace that the configuration names: an entry of `targets`.
+
+    Attributes:
+        account: Name of the account.
+        sid: Workspace SID.
+        name: Value of the label `workspace`.
+        selection: What to poll in the workspace.
+    """
 
     account: str
     sid: str
@@ -77,20 +85,20 @@ class StaticWorkspace:
 
     @property
     def queries(self) -> tuple[Query, ...]:
-        """Those about the channels that the configuration names."""
+        """The queries for the channels that the configuration names."""
         channels, periods = self.selection.channels, self.selection.periods
         return tuple(queries_of(self.account, self.sid, self.name, channels, periods))
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceDiscovery:
-    """An account whose workspaces are found at run time.
+    """An account whose workspaces are discovered at run time.
 
     Attributes:
-        account: Its name.
-        include: Patterns (fnmatch) of friendly names, None for all.
-        exclude: Patterns of friendly names that are left out even so.
-        selection: What is asked about each.
+        account: Name of the account.
+        include: Patterns (fnmatch) of friendly names, or None to include all.
+        exclude: Patterns of friendly names; they take precedence over `include`.
+        selection: What to poll in each workspace.
     """
 
     account: str
@@ -99,23 +107,23 @@ class WorkspaceDiscovery:
     selection: Selection
 
     def wants(self, name: str) -> bool:
-        """Whether a workspace of this friendly name is polled."""
+        """Return whether to poll a workspace with this friendly name."""
         included = self.include is None or any(fnmatchcase(name, pattern) for pattern in self.include)
         return included and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
 
 
 @dataclass(frozen=True)
 class Config:
-    """What is polled, how, and with which credentials.
+    """What to poll, how, and with which credentials.
 
     Attributes:
-        accounts: By name.
-        polling: How the API is asked.
-        queries: The static ones: each target's named channels, and for each its windows and counters, in
-            file order.
-        workspaces: The targets as they are configured.
-        workspace_discoveries: The accounts whose workspaces are found at run time, in file order.
-        discovery_interval: Seconds after which what is found at run time is looked for again.
+        accounts: The accounts by name.
+        polling: How to poll the API.
+        queries: The static queries in file order: for each target its named channels, and for each channel
+            the windows and then the counters.
+        workspaces: The entries of `targets`.
+        workspace_discoveries: The accounts whose workspaces are discovered at run time, in file order.
+        discovery_interval: Seconds between two refreshes of what is discovered.
     """
 
     accounts: Mapping[str, Account]
@@ -127,20 +135,23 @@ class Config:
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
-        """The targets, in file order."""
+        """The targets of the static queries, in file order."""
         return tuple(dict.fromkeys(query.target for query in self.queries))
 
     @property
     def discovering_accounts(self) -> tuple[str, ...]:
-        """The accounts that have something to be found at run time."""
-        channels = (each.account for each in self.workspaces if each.selection.discover_channels)
-        return tuple(dict.fromkeys([*(auto.account for auto in self.workspace_discoveries), *channels]))
+        """Names of the accounts whose workspaces or channels are discovered at run time."""
+        of_workspaces = (discovery.account for discovery in self.workspace_discoveries)
+        of_channels = (
+            workspace.account for workspace in self.workspaces if workspace.selection.discover_channels
+        )
+        return tuple(dict.fromkeys([*of_workspaces, *of_channels]))
 
 
 def queries_of(
     account: str, sid: str, name: str, channels: Iterable[str], periods: Collection[Period]
 ) -> Iterator[Query]:
-    """Each channel of a workspace with each period."""
+    """Yield a query for each combination of a channel and a period of a workspace."""
     for channel in channels:
         target = Target(account, sid, name, channel)
         yield from (Query(target, period) for period in periods)
