@@ -1,6 +1,7 @@
-"""The page docs/configuration.md, generated from the models that read the file (`make docs`)."""
+"""The generator of docs/configuration.md, from the JSON Schema of the configuration file (`make docs`)."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -14,56 +15,57 @@ from taskrouter_exporter.config.json_schema import json_schema
 Schema = Mapping[str, Any]
 
 _DURATION: Final = TypeAdapter(Minutes).json_schema()["pattern"]
-_INVENTED_PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 -- as the name says
+_EXAMPLE_PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 -- an example
 
 _HEAD: Final = """\
 # Configuration
 
-One YAML file, `--config.file` (default: `config.yaml`). [config.example.yaml](../config.example.yaml) shows
-it with comments; [config.schema.json](config.schema.json) is its JSON Schema, with which an editor completes
-and checks it.
+The exporter is configured with a YAML file, `--config.file` (default: `config.yaml`).
+[config.example.yaml](../config.example.yaml) is an example with comments. Editors can complete and validate
+the file with its JSON Schema, [config.schema.json](config.schema.json).
 
-- The file is read strictly. An unknown key, a malformed SID, a value of another type, a target given twice:
-  each is an error that names the file, the line, the place and what is allowed. At the start it ends the
-  exporter with status 1.
-- `python exporter.py --config.file=config.yaml --config.check` checks it, says what would be polled, and
-  ends.
-- `SIGHUP` or `POST /-/reload` reads it again. If it cannot be used, the last good one stays in force, the
-  answer says why with status 500, and `twilio_taskrouter_exporter_config_last_reload_successful` is 0.
-- A duration is written as Prometheus writes it: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
-- A SID is two letters and 32 hex digits. Their case does not matter when SIDs are compared; in labels a SID
-  stays as it is written.
-- Placeholders such as `${TWILIO_AUTH_TOKEN}` are not filled in, and refused as credentials: use
-  `password_file`, or the environment without `accounts`.
+- The file is parsed strictly. An unknown key, a malformed SID, a value of the wrong type or a duplicate
+  target is an error that names the file, the line, the key and what is expected. At startup, the exporter
+  exits with status 1.
+- `python exporter.py --config.file=config.yaml --config.check` checks the file, prints what would be polled,
+  and exits.
+- `SIGHUP` or `POST /-/reload` reloads the file. If it is invalid, the exporter keeps the last valid
+  configuration, the response has status 500 and the errors, and
+  `twilio_taskrouter_exporter_config_last_reload_successful` is 0.
+- Durations use the notation of Prometheus: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
+- A SID is two letters and 32 hex digits. The exporter ignores the case of the digits when it compares SIDs;
+  labels contain a SID as it is written in the file.
+- Placeholders such as `${TWILIO_AUTH_TOKEN}` are not expanded, and are rejected as credentials. Use
+  `password_file`, or omit `accounts` and use the environment.
 
-This page is generated from the models that read the file (`make docs`). TLS and passwords for the exporter's
-own pages are in another file: see [web-configuration.md](web-configuration.md).
+This page is generated (`make docs`). TLS and basic authentication for the exporter's own endpoints are
+configured in another file, see [web-configuration.md](web-configuration.md).
 
 ## Credentials from the environment
 
-Without `accounts` there is one account, `default`, from the variables that Twilio's own command line uses:
+Without `accounts`, there is one account, `default`. Its credentials are in the variables that Twilio's own
+command line uses:
 
-| variable | |
+| Variable | Description |
 |---|---|
-| `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN` | account SID (`AC…`) and its auth token |
-| `TWILIO_API_KEY`, `TWILIO_API_SECRET` | instead of these: API key SID (`SK…`) and its secret |
-| `TWILIO_REGION`, `TWILIO_EDGE` | optional, as `region` and `edge` below |
+| `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN` | Account SID (`AC…`) and its auth token |
+| `TWILIO_API_KEY`, `TWILIO_API_SECRET` | Alternatively, API key SID (`SK…`) and its secret |
+| `TWILIO_REGION`, `TWILIO_EDGE` | Optional, see `region` and `edge` below |
 
-A variable that is empty is not set. One newline at the end of a value is ignored.
+An empty variable counts as not set. One newline at the end of a value is ignored.
 
-Proxies come from `HTTPS_PROXY` and `NO_PROXY`, a CA bundle of your own from `REQUESTS_CA_BUNDLE` or
-`CURL_CA_BUNDLE`.
+`HTTPS_PROXY` and `NO_PROXY` configure a proxy, `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE` a custom CA bundle.
 """
 
 
 def configuration() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     schema = json.loads(json_schema())
     return "\n".join([_HEAD, *_keys(schema, schema, "", 2)])
 
 
 def _keys(root: Schema, mapping: Schema, place: str, level: int) -> Iterator[str]:
-    """Yield the chapters of a mapping's keys, each key before what stands in it."""
+    """Yield a section for each key of a mapping, followed by the sections of the keys within it."""
     required = mapping.get("required", ())
     for name, key in mapping["properties"].items():
         path = f"{place}.{name}" if place else name
@@ -80,7 +82,7 @@ def _keys(root: Schema, mapping: Schema, place: str, level: int) -> Iterator[str
 
 
 def _examples(root: Schema, key: Schema) -> list[object]:
-    """The models' examples, or what can be made one. None for a mapping: its keys have their own."""
+    """Return the examples of a key, or values that can serve as one. Mappings have none: their keys do."""
     if list(_mappings(root, key)):
         return []
     if "examples" in key or "default" in key:
@@ -89,7 +91,7 @@ def _examples(root: Schema, key: Schema) -> list[object]:
         if "enum" in option or "const" in option:
             return [option.get("const") or option["enum"][0]]
         if option.get("format") == "password":
-            return [_INVENTED_PASSWORD]
+            return [_EXAMPLE_PASSWORD]
     return []
 
 
@@ -114,7 +116,7 @@ def _alternatives(root: Schema, schema: Schema) -> list[Schema]:
 
 
 def _mappings(root: Schema, schema: Schema) -> Iterator[tuple[str, Schema]]:
-    """Yield the mappings with keys of their own in a value, and how their place is written."""
+    """Yield the mappings within a value, each with the suffix of its path."""
     for option in _alternatives(root, schema):
         if "properties" in option:
             yield "", option
@@ -136,16 +138,19 @@ def _plain_type(root: Schema, schema: Schema) -> str:
     match schema.get("type"):
         case "array":
             some = ", at least one" if schema.get("minItems") else ""
-            text = f"list of {_type(root, schema['items'])}{some}"
+            entries = re.sub("^[a-z]+", r"\g<0>s", _type(root, schema["items"]))
+            text = f"list of {entries}{some}"
         case "object":
             named = isinstance(schema.get("additionalProperties"), dict)
             text = "mapping of names to mappings" if named else "mapping"
         case "string":
             longest = f" of up to {schema['maxLength']} characters" if "maxLength" in schema else ""
-            text = f"text{longest}" + (f" that matches `{schema['pattern']}`" if "pattern" in schema else "")
+            text = f"string{longest}" + (
+                f" that matches `{schema['pattern']}`" if "pattern" in schema else ""
+            )
         case "integer" | "number" as kind:
             least, most = schema.get("minimum"), schema.get("maximum")
-            text = "whole number" if kind == "integer" else "number"
+            text = kind
             text += "" if least is None or most is None else f" from {least} to {most}"
         case kind:
             text = str(kind)
@@ -153,7 +158,7 @@ def _plain_type(root: Schema, schema: Schema) -> str:
 
 
 def _code(value: object) -> str:
-    """A value as it is written in YAML on one line."""
+    """Return a value in YAML on one line."""
     return (
         f"`{yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=1000).strip()[1:-1]}`"
     )

@@ -185,7 +185,7 @@ def _check_base_url(text: str) -> str:
     if match["scheme"] == "http" and not _is_loopback(match["host"].strip("[]")):
         raise PydanticCustomError(
             "sentence",
-            "http:// would send the credentials in clear text; it is only allowed for 127.0.0.0/8, ::1 and "
+            "http:// would send the credentials unencrypted; it is only allowed for 127.0.0.0/8, ::1 and "
             "localhost",
         )
     return text.rstrip("/")

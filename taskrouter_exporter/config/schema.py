@@ -89,7 +89,7 @@ class AccountModel(_StrictModel):
         default=None,
         description="Base URL of the API, such as that of a proxy or simulator. Mutually exclusive with "
         "region and edge. http:// is only allowed for loopback addresses, because it sends the credentials "
-        "in clear text.",
+        "unencrypted.",
         examples=["https://taskrouter.twilio.com", "http://127.0.0.1:8080"],
     )
     workspaces: Annotated[Annotated[Literal["auto"], Allowed(AUTO)] | None, NotNull()] = Field(

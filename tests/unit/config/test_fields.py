@@ -140,7 +140,7 @@ PROBLEMS: Expectations = {
         account(f"username: {SK}", "password: x", "base_url: http://taskrouter.twilio.com"),
         [
             (
-                "7: accounts.default.base_url: http:// would send the credentials in clear text; it is "
+                "7: accounts.default.base_url: http:// would send the credentials unencrypted; it is "
                 "only allowed for 127.0.0.0/8, ::1 and localhost"
             )
         ],
@@ -250,7 +250,7 @@ def test_http_is_only_allowed_for_loopback_addresses() -> None:
     for host in ("example.com", "10.0.0.1", "0.0.0.0", "localhost.evil", "127.1", "[::2]"):  # noqa: S104 - rejected
         assert problems_of(account(f"username: {SK}", "password: x", f"base_url: http://{host}:80/")) == [
             (
-                "7: accounts.default.base_url: http:// would send the credentials in clear text; it is only "
+                "7: accounts.default.base_url: http:// would send the credentials unencrypted; it is only "
                 "allowed for 127.0.0.0/8, ::1 and localhost"
             )
         ], host
