@@ -52,7 +52,7 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """What a value should have been: a noun phrase, and perhaps its format or an example."""
+    """What a message expects of a value: a noun phrase, and optionally a format or an example."""
 
     what: str
     hint: str | None = None
@@ -60,8 +60,8 @@ class _Expected:
     def __str__(self) -> str:
         return f"{self.what} ({self.hint})" if self.hint else self.what
 
-    def rejecting(self, beginning: str) -> str:
-        """Return the message that begins with these words, such as `'15' is not`."""
+    def complete(self, beginning: str) -> str:
+        """Return the message that starts with these words, such as `'15 minutes' is not`."""
         return f"{beginning} {self.what}" + (f" (expected {self.hint})" if self.hint else "")
 
 
@@ -79,16 +79,18 @@ def problem_lines(source: str, problems: Iterable[Problem], schema: Schema) -> l
     """Return the problems in file order, each as `config.yaml:14: targets[1].windows[0]: …`."""
     return [
         ": ".join(
-            filter(None, (f"{source}:{problem.line}", _place(schema.redact(problem.path)), problem.message))
+            filter(
+                None, (f"{source}:{problem.line}", _format_path(schema.redact(problem.path)), problem.message)
+            )
         )
         for problem in sorted(problems, key=attrgetter("line"))
     ]
 
 
 def message_without_value(error: ErrorDetails) -> str:
-    """Return the message about a value that may be a secret and comes from no file."""
+    """Return the message about a value that may be a secret, such as an environment variable's."""
     is_noun = error["type"] in {"allowed", "string"}
-    return _expected(error).rejecting("the value is not") if is_noun else error["msg"]
+    return _expected(error).complete("the value is not") if is_noun else error["msg"]
 
 
 def quote(text: str) -> str:
@@ -124,14 +126,14 @@ def read_text(path: Path, most_bytes: int, hint: str = "") -> str:
         raise ConfigError([f"{path}:{line}: {byte} is not valid UTF-8; save the file as UTF-8"]) from None
 
 
-def _place(path: KeyPath) -> str:
-    place = ""
+def _format_path(path: KeyPath) -> str:
+    text = ""
     for step in path:
         if isinstance(step, str) and re.fullmatch(r"[\w-]{1,60}", step):
-            place += f".{step}" if place else step
+            text += f".{step}" if text else step
         else:
-            place += f"[{quote(step) if isinstance(step, str) else step}]"
-    return place
+            text += f"[{quote(step) if isinstance(step, str) else step}]"
+    return text
 
 
 def _message(error: ErrorDetails, path: KeyPath, document: Document, schema: Schema) -> str:
@@ -149,10 +151,10 @@ def _message(error: ErrorDetails, path: KeyPath, document: Document, schema: Sch
         case "dict_type":
             message = _wrong_kind(_Expected("a mapping"), path, document, schema)
         case "model_type":
-            expected = _Expected("a mapping", f"keys: {_keys(schema.model_at(path))}")
+            expected = _Expected("a mapping", f"keys: {_key_names(schema.model_at(path))}")
             message = _wrong_kind(expected, path, document, schema)
         case "allowed" | "string" if error["loc"][-1:] == ("[key]",):
-            message = _expected(error).rejecting("this key is not")
+            message = _expected(error).complete("this key is not")
         case "allowed" | "string":
             message = _wrong_value(error, path, document, schema)
         case _:
@@ -172,8 +174,8 @@ def _wrong_value(error: ErrorDetails, path: KeyPath, document: Document, schema:
     if error["type"] == "string" and kind != "a string":
         return f"{value} is {kind} in YAML; quote it to make it a string"
     if kind == "a string" or re.fullmatch("-?[0-9]+", document.written(path)):
-        return expected.rejecting(f"{value} is not")
-    return expected.rejecting(f"{value} is {kind} in YAML, not")
+        return expected.complete(f"{value} is not")
+    return expected.complete(f"{value} is {kind} in YAML, not")
 
 
 def _quoted(path: KeyPath, document: Document, schema: Schema) -> str | None:
@@ -193,8 +195,8 @@ def _unknown_key(path: KeyPath, schema: Schema) -> str:
     model = schema.model_at(path[:-1])
     near = difflib.get_close_matches(str(path[-1])[:_MAX_QUOTED_CHARACTERS], model.model_fields, n=1)
     suggestion = f" (did you mean {near[0]}?)" if near else ""
-    return f"unknown key{suggestion}; allowed keys: {_keys(model)}"
+    return f"unknown key{suggestion}; allowed keys: {_key_names(model)}"
 
 
-def _keys(model: type[BaseModel]) -> str:
+def _key_names(model: type[BaseModel]) -> str:
     return ", ".join(model.model_fields)
