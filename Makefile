@@ -44,7 +44,7 @@ bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short ru
 
 docs: $(DEV_ENV) ## Generate docs/configuration.md and docs/config.schema.json
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
-	$(BIN)/python -m taskrouter_exporter.config.schema > docs/config.schema.json
+	$(BIN)/python -m taskrouter_exporter.config.json_schema > docs/config.schema.json
 
 chart: dashboards ## Generate rules, dashboards, schema and README of the Helm chart
 	$(BIN)/python -m tools.chart

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 import structlog
 
 from taskrouter_exporter import __version__
-from taskrouter_exporter.config.loader import Config, ConfigError, load_config
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.loader import load_config
+from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.demo import start_demo
 from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics

@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from taskrouter_exporter.config.loader import Config, parse_config
+from taskrouter_exporter.config.loader import parse_config
+from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator
 
 _INCIDENT_DELAY = timedelta(minutes=5)

@@ -20,7 +20,7 @@ from taskrouter_exporter.api.lists import (
     list_channels,
     list_workspaces,
 )
-from taskrouter_exporter.config.loader import Config, WorkspaceDiscovery
+from taskrouter_exporter.config.model import Config, WorkspaceDiscovery
 from taskrouter_exporter.expansion import Discovered, adopted_workspaces
 
 log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""Durations as Prometheus writes them: `15m`, `1h30m`, `500ms`."""
+"""Durations in the notation of Prometheus: `15m`, `1h30m`, `500ms`."""
 
 import re
 from datetime import timedelta
@@ -16,10 +16,10 @@ _DURATION: Final = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit})?" fo
 
 
 def parse_duration(text: str) -> timedelta:
-    """Parse a duration in Prometheus's notation: units from w down to ms, each at most once.
+    """Parse a duration in the notation of Prometheus: units from w down to ms, each at most once.
 
     Raises:
-        ValueError: the text is not such a duration, or longer than a timedelta can hold.
+        ValueError: the text is not a duration, or the duration exceeds the range of timedelta.
     """
     match = _DURATION.fullmatch(text)
     if text == "0":
@@ -32,14 +32,14 @@ def parse_duration(text: str) -> timedelta:
             start=timedelta(),
         )
     except OverflowError as error:
-        raise ValueError(f"{text!r} is too long a duration") from error
+        raise ValueError(f"{text!r} exceeds the longest possible duration") from error
 
 
 def format_duration(duration: timedelta) -> str:
-    """Write a duration canonically, as Prometheus does: `240m` is `4h`, `90m` is `1h30m`.
+    """Format a duration canonically, as Prometheus does: 240 minutes are `4h`, 90 minutes `1h30m`.
 
-    Weeks are used only where nothing is left over, days and below are combined. Milliseconds are the
-    smallest unit; what is below is dropped.
+    Weeks are used only for a whole number of weeks; smaller units are combined. Fractions of a millisecond
+    are dropped.
     """
     if duration and not duration % _UNITS["w"]:
         return f"{duration // _UNITS['w']}w"

@@ -8,8 +8,8 @@ from typing import Final
 
 from taskrouter_exporter.api.errors import ApiError
 from taskrouter_exporter.api.lists import REPLACEMENT, DiscoveredChannel, DiscoveredWorkspace
-from taskrouter_exporter.config.loader import MAX_QUERIES, Config, WorkspaceDiscovery, queries_of
-from taskrouter_exporter.config.schema import AUTO, is_one_line
+from taskrouter_exporter.config.fields import is_one_line
+from taskrouter_exporter.config.model import AUTO, MAX_QUERIES, Config, WorkspaceDiscovery, queries_of
 from taskrouter_exporter.queries import ALL_CHANNELS, Query
 from taskrouter_exporter.sids import is_sid, sid_key
 

@@ -1,4 +1,4 @@
-"""What is asked of TaskRouter: targets, periods and queries."""
+"""Targets, periods and queries: what the exporter asks TaskRouter for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,21 +9,21 @@ from taskrouter_exporter.durations import format_duration
 from taskrouter_exporter.statistics.workers import statistics_path
 
 ALL_CHANNELS: Final = "all"
-"""The `channel` of a target that asks for statistics over every TaskChannel."""
+"""The `channel` of a target for statistics over all TaskChannels."""
 
 AnchorName = Literal["day", "week"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A workspace with one TaskChannel, or with `all` of them.
+    """A workspace and one TaskChannel, or `all` for every channel.
 
     Attributes:
-        account: Name of the account whose credentials reach the workspace. A target that moves to another
-            account stays the same target.
-        workspace_sid: `WS…`.
-        workspace: The label `workspace`: the configured name, by default the SID.
-        channel: The label `channel`: a TaskChannel's unique name or SID, or `all`.
+        account: Name of the account that has access to the workspace. Not compared: a target that moves to
+            another account remains the same target.
+        workspace_sid: Workspace SID (`WS…`).
+        workspace: Value of the label `workspace`: the configured name, by default the SID.
+        channel: Value of the label `channel`: unique name or SID of a TaskChannel, or `all`.
     """
 
     account: str = field(compare=False)
@@ -34,39 +34,39 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A sliding period: the last so many minutes before the question."""
+    """A sliding period that ends at the time of the request."""
 
     minutes: int
 
     @property
     def label(self) -> str:
-        """The label `window`, canonical: `15m`, `4h`."""
+        """The canonical value of the label `window`: `15m`, `4h`."""
         return format_duration(timedelta(minutes=self.minutes))
 
     def parameters(self, _start: datetime | None) -> dict[str, str]:
-        """Query parameters that ask for this period."""
+        """Return the URL parameters of this period."""
         return {"Minutes": str(self.minutes)}
 
 
 @dataclass(frozen=True, slots=True)
 class Anchored:
-    """A period that begins at a fixed instant, midnight UTC of the day or of the week's Monday."""
+    """A period with a fixed start: midnight UTC of the day, or of the Monday of the week."""
 
     label: AnchorName
 
     def start(self, now: datetime) -> datetime:
-        """The anchor that is in force at `now`, in UTC."""
+        """Return the start, in UTC, of the period that contains `now`."""
         midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         return midnight if self.label == "day" else midnight - timedelta(days=midnight.weekday())
 
     def end(self, start: datetime) -> datetime:
-        """The instant at which the anchor `start` ceases to be in force."""
+        """Return the end of the period that starts at `start`."""
         return start + timedelta(days=1 if self.label == "day" else 7)
 
     def parameters(self, start: datetime | None) -> dict[str, str]:
-        """Query parameters that ask for the time since the anchor `start`."""
+        """Return the URL parameters of the period since `start`."""
         if start is None:
-            raise ValueError("an anchored period is asked for from its anchor on")
+            raise ValueError("an anchored period needs its start")
         return {"StartDate": start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
@@ -75,7 +75,7 @@ Period = Window | Anchored
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One target with one period: exactly one API call."""
+    """One target and one period: exactly one API call."""
 
     target: Target
     period: Period
@@ -86,7 +86,7 @@ class Query:
         return statistics_path(self.target.workspace_sid)
 
     def parameters(self, start: datetime | None = None) -> Mapping[str, str]:
-        """Query parameters; `start` is the anchor of an anchored period."""
+        """Return the URL parameters; `start` is the start of an anchored period."""
         parameters = self.period.parameters(start)
         if self.target.channel != ALL_CHANNELS:
             parameters["TaskChannel"] = self.target.channel

@@ -12,7 +12,8 @@ from taskrouter_exporter import __version__
 from taskrouter_exporter.api.client import Client
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.transport import RequestsTransport
-from taskrouter_exporter.config.loader import Config, ConfigError
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.discovery import Discovery
 from taskrouter_exporter.expansion import Discovered, expand
 from taskrouter_exporter.metrics import ExporterMetrics

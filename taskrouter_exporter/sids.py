@@ -1,4 +1,4 @@
-"""SIDs, the identifiers of Twilio's resources: two letters and 32 hex digits, in upper or lower case."""
+"""SIDs, the identifiers of Twilio resources: two capital letters and 32 hex digits of either case."""
 
 import re
 from typing import Final
@@ -8,9 +8,9 @@ _SID: Final = re.compile(f"[A-Z]{{2}}{_HEX_DIGITS}")
 
 
 def sid_pattern(*prefixes: str) -> str:
-    """Return the regular expression of whole SIDs that begin with one of the prefixes.
+    """Return a regular expression for a SID with one of the prefixes.
 
-    The digits are those of the patterns in Twilio's OpenAPI description.
+    The digits match the patterns in Twilio's OpenAPI description.
     """
     prefix = prefixes[0] if len(prefixes) == 1 else f"({'|'.join(prefixes)})"
     return f"^{prefix}{_HEX_DIGITS}$"
@@ -22,5 +22,5 @@ def is_sid(prefix: str, text: str) -> bool:
 
 
 def sid_key(text: str) -> str:
-    """Return what equals for two spellings of one SID; other text is returned as it is."""
+    """Return a key that is equal for two spellings of one SID. Any other text is its own key."""
     return text[:2] + text[2:].lower() if _SID.fullmatch(text) else text

@@ -85,7 +85,7 @@ def _schema(known: Thresholds) -> str:
     config = json.loads((ROOT / "docs/config.schema.json").read_text(encoding="utf-8"))
     definitions = config.pop("$defs")
     # Templates check required keys, because their error messages can say what to do.
-    for key in ("$schema", "anyOf"):
+    for key in ("$schema", "$id", "anyOf"):
         del config[key]
     del definitions["AccountModel"]["oneOf"]
     # A template rejects it, because an error message of the schema could quote the password.

@@ -1,6 +1,7 @@
 """Generator of docs/configuration.md from the configuration models (`make docs`)."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -8,12 +9,13 @@ from typing import Any, Final
 import yaml
 from pydantic import TypeAdapter
 
-from taskrouter_exporter.config.schema import Minutes, json_schema
+from taskrouter_exporter.config.fields import Minutes
+from taskrouter_exporter.config.json_schema import json_schema
 
 Schema = Mapping[str, Any]
 
 _DURATION: Final = TypeAdapter(Minutes).json_schema()["pattern"]
-_INVENTED_PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 -- as the name says
+_EXAMPLE_PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 -- an example
 
 _HEAD: Final = """\
 # Configuration
@@ -52,9 +54,10 @@ Twilio's CLI:
 
 An empty variable counts as unset. One newline at the end of a value is ignored.
 
-The exporter also honours `HTTPS_PROXY` and `NO_PROXY` (HTTP and HTTPS proxies; not SOCKS). It trusts the certificate
-authorities in `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`, else those of the system (which `SSL_CERT_FILE` and
-`SSL_CERT_DIR` replace), else those of certifi. These variables are checked at startup and on reload.
+The exporter also honours `HTTPS_PROXY` and `NO_PROXY` (HTTP and HTTPS proxies; not SOCKS). It trusts the
+certificate authorities in `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`, else those of the system (which
+`SSL_CERT_FILE` and `SSL_CERT_DIR` replace), else those of certifi. These variables are checked at startup
+and on reload.
 """
 
 
@@ -91,7 +94,7 @@ def _examples(root: Schema, key: Schema) -> list[object]:
         if "enum" in option or "const" in option:
             return [option.get("const") or option["enum"][0]]
         if option.get("format") == "password":
-            return [_INVENTED_PASSWORD]
+            return [_EXAMPLE_PASSWORD]
     return []
 
 
@@ -138,16 +141,19 @@ def _plain_type(root: Schema, schema: Schema) -> str:
     match schema.get("type"):
         case "array":
             some = ", at least one" if schema.get("minItems") else ""
-            text = f"list of {_type(root, schema['items'])}{some}"
+            entries = re.sub("^[a-z]+", r"\g<0>s", _type(root, schema["items"]))
+            text = f"list of {entries}{some}"
         case "object":
             named = isinstance(schema.get("additionalProperties"), dict)
             text = "mapping of names to mappings" if named else "mapping"
         case "string":
             longest = f" of up to {schema['maxLength']} characters" if "maxLength" in schema else ""
-            text = f"text{longest}" + (f" that matches `{schema['pattern']}`" if "pattern" in schema else "")
+            text = f"string{longest}" + (
+                f" that matches `{schema['pattern']}`" if "pattern" in schema else ""
+            )
         case "integer" | "number" as kind:
             least, most = schema.get("minimum"), schema.get("maximum")
-            text = "whole number" if kind == "integer" else "number"
+            text = kind
             text += "" if least is None or most is None else f" from {least} to {most}"
         case kind:
             text = str(kind)

@@ -28,7 +28,7 @@ from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.fair_queue import Claim, Job
 from taskrouter_exporter.api.secrets import Secrets
 from taskrouter_exporter.api.transport import HttpAnswer, Transport
-from taskrouter_exporter.config.loader import Account, Polling
+from taskrouter_exporter.config.model import Account, Polling
 
 _FIRST_BACKOFF_SECONDS: Final = 0.25
 _LONGEST_BACKOFF_SECONDS: Final = 10

@@ -4,7 +4,8 @@ import threading
 
 import structlog
 
-from taskrouter_exporter.config.loader import Account, read_password
+from taskrouter_exporter.config.accounts import read_password
+from taskrouter_exporter.config.model import Account
 
 log = structlog.get_logger()
 

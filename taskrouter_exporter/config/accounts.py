@@ -1,60 +1,45 @@
-"""Accounts: Twilio credentials, from the configuration file or the environment, and the API they are for."""
+"""Accounts from the configuration file or the environment, and their passwords."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from taskrouter_exporter.config.document import Document, Problem
-from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.config.schema import (
-    AUTO,
+from taskrouter_exporter.config.errors import ConfigError, message_without_value
+from taskrouter_exporter.config.fields import (
     CREDENTIAL_FORMAT,
-    DEFAULT_ACCOUNT,
     EDGES,
-    AccountModel,
+    has_quotation_marks,
     is_one_line,
     is_placeholder,
-    is_quoted,
     is_secret,
     without_newline,
 )
+from taskrouter_exporter.config.model import DEFAULT_ACCOUNT, Account
+from taskrouter_exporter.config.schema import AccountModel
 
 _MAX_PASSWORD_BYTES: Final = 4096
-_QUOTED: Final = "quotation marks around the value, which would be part of it: leave them out"
+
+_ACCOUNT_SID: Final = "TWILIO_ACCOUNT_SID"
+_AUTH_TOKEN: Final = "TWILIO_AUTH_TOKEN"  # noqa: S105 - the name of a variable
+_API_KEY: Final = "TWILIO_API_KEY"
+_API_SECRET: Final = "TWILIO_API_SECRET"  # noqa: S105 - the name of a variable
+_REGION: Final = "TWILIO_REGION"
+_EDGE: Final = "TWILIO_EDGE"
 
 
 class PasswordError(ValueError):
-    """A password file without a password. The message is one line, names the file and shows none of it."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """One set of Twilio credentials and the API host they belong to.
-
-    Attributes:
-        name: The label `account`.
-        base_url: Scheme, host and perhaps port and path, without a slash at the end.
-        username: Account SID or API key SID.
-        password: Either this or `password_file`.
-        password_file: Absolute. Symbolic links in it are followed at each reading.
-    """
-
-    name: str
-    base_url: str
-    username: str
-    password: SecretStr | None = None
-    password_file: Path | None = None
+    """A password file without a password. The message is one line, names the file and quotes none of it."""
 
 
 def read_password(account: Account) -> str:
-    """The account's password: the configured one, or what its file holds now.
+    """Return the configured password of the account, or the current one in its file.
 
     Raises:
-        PasswordError: there is no such file, or no password in it.
+        PasswordError: the file does not exist, or does not contain a password.
     """
     if account.password is not None:
         return account.password.get_secret_value()
@@ -75,24 +60,24 @@ def _read(path: Path) -> str:
     if not password:
         raise PasswordError(f"{path} is empty")
     if is_placeholder(password):
-        raise PasswordError(f"{path} holds a placeholder, and nothing is filled in there")
-    if is_quoted(password):
-        raise PasswordError(f"{path} has {_QUOTED}")
+        raise PasswordError(f"{path} contains a placeholder, which is not expanded")
+    if has_quotation_marks(password):
+        raise PasswordError(f"{path} contains quotation marks around the password; remove them")
     if not is_secret(password):
-        raise PasswordError(f"{path} must hold one line of {CREDENTIAL_FORMAT}")
+        raise PasswordError(f"{path} must contain one line of {CREDENTIAL_FORMAT}")
     return password
 
 
-def account_from(name: str, keys: AccountModel, directory: Path) -> Account:
-    """The account that the keys of a configuration describe. Relative paths begin at the directory."""
-    edge = keys.edge or EDGES.get(keys.region or "")
-    host = f"taskrouter.{edge}.{keys.region}.twilio.com" if keys.region else "taskrouter.twilio.com"
+def account_from(name: str, model: AccountModel, directory: Path) -> Account:
+    """Return the account that the model describes. Relative paths are relative to the directory."""
+    edge = model.edge or EDGES.get(model.region or "")
+    host = f"taskrouter.{edge}.{model.region}.twilio.com" if model.region else "taskrouter.twilio.com"
     return Account(
         name=name,
-        base_url=keys.base_url or f"https://{host}",
-        username=keys.username,
-        password=keys.password,
-        password_file=_absolute(directory, keys.password_file) if keys.password_file else None,
+        base_url=model.base_url or f"https://{host}",
+        username=model.username,
+        password=model.password,
+        password_file=_absolute(directory, model.password_file) if model.password_file else None,
     )
 
 
@@ -100,34 +85,13 @@ def _absolute(directory: Path, file: str) -> Path:
     return directory.absolute() / file
 
 
-def problems_between_keys(entries: Mapping[str, object], document: Document) -> Iterator[Problem]:
-    """Keys of an account that need or exclude each other, whatever their values."""
-    for name, entry in entries.items():
-        if not isinstance(entry, dict):
-            continue
-        keys, path = entry.keys(), ("accounts", name)
-        if not keys & {"password", "password_file"}:
-            yield document.problem(path, "password or password_file is missing, one of them is needed")
-        for key, reason, wrong in (
-            ("password_file", "not allowed together with password", "password" in keys),
-            ("edge", "needs region as well", "region" not in keys),
-            ("base_url", "not allowed together with region or edge", bool(keys & {"region", "edge"})),
-            *(
-                (key, f"needs workspaces: {AUTO} as well", "workspaces" not in keys)
-                for key in ("include", "exclude", "channels", "windows", "counters")
-            ),
-        ):
-            if key in keys and wrong:
-                yield document.problem((*path, key), reason)
-
-
-def password_file_problems(
-    entries: Mapping[str, object], directory: Path, document: Document
+def check_password_files(
+    accounts: Mapping[str, object], directory: Path, document: Document
 ) -> Iterator[Problem]:
-    """Password files that hold no password now, whatever else is wrong with the account."""
-    for name, entry in entries.items():
-        file = entry.get("password_file") if isinstance(entry, dict) else None
-        if not isinstance(file, str) or not is_one_line(file):  # the schema has its say about those
+    """Yield the password files without a password, even if other keys of the account are invalid."""
+    for name, account in accounts.items():
+        file = account.get("password_file") if isinstance(account, dict) else None
+        if not isinstance(file, str) or not is_one_line(file):  # the schema reports these
             continue
         try:
             _read(_absolute(directory, file))
@@ -136,63 +100,66 @@ def password_file_problems(
 
 
 def environment_account(environ: Mapping[str, str]) -> Account:
-    """Return the account "default", from the variables that Twilio's own command line uses; empty is not set.
+    """Return the account "default" from the environment variables of Twilio's own command line.
 
-    One newline at the end of a value is ignored: `$(…)` strips it, but Secrets and env files may have it.
+    An empty variable counts as not set. One newline at the end of a value is ignored: `$(…)` strips it, but
+    Kubernetes Secrets and env files may contain it.
 
     Raises:
-        ConfigError: with the variables that are missing, too many or malformed; never with their values.
+        ConfigError: with the variables that are missing, invalid or exclude each other, without their values.
     """
-    sid, token, key, secret, region, edge = variables = (
-        "TWILIO_ACCOUNT_SID",
-        "TWILIO_AUTH_TOKEN",
-        "TWILIO_API_KEY",
-        "TWILIO_API_SECRET",
-        "TWILIO_REGION",
-        "TWILIO_EDGE",
-    )
-    given = {name: value for name in variables if (value := without_newline(environ.get(name, "")))}
-    if quoted := [f"environment: {name}: {_QUOTED}" for name, value in given.items() if is_quoted(value)]:
-        raise ConfigError(quoted)
-    has_key = key in given or secret in given
-    if not has_key and sid not in given and token not in given:
-        pairs = f"neither {sid} with {token} nor {key} with {secret} is set"
-        raise ConfigError([f"environment: {pairs}, and the file has no accounts"])
-    # An account SID may accompany an API key, as with Twilio's own command line: it is not needed here.
-    needs = [(key, secret), (secret, key), (token, sid), (edge, region)] + ([] if has_key else [(sid, token)])
-    problems = [
-        f"{other}: not set, but {one} is" for one, other in needs if one in given and other not in given
-    ]
-    if token in given and has_key:
-        problems.append(f"{token}: set together with {key}, unset one of them")
-    username, password = (key, secret) if has_key else (sid, token)
-    variable_of = {"username": username, "password": password, "region": region, "edge": edge}
+    variables = (_ACCOUNT_SID, _AUTH_TOKEN, _API_KEY, _API_SECRET, _REGION, _EDGE)
+    values = {name: value for name in variables if (value := without_newline(environ.get(name, "")))}
+    quoted = [name for name, value in values.items() if has_quotation_marks(value)]
+    if quoted:
+        message = "remove the quotation marks around the value; they would be part of it"
+        raise ConfigError(f"environment: {name}: {message}" for name in quoted)
+    if not values.keys() & {_ACCOUNT_SID, _AUTH_TOKEN, _API_KEY, _API_SECRET}:
+        pairs = f"{_ACCOUNT_SID} and {_AUTH_TOKEN}, or {_API_KEY} and {_API_SECRET}"
+        raise ConfigError([f"environment: no credentials; set {pairs}, or add accounts to the file"])
+    problems = list(_check_variables(values))
+    # An account SID may accompany an API key, as for Twilio's own command line; it is not needed here.
+    has_key = bool(values.keys() & {_API_KEY, _API_SECRET})
+    username, password = (_API_KEY, _API_SECRET) if has_key else (_ACCOUNT_SID, _AUTH_TOKEN)
+    variable_of = {"username": username, "password": password, "region": _REGION, "edge": _EDGE}
+    fields = {field: values[variable] for field, variable in variable_of.items() if variable in values}
+    if "password" in fields:
+        fields["password"] = environ[password]  # the schema removes one newline, and must not remove two
     try:
-        values = {name: given[variable] for name, variable in variable_of.items() if variable in given}
-        if password in given:
-            values["password"] = environ[password]  # of which the schema strips one newline
-        keys = AccountModel.model_validate(values)
+        model = AccountModel.model_validate(fields)
     except ValidationError as error:
         problems += (
             f"{variable_of[str(details['loc'][0])]}: {_message(details)}"
             for details in error.errors(include_url=False, include_input=False)
-            if details["type"] != "missing"  # found above
+            if details["type"] != "missing"  # _check_variables reports these
         )
     else:
-        kind, what = ("SK", "an API key SID (SK…)") if has_key else ("AC", "an account SID (AC…)")
-        if not keys.username.startswith(kind):
-            problems.append(f"{username}: must be {what}")
+        prefix, kind = ("SK", "an API key SID") if has_key else ("AC", "an account SID")
+        if not model.username.startswith(prefix):
+            problems.append(f"{username}: the value is not {kind} (expected {prefix} and 32 hex digits)")
         if not problems:
-            return account_from(DEFAULT_ACCOUNT, keys, Path())
+            return account_from(DEFAULT_ACCOUNT, model, Path())
     raise ConfigError(f"environment: {problem}" for problem in problems)
 
 
+def _check_variables(values: Mapping[str, str]) -> Iterator[str]:
+    """Yield a message for each variable that another one requires or excludes."""
+    has_key = bool(values.keys() & {_API_KEY, _API_SECRET})
+    requirements = [
+        (_API_KEY, _API_SECRET),
+        (_API_SECRET, _API_KEY),
+        (_AUTH_TOKEN, _ACCOUNT_SID),
+        (_EDGE, _REGION),
+        *([] if has_key else [(_ACCOUNT_SID, _AUTH_TOKEN)]),
+    ]
+    for variable, required in requirements:
+        if variable in values and required not in values:
+            yield f"{required}: required because {variable} is set"
+    if has_key and _AUTH_TOKEN in values:
+        yield f"{_AUTH_TOKEN}: mutually exclusive with {_API_KEY}; unset one of them"
+
+
 def _message(error: ErrorDetails) -> str:
-    """Return what is wrong with a variable."""
-    match error["type"]:
-        case "placeholder":
-            return "a placeholder, and nothing is filled in here: set the value itself"
-        case "sentence":
-            return error["msg"]
-        case _:
-            return f"must be {error['msg']}"
+    if error["type"] == "placeholder":
+        return "placeholders are not expanded; set the value itself"
+    return message_without_value(error)

@@ -1,34 +1,31 @@
-"""What is wrong with a configuration, in words: the place, and what is allowed there."""
+"""Error messages about a file: one line for each problem, with its place, the value and what is expected.
+
+What the file may contain, and which parts of it may be secrets, is described by a `Schema`.
+"""
 
 import difflib
-import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from operator import attrgetter
+from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from taskrouter_exporter.config.document import Document, Path, Problem
-from taskrouter_exporter.config.schema import (
-    AUTO,
-    AccountModel,
-    Allowed,
-    DiscoveryModel,
-    FileModel,
-    PollingModel,
-    TargetModel,
-)
+from taskrouter_exporter.config.document import Document, KeyPath, Problem
+from taskrouter_exporter.config.fields import Allowed
 
-_SHOWN_CHARACTERS = 60
+_MAX_QUOTED_CHARACTERS: Final = 60
+_NOT_SCALAR: Final = {"a list", "a mapping", "an empty value"}
 
 
 class ConfigError(Exception):
     """A configuration that cannot be used.
 
     Attributes:
-        problems: Everything that is wrong, a line each, in file order.
+        problems: Every problem, one line each, in file order.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -38,22 +35,38 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A file's schema, as far as it takes to say what is wrong with a file.
+    """The format of a file, as far as error messages depend on it.
 
     Attributes:
-        root: The model of the whole file.
-        keys_of: The model of the mapping at a path.
-        quotes: Whether the value at a path may be quoted, because it can be no secret.
+        root: Model of the whole file.
+        model_at: Returns the model of the mapping at a path.
+        may_quote: Returns whether a message may quote the value at a path, because it cannot be a secret.
+        redact: Returns a path without the steps that may be secrets.
     """
 
     root: type[BaseModel]
-    keys_of: Callable[[Path], type[BaseModel]]
-    quotes: Callable[[Path], bool]
+    model_at: Callable[[KeyPath], type[BaseModel]]
+    may_quote: Callable[[KeyPath], bool]
+    redact: Callable[[KeyPath], KeyPath]
 
 
-def schema_problems(document: Document, schema: Schema | None = None) -> Iterator[Problem]:
-    """Every key and value that the schema, by default that of the configuration, does not allow."""
-    schema = schema or _CONFIGURATION
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What a message expects of a value: a noun phrase, and optionally a format or an example."""
+
+    what: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.hint})" if self.hint else self.what
+
+    def complete(self, beginning: str) -> str:
+        """Return the message that starts with these words, such as `'15 minutes' is not`."""
+        return f"{beginning} {self.what}" + (f" (expected {self.hint})" if self.hint else "")
+
+
+def check_schema(document: Document, schema: Schema) -> Iterator[Problem]:
+    """Yield a problem for every key and value that the schema does not allow."""
     try:
         schema.root.model_validate(document.data)
     except ValidationError as error:
@@ -62,23 +75,36 @@ def schema_problems(document: Document, schema: Schema | None = None) -> Iterato
             yield document.problem(path, _message(details, path, document, schema))
 
 
-def error_line(source: str, problem: Problem) -> str:
-    """A problem as it is told: `config.yaml:14: targets[1].windows[0]: …`."""
-    return ": ".join(filter(None, (f"{source}:{problem.line}", _place(problem.path), problem.message)))
+def problem_lines(source: str, problems: Iterable[Problem], schema: Schema) -> list[str]:
+    """Return the problems in file order, each as `config.yaml:14: targets[1].windows[0]: …`."""
+    return [
+        ": ".join(
+            filter(
+                None, (f"{source}:{problem.line}", _format_path(schema.redact(problem.path)), problem.message)
+            )
+        )
+        for problem in sorted(problems, key=attrgetter("line"))
+    ]
 
 
-def shown(text: str) -> str:
-    """A text of the file's, quoted, on one line and not too long."""
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
+def message_without_value(error: ErrorDetails) -> str:
+    """Return the message about a value that may be a secret, such as an environment variable's."""
+    is_noun = error["type"] in {"allowed", "string"}
+    return _expected(error).complete("the value is not") if is_noun else error["msg"]
 
 
-def read_text(path: FilePath, most_bytes: int, hint: str = "") -> str:
-    """The text of a configuration file.
+def quote(text: str) -> str:
+    """Return the text in quotation marks, escaped to one line and shortened."""
+    return repr(text if len(text) <= _MAX_QUOTED_CHARACTERS else f"{text[:_MAX_QUOTED_CHARACTERS]}…")
+
+
+def read_text(path: Path, most_bytes: int, hint: str = "") -> str:
+    """Return the text of a configuration file.
 
     Args:
         path: The file.
-        most_bytes: What is larger is refused.
-        hint: Said of a file that does not exist.
+        most_bytes: Largest size that is accepted.
+        hint: Added to the error if the file does not exist.
 
     Raises:
         ConfigError: the file cannot be read, is too large, or is not UTF-8.
@@ -97,94 +123,80 @@ def read_text(path: FilePath, most_bytes: int, hint: str = "") -> str:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{error.object[error.start]:02x}"
-        raise ConfigError([f"{path}:{line}: {byte} is not UTF-8: save the file as UTF-8"]) from None
+        raise ConfigError([f"{path}:{line}: {byte} is not valid UTF-8; save the file as UTF-8"]) from None
 
 
-def _place(path: Path) -> str:
-    if path[:1] == ("accounts",):
-        # A password in braces, or after a colon without a blank, is a key to YAML.
-        path = path[:2] + tuple(itertools.takewhile(_is_no_secret, path[2:]))
-        if "password" in path[2:]:
-            path = path[: path.index("password", 2) + 1]
-    place = ""
+def _format_path(path: KeyPath) -> str:
+    text = ""
     for step in path:
         if isinstance(step, str) and re.fullmatch(r"[\w-]{1,60}", step):
-            place += f".{step}" if place else step
+            text += f".{step}" if text else step
         else:
-            place += f"[{shown(step) if isinstance(step, str) else step}]"
-    return place
+            text += f"[{quote(step) if isinstance(step, str) else step}]"
+    return text
 
 
-def _is_no_secret(step: str | int) -> bool:
-    return isinstance(step, int) or re.fullmatch("[a-z_]{1,20}", step) is not None
-
-
-def _message(error: ErrorDetails, path: Path, document: Document, schema: Schema) -> str:
+def _message(error: ErrorDetails, path: KeyPath, document: Document, schema: Schema) -> str:
     match error["type"]:
-        case "sentence" | "placeholder":
-            return error["msg"]
         case "extra_forbidden":
-            return _unknown_key(path, schema)
+            message = _unknown_key(path, schema)
         case "missing":
-            field = schema.keys_of(path[:-1]).model_fields[str(path[-1])]
-            allowed = next((data.what for data in field.metadata if isinstance(data, Allowed)), "a list")
-            return f"missing, must be {allowed}"
+            field = schema.model_at(path[:-1]).model_fields[str(path[-1])]
+            allowed = next((data for data in field.metadata if isinstance(data, Allowed)), Allowed("a list"))
+            message = f"missing, expected {_Expected(allowed.what, allowed.hint)}"
         case "too_short":
-            return "empty, must have at least one entry"
+            message = "must have at least one entry"
         case "list_type":
-            what = f"a list or {AUTO}" if path[-1] == "channels" else "a list"
+            message = _wrong_kind(_Expected("a list"), path, document, schema)
         case "dict_type":
-            what = "a mapping"
+            message = _wrong_kind(_Expected("a mapping"), path, document, schema)
         case "model_type":
-            what = f"a mapping with the keys {_list(schema.keys_of(path))}"
+            expected = _Expected("a mapping", f"keys: {_key_names(schema.model_at(path))}")
+            message = _wrong_kind(expected, path, document, schema)
+        case "allowed" | "string" if error["loc"][-1:] == ("[key]",):
+            message = _expected(error).complete("this key is not")
+        case "allowed" | "string":
+            message = _wrong_value(error, path, document, schema)
         case _:
-            what = error["msg"]
-    if error["loc"][-1:] == ("[key]",):
-        return f"this key is not {what}"
-    return _not_allowed(what, path, document, schema, quotable=error["type"] == "text")
+            message = error["msg"]
+    return message
 
 
-def _not_allowed(what: str, path: Path, document: Document, schema: Schema, *, quotable: bool) -> str:
-    kind, written = document.kind(path), document.written(path)
-    if kind in {"a list", "a mapping", "empty"}:
-        return f"{kind}, must be {what}"
-    value = "this"
-    if schema.quotes(path):
-        value = shown(written) if kind == "text" else written[:_SHOWN_CHARACTERS]
-    if quotable and kind != "text":
-        return f"{value} is {kind} in YAML, not text: quote it"
-    if kind == "text" or re.fullmatch("-?[0-9]+", written):
-        return f"{value} is not {what}"
-    return f"{value} is {kind} in YAML, not {what}"
+def _wrong_kind(expected: _Expected, path: KeyPath, document: Document, schema: Schema) -> str:
+    return f"expected {expected}, got {_quoted(path, document, schema) or document.kind(path)}"
 
 
-def _unknown_key(path: Path, schema: Schema) -> str:
-    keys = schema.keys_of(path[:-1])
-    near = difflib.get_close_matches(str(path[-1])[:_SHOWN_CHARACTERS], keys.model_fields, n=1)
-    return "unknown key, " + (f"did you mean {near[0]}? " if near else "") + f"allowed: {_list(keys)}"
+def _wrong_value(error: ErrorDetails, path: KeyPath, document: Document, schema: Schema) -> str:
+    kind, expected = document.kind(path), _expected(error)
+    if kind in _NOT_SCALAR:
+        return _wrong_kind(expected, path, document, schema)
+    value = _quoted(path, document, schema) or "the value"
+    if error["type"] == "string" and kind != "a string":
+        return f"{value} is {kind} in YAML; quote it to make it a string"
+    if kind == "a string" or re.fullmatch("-?[0-9]+", document.written(path)):
+        return expected.complete(f"{value} is not")
+    return expected.complete(f"{value} is {kind} in YAML, not")
 
 
-def _keys_of(path: Path) -> type[BaseModel]:
-    match path:
-        case ("accounts", *_):
-            return AccountModel
-        case ("polling", *_):
-            return PollingModel
-        case ("discovery", *_):
-            return DiscoveryModel
-        case ("targets", *_):
-            return TargetModel
-        case _:
-            return FileModel
+def _quoted(path: KeyPath, document: Document, schema: Schema) -> str | None:
+    """Return the scalar at the path as messages show it, None if there is none or it may be a secret."""
+    kind = document.kind(path)
+    if kind in _NOT_SCALAR or not schema.may_quote(path):
+        return None
+    written = document.written(path)
+    return quote(written) if kind == "a string" else written[:_MAX_QUOTED_CHARACTERS]
 
 
-def _quotes(path: Path) -> bool:
-    """Not what stands under accounts, nor a whole file that is a password."""
-    return path[:1] in {("targets",), ("polling",), ("discovery",)}
+def _expected(error: ErrorDetails) -> _Expected:
+    return _Expected(error["msg"], error.get("ctx", {}).get("hint"))
 
 
-def _list(keys: type[BaseModel]) -> str:
-    return ", ".join(keys.model_fields)
+def _unknown_key(path: KeyPath, schema: Schema) -> str:
+    model = schema.model_at(path[:-1])
+    near = difflib.get_close_matches(str(path[-1])[:_MAX_QUOTED_CHARACTERS], model.model_fields, n=1)
+    suggestion = f" (did you mean {near[0]}?)" if near else ""
+    return f"unknown key{suggestion}; allowed keys: {_key_names(model)}"
 
 
-_CONFIGURATION = Schema(FileModel, _keys_of, _quotes)
+def _key_names(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)

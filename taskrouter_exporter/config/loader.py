@@ -1,157 +1,48 @@
-"""The configuration: what is polled, how, and with which credentials; or an error that names the place."""
+"""The loader: reads a configuration file and returns a Config, or every problem with its place."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from functools import cached_property
-from operator import attrgetter
+from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from taskrouter_exporter.config.accounts import (
-    Account,
-    PasswordError,
-    account_from,
-    environment_account,
-    password_file_problems,
-    problems_between_keys,
-    read_password,
+from taskrouter_exporter.config.accounts import account_from, check_password_files, environment_account
+from taskrouter_exporter.config.checks import (
+    check_account_keys,
+    check_selections,
+    check_targets,
+    check_targets_present,
 )
-from taskrouter_exporter.config.document import Document, Problem, YamlError, read_yaml
-from taskrouter_exporter.config.document import Path as Place
-from taskrouter_exporter.config.errors import ConfigError, error_line, read_text, schema_problems, shown
-from taskrouter_exporter.config.schema import (
+from taskrouter_exporter.config.document import KeyPath, YamlError, read_yaml
+from taskrouter_exporter.config.errors import ConfigError, Schema, check_schema, problem_lines, read_text
+from taskrouter_exporter.config.model import (
     AUTO,
     DEFAULT_ACCOUNT,
-    DISCOVERY_SECONDS,
+    Config,
+    Polling,
+    Selection,
+    StaticWorkspace,
+    WorkspaceDiscovery,
+)
+from taskrouter_exporter.config.schema import (
     AccountModel,
     DiscoveryModel,
-    Polling,
+    FileModel,
     PollingModel,
+    SelectionModel,
     TargetModel,
 )
-from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
+from taskrouter_exporter.queries import Anchored, Window
 from taskrouter_exporter.sids import sid_key
 
-__all__ = [
-    "Account",
-    "Config",
-    "ConfigError",
-    "PasswordError",
-    "Polling",
-    "Selection",
-    "StaticWorkspace",
-    "WorkspaceDiscovery",
-    "load_config",
-    "parse_config",
-    "read_password",
-]
-
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-MAX_QUERIES: Final = 100_000
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Place = TypeVar("_Place")
-_Asking = TargetModel | AccountModel
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What is asked about a workspace.
-
-    Attributes:
-        channels: Those that the configuration names.
-        discover_channels: Whether every other TaskChannel that the workspace has is asked about too (`auto`).
-        periods: Windows and counters.
-    """
-
-    channels: tuple[str, ...]
-    discover_channels: bool
-    periods: tuple[Period, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StaticWorkspace:
-    """An entry of `targets`."""
-
-    account: str
-    sid: str
-    name: str
-    selection: Selection
-
-    @property
-    def queries(self) -> tuple[Query, ...]:
-        """Those about the channels that the configuration names."""
-        channels, periods = self.selection.channels, self.selection.periods
-        return tuple(queries_of(self.account, self.sid, self.name, channels, periods))
-
-
-@dataclass(frozen=True, slots=True)
-class WorkspaceDiscovery:
-    """An account whose workspaces are found at run time.
-
-    Attributes:
-        account: Its name.
-        include: Patterns (fnmatch) of friendly names, None for all.
-        exclude: Patterns of friendly names that are left out even so.
-        selection: What is asked about each.
-    """
-
-    account: str
-    include: tuple[str, ...] | None
-    exclude: tuple[str, ...]
-    selection: Selection
-
-    def wants(self, name: str) -> bool:
-        """Whether a workspace of this friendly name is polled."""
-        included = self.include is None or any(fnmatchcase(name, pattern) for pattern in self.include)
-        return included and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
-
-
-@dataclass(frozen=True)
-class Config:
-    """What is polled, how, and with which credentials.
-
-    Attributes:
-        accounts: By name.
-        polling: How the API is asked.
-        queries: The static ones: each target's named channels, and for each its windows and counters, in
-            file order.
-        workspaces: The targets as they are configured.
-        workspace_discoveries: The accounts whose workspaces are found at run time, in file order.
-        discovery_interval: Seconds after which what is found at run time is looked for again.
-    """
-
-    accounts: Mapping[str, Account]
-    polling: Polling
-    queries: tuple[Query, ...]
-    workspaces: tuple[StaticWorkspace, ...] = ()
-    workspace_discoveries: tuple[WorkspaceDiscovery, ...] = ()
-    discovery_interval: float = DISCOVERY_SECONDS
-
-    @cached_property
-    def targets(self) -> tuple[Target, ...]:
-        """The targets, in file order."""
-        return tuple(dict.fromkeys(query.target for query in self.queries))
-
-    @property
-    def discovering_accounts(self) -> tuple[str, ...]:
-        """The accounts that have something to be found at run time."""
-        channels = (each.account for each in self.workspaces if each.selection.discover_channels)
-        return tuple(dict.fromkeys([*(auto.account for auto in self.workspace_discoveries), *channels]))
-
-
-def queries_of(
-    account: str, sid: str, name: str, channels: Iterable[str], periods: Collection[Period]
-) -> Iterator[Query]:
-    """Each channel of a workspace with each period."""
-    for channel in channels:
-        target = Target(account, sid, name, channel)
-        yield from (Query(target, period) for period in periods)
+_Key = TypeVar("_Key")
 
 
 def load_config(path: Path, environ: Mapping[str, str]) -> Config:
@@ -160,19 +51,19 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: the file cannot be read or used.
     """
-    hint = "write one (config.example.yaml shows how), or start with --demo, which needs none"
+    hint = "create it (config.example.yaml is an example), or start with --demo, which needs no configuration"
     text = read_text(path, MAX_FILE_BYTES, hint)
     return parse_config(text, str(path), path.parent, environ)
 
 
 def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, str]) -> Config:
-    """Check a configuration's text, and the password files that it names.
+    """Parse and check the text of a configuration file, and the password files that it names.
 
     Args:
         text: YAML.
-        source: What error lines call the text: its file's name.
-        directory: Where relative paths begin.
-        environ: Has the credentials if the text has no `accounts`.
+        source: Name of the file in error messages.
+        directory: Directory of relative paths.
+        environ: Environment variables, the credentials if the text has no `accounts`.
 
     Raises:
         ConfigError: with every problem of the text and of the environment.
@@ -180,188 +71,127 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
     try:
         document = read_yaml(text)
     except YamlError as error:
-        raise ConfigError([error_line(source, error.problem)]) from None
-    data = document.data if isinstance(document.data, dict) else {}
-    account_entries = data["accounts"] if isinstance(data.get("accounts"), dict) else {}
-    target_entries = data["targets"] if isinstance(data.get("targets"), list) else []
+        raise ConfigError(problem_lines(source, [error.problem], _SCHEMA)) from None
+    root = _mapping(document.data)
+    account_entries = _mapping(root.get("accounts"))
+    target_entries = root["targets"] if isinstance(root.get("targets"), list) else []
 
-    # What the schema allows is looked at further even if other entries are wrong: all problems in one go.
-    problems = [*document.problems, *schema_problems(document)]
+    # The checks take the entries that are valid on their own, so that all problems are reported at once.
+    account_models = _valid(AccountModel, account_entries.items())
+    targets = _with_one_spelling(_valid(TargetModel, enumerate(target_entries)))
+    selections: dict[KeyPath, SelectionModel] = {
+        ("targets", index): model for index, model in targets.items()
+    }
+    selections |= {("accounts", name): model for name, model in account_models.items()}
+    problems = [*document.problems, *check_schema(document, _SCHEMA)]
     environment_problems: tuple[str, ...] = ()
-    account_keys: dict[str, AccountModel] = {}
-    if "accounts" in data:
-        account_keys = _allowed(AccountModel, account_entries.items())
-        accounts = {name: account_from(name, keys, directory) for name, keys in account_keys.items()}
-        problems += problems_between_keys(account_entries, document)
-        problems += password_file_problems(account_entries, directory, document)
+    if "accounts" in root:
+        accounts = {name: account_from(name, model, directory) for name, model in account_models.items()}
+        account_names = tuple(account_entries)
+        problems += check_account_keys(account_entries, document)
+        problems += check_password_files(account_entries, directory, document)
     else:
-        account_entries = {DEFAULT_ACCOUNT: None}
+        account_names = (DEFAULT_ACCOUNT,)
         try:
             accounts = {DEFAULT_ACCOUNT: environment_account(environ)}
         except ConfigError as error:
             environment_problems = error.problems
-    targets = _with_one_spelling(_allowed(TargetModel, enumerate(target_entries)))
-    asking: dict[Place, _Asking] = {("targets", n): keys for n, keys in targets.items()}
-    asking |= {("accounts", name): keys for name, keys in account_keys.items()}
-    problems += _nothing_to_poll(data, account_entries, document)
-    problems += _windows_missing(asking, document)
-    problems += _repetitions(asking, document)
-    for find in (_ambiguous_names, _repeated_targets, _too_many_queries):
-        problems += find(targets, document)
-    problems += _unknown_accounts(targets, account_entries, document)
+    problems += check_targets_present(root, account_entries, document)
+    problems += check_selections(selections, document)
+    problems += check_targets(targets, account_names, document)
     if problems or environment_problems:
-        problems.sort(key=attrgetter("line"))
-        raise ConfigError([*(error_line(source, problem) for problem in problems), *environment_problems])
+        raise ConfigError([*problem_lines(source, problems, _SCHEMA), *environment_problems])
 
-    polling = PollingModel.model_validate(data.get("polling", {}))
-    workspaces = tuple(
-        StaticWorkspace(keys.account, keys.workspace, _name(keys), _selection(keys))
-        for keys in targets.values()
-    )
+    polling = PollingModel.model_validate(root.get("polling", {}))
+    discovery = DiscoveryModel.model_validate(root.get("discovery", {}))
+    workspaces = tuple(map(_static_workspace, targets.values()))
     return Config(
         accounts=MappingProxyType(accounts),
         polling=Polling(**polling.model_dump()),
-        queries=tuple(query for each in workspaces for query in each.queries),
+        queries=tuple(query for workspace in workspaces for query in workspace.queries),
         workspaces=workspaces,
         workspace_discoveries=tuple(
-            WorkspaceDiscovery(
-                name,
-                tuple(keys.include) if keys.include else None,
-                tuple(keys.exclude or ()),
-                _selection(keys),
-            )
-            for name, keys in account_keys.items()
-            if keys.workspaces
+            _workspace_discovery(name, model) for name, model in account_models.items() if model.workspaces
         ),
-        discovery_interval=DiscoveryModel.model_validate(data.get("discovery", {})).interval,
+        discovery_interval=discovery.interval,
     )
 
 
-def _allowed(model: type[_Model], entries: Iterable[tuple[_Place, object]]) -> dict[_Place, _Model]:
-    """The entries that the schema allows."""
-    allowed = {}
-    for place, entry in entries:
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _valid(model: type[_Model], entries: Iterable[tuple[_Key, object]]) -> dict[_Key, _Model]:
+    """Return the entries that the schema allows."""
+    valid = {}
+    for key, entry in entries:
         with suppress(ValidationError):
-            allowed[place] = model.model_validate(entry)
-    return allowed
+            valid[key] = model.model_validate(entry)
+    return valid
 
 
 def _with_one_spelling(targets: Mapping[int, TargetModel]) -> dict[int, TargetModel]:
-    """Return the targets with each workspace's SID as its first target has it: it may be a label."""
+    """Return the targets with every workspace SID in its first spelling, because it may be a label."""
     spellings: dict[str, str] = {}
     return {
-        n: keys.model_copy(
-            update={"workspace": spellings.setdefault(sid_key(keys.workspace), keys.workspace)}
+        index: target.model_copy(
+            update={"workspace": spellings.setdefault(sid_key(target.workspace), target.workspace)}
         )
-        for n, keys in targets.items()
+        for index, target in targets.items()
     }
 
 
-def _name(keys: TargetModel) -> str:
-    return keys.name or keys.workspace
+def _static_workspace(target: TargetModel) -> StaticWorkspace:
+    return StaticWorkspace(target.account, target.workspace, target.label, _selection(target))
 
 
-def _targets(keys: TargetModel) -> list[Target]:
-    return [Target(keys.account, keys.workspace, _name(keys), channel) for channel in keys.channels]
-
-
-def _selection(keys: _Asking) -> Selection:
-    named = tuple(channel for channel in keys.channels if channel != AUTO)
-    return Selection(named, AUTO in keys.channels, tuple(_periods(keys)))
-
-
-def _periods(keys: _Asking) -> list[Period]:
-    counters = [Anchored(keys.counters)] if keys.counters else []
-    return [*map(Window, keys.windows), *counters]
-
-
-def _nothing_to_poll(
-    data: Mapping[str, object], accounts: Mapping[str, object], document: Document
-) -> Iterator[Problem]:
-    if any(isinstance(entry, dict) and "workspaces" in entry for entry in accounts.values()):
-        return
-    unless = f"unless an account has workspaces: {AUTO}"
-    if isinstance(document.data, dict) and "targets" not in data:
-        yield document.problem(("targets",), f"missing, must be a list, {unless}")
-    elif data.get("targets") == []:
-        yield document.problem(("targets",), f"empty, must have at least one entry, {unless}")
-
-
-def _unknown_accounts(
-    targets: Mapping[int, TargetModel], accounts: Collection[str], document: Document
-) -> Iterator[Problem]:
-    names = ", ".join(map(shown, accounts))
-    for n, keys in targets.items():
-        if accounts and keys.account not in accounts:
-            path = ("targets", n, "account")
-            yield document.problem(path, f"there is no account {shown(keys.account)}, only {names}")
-
-
-def _windows_missing(entries: Mapping[Place, _Asking], document: Document) -> Iterator[Problem]:
-    for place, keys in entries.items():
-        if not _periods(keys):
-            message = "empty, must have at least one entry where there are no counters"
-            yield document.problem((*place, "windows"), message)
-
-
-def _repetitions(entries: Mapping[Place, _Asking], document: Document) -> Iterator[Problem]:
-    """Channels and windows that an entry has twice, though perhaps written differently (`240m`, `4h`)."""
-    for place, keys in entries.items():
-        for key, values in (("channels", keys.channels), ("windows", keys.windows)):
-            first: dict[object, int] = {}
-            for i, value in enumerate(values):
-                same = sid_key(value) if isinstance(value, str) else value
-                if first.setdefault(same, i) != i:
-                    path = (*place, key)
-                    again, before = (shown(document.written((*path, index))) for index in (i, first[same]))
-                    if place[0] == "accounts":  # nothing is quoted from there
-                        again = before = "this"
-                    message = (
-                        f"{again} is given twice" if again == before else f"{again} is the same as {before}"
-                    )
-                    yield document.problem((*path, i), message)
-
-
-def _ambiguous_names(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
-    """Names that stand for two workspaces, and workspaces with two names or accounts: series would clash."""
-    by_workspace: dict[str, int] = {}
-    by_name: dict[str, int] = {}
-    for n, keys in targets.items():
-        first = by_workspace.setdefault(keys.workspace, n)
-        name, account = _name(targets[first]), targets[first].account
-        if (name, account) != (_name(keys), keys.account):
-            line = document.line(("targets", first, "workspace"))
-            has = f"has the name {shown(name)} and the account {shown(account)} on line {line}"
-            message = f"{keys.workspace} {has}: a workspace has one name and one account"
-            yield document.problem(("targets", n, "workspace"), message)
-        first = by_name.setdefault(sid_key(_name(keys)), n)
-        if targets[first].workspace != keys.workspace:
-            line = document.line(("targets", first, "name"))
-            message = (
-                f"{shown(_name(keys))} names another workspace on line {line}: their series would be equal"
-            )
-            yield document.problem(("targets", n, "name"), message)
-
-
-def _repeated_targets(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
-    first: dict[Target, int] = {}
-    for n, keys in targets.items():
-        for target in _targets(keys):
-            same = replace(target, channel=sid_key(target.channel))
-            if first.setdefault(same, n) != n:
-                line = document.line(("targets", first[same]))
-                message = (
-                    f"channel {shown(target.channel)} of this workspace is a target on line {line} already"
-                )
-                yield document.problem(("targets", n), message)
-
-
-def _too_many_queries(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
-    queries = sum(
-        len([channel for channel in keys.channels if channel != AUTO]) * len(_periods(keys))
-        for keys in targets.values()
+def _workspace_discovery(account: str, model: AccountModel) -> WorkspaceDiscovery:
+    return WorkspaceDiscovery(
+        account,
+        tuple(model.include) if model.include else None,
+        tuple(model.exclude or ()),
+        _selection(model),
     )
-    if queries > MAX_QUERIES:
-        yield document.problem(
-            ("targets",), f"{queries:,} queries in all, at most {MAX_QUERIES:,} are possible"
-        )
+
+
+def _selection(model: SelectionModel) -> Selection:
+    channels = tuple(channel for channel in model.channels if channel != AUTO)
+    counters = [Anchored(model.counters)] if model.counters else []
+    return Selection(channels, AUTO in model.channels, (*map(Window, model.windows), *counters))
+
+
+def _model_at(path: KeyPath) -> type[BaseModel]:
+    match path:
+        case ("accounts", *_):
+            return AccountModel
+        case ("polling", *_):
+            return PollingModel
+        case ("discovery", *_):
+            return DiscoveryModel
+        case ("targets", *_):
+            return TargetModel
+        case _:
+            return FileModel
+
+
+def _may_quote(path: KeyPath) -> bool:
+    """Return whether no secret belongs here: not under accounts, nor in a file that is only a password."""
+    return path[:1] in {("targets",), ("polling",), ("discovery",)}
+
+
+def _redact(path: KeyPath) -> KeyPath:
+    """Return the path without keys of accounts that may be secrets.
+
+    A password in braces, or after a colon without a space, is a key in YAML.
+    """
+    if path[:1] != ("accounts",):
+        return path
+    redacted = path[:2] + tuple(takewhile(_is_known_not_secret, path[2:]))
+    return redacted[: redacted.index("password", 2) + 1] if "password" in redacted[2:] else redacted
+
+
+def _is_known_not_secret(step: str | int) -> bool:
+    return isinstance(step, int) or re.fullmatch("[a-z_]{1,20}", step) is not None
+
+
+_SCHEMA: Final = Schema(FileModel, _model_at, _may_quote, _redact)

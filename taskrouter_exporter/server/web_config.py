@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
-from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final
@@ -26,10 +25,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from taskrouter_exporter.config.document import Document, Problem, YamlError, read_yaml
-from taskrouter_exporter.config.document import Path as Place
-from taskrouter_exporter.config.errors import ConfigError, Schema, error_line, read_text, schema_problems
-from taskrouter_exporter.config.schema import Allowed, FileName, Name, NotNull
+from taskrouter_exporter.config.document import Document, KeyPath, Problem, YamlError, read_yaml
+from taskrouter_exporter.config.errors import ConfigError, Schema, check_schema, problem_lines, read_text
+from taskrouter_exporter.config.fields import Allowed, FileName, Name, NotNull
 from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.server.tls import Pem, TlsError, TlsSettings, plain_san, server_context
 
@@ -126,8 +124,8 @@ def parse_web_config(text: str, source: str, directory: Path) -> WebConfig:
     try:
         document = read_yaml(text, _is_text)
     except YamlError as error:
-        raise ConfigError([error_line(source, error.problem)]) from None
-    problems = [*document.problems, *schema_problems(document, _SCHEMA)]
+        raise ConfigError(problem_lines(source, [error.problem], _SCHEMA)) from None
+    problems = [*document.problems, *check_schema(document, _SCHEMA)]
     if not problems:
         keys = _FileModel.model_validate(document.data)
         problems = list(_problems_between_keys(keys, document))
@@ -136,11 +134,10 @@ def parse_web_config(text: str, source: str, directory: Path) -> WebConfig:
             return _web_config(keys, directory)
         except TlsError as error:
             problems = [document.problem(("tls_server_config", error.key), str(error))]
-    problems.sort(key=attrgetter("line"))
-    raise ConfigError(error_line(source, _without_secret_keys(problem)) for problem in problems)
+    raise ConfigError(problem_lines(source, problems, _SCHEMA))
 
 
-def _is_text(path: Place) -> bool:
+def _is_text(path: KeyPath) -> bool:
     """Return whether a value belongs to one of the mappings that are `map[string]…` to the toolkit."""
     return path[:-1] in {("basic_auth_users",), ("http_server_config", "headers")}
 
@@ -231,10 +228,10 @@ def _interval(value: object) -> float:
 _Pem = Annotated[SecretStr, Allowed("a text in PEM form")]
 _HeaderName = Annotated[str, Allowed("the name of a header"), AfterValidator(_header)]
 _HeaderValue = Annotated[
-    str, Field(max_length=4096), AfterValidator(_header_value), Allowed("printable ASCII", any_text=True)
+    str, Field(max_length=4096), AfterValidator(_header_value), Allowed("printable ASCII", any_string=True)
 ]
 _UserName = Annotated[
-    Name, AfterValidator(_user_name), Allowed("a user name of 1 to 200 characters without :", any_text=True)
+    Name, AfterValidator(_user_name), Allowed("a user name of 1 to 200 characters without :", any_string=True)
 ]
 _BcryptHash = Annotated[SecretStr, Allowed(_A_HASH), AfterValidator(_bcrypt_hash)]
 
@@ -293,7 +290,7 @@ class _FileModel(_StrictModel):
     rate_limit: _RequestLimitModel = Field(default_factory=_RequestLimitModel)
 
 
-def _keys_of(path: Place) -> type[BaseModel]:
+def _keys_of(path: KeyPath) -> type[BaseModel]:
     match path:
         case ("tls_server_config", *_):
             return _TlsModel
@@ -305,28 +302,27 @@ def _keys_of(path: Place) -> type[BaseModel]:
             return _FileModel
 
 
-def _quotes(path: Place) -> bool:
+def _quotes(path: KeyPath) -> bool:
     """Not where a hash or a key is expected, nor a whole section that is one."""
     return len(path) > 1 and path[0] != "basic_auth_users" and path[1] not in ("key", "cert", "client_ca")
 
 
-_SCHEMA: Final = Schema(_FileModel, _keys_of, _quotes)
-
-
-def _without_secret_keys(problem: Problem) -> Problem:
-    """Cut a problem's path where a step may be a secret.
+def _redact(path: KeyPath) -> KeyPath:
+    """Return the path up to the first step that may be a secret.
 
     A hash that stands where a name belongs, or a private key in braces, is a key to YAML.
     """
-    path = tuple(takewhile(lambda step: re.fullmatch(r"[\w.@-]{1,40}", str(step)), problem.path))
-    limit = (
-        2 if path[:1] in {("basic_auth_users",), ("tls_server_config",)} and not _is_list(path) else len(path)
-    )
-    return Problem(problem.line, path[:limit], problem.message)
+    path = tuple(takewhile(lambda step: re.fullmatch(r"[\w.@-]{1,40}", str(step)), path))
+    if path[:1] in {("basic_auth_users",), ("tls_server_config",)} and not _is_list(path):
+        return path[:2]
+    return path
 
 
-def _is_list(path: Place) -> bool:
+def _is_list(path: KeyPath) -> bool:
     return len(path) > 2 and isinstance(path[2], int)  # noqa: PLR2004 -- section, key, index
+
+
+_SCHEMA: Final = Schema(_FileModel, _keys_of, _quotes, _redact)
 
 
 def _problems_between_keys(keys: _FileModel, document: Document) -> Iterator[Problem]:

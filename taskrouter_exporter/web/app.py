@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from taskrouter_exporter.config.loader import ConfigError
+from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.documents import documents
 from taskrouter_exporter.metrics import Collector, Exposition, TargetsCollector
 from taskrouter_exporter.queries import Query, Target

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-from taskrouter_exporter.config.loader import Config
+from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.poll_history import PollResult
 
 

@@ -7,7 +7,8 @@ import pytest
 from fuzz.mutations import PARTS, mutate, seeds
 from support.exporter import ROOT
 
-from taskrouter_exporter.config.loader import ConfigError, parse_config
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.loader import parse_config
 
 PASSWORD = "planted-Passw0rd-5f3a9c71e8d2"
 EXAMPLE = re.sub(

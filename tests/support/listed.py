@@ -12,7 +12,8 @@ from taskrouter_exporter.api.lists import (
     DiscoveredWorkspace,
 )
 from taskrouter_exporter.api.transport import HttpAnswer
-from taskrouter_exporter.config.loader import Config, parse_config
+from taskrouter_exporter.config.loader import parse_config
+from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.expansion import Discovered, expand
 
 Parsed = TypeVar("Parsed")

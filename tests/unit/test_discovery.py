@@ -23,7 +23,7 @@ from taskrouter_exporter.api.fair_queue import Standing
 from taskrouter_exporter.api.lists import (
     channels_path,
 )
-from taskrouter_exporter.config.loader import Config
+from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.discovery import Discovery
 from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.metrics import ExporterMetrics

@@ -17,28 +17,28 @@ def target(channel: str) -> Target:
 @pytest.mark.parametrize(
     ("minutes", "label"), [(1, "1m"), (15, "15m"), (240, "4h"), (90, "1h30m"), (10080, "1w")]
 )
-def test_a_window_is_labelled_canonically(minutes: int, label: str) -> None:
+def test_a_window_has_a_canonical_label(minutes: int, label: str) -> None:
     assert Window(minutes).label == label
 
 
-def test_a_window_of_a_channel_asks_for_minutes_and_task_channel() -> None:
+def test_a_window_of_a_channel_has_the_parameters_minutes_and_task_channel() -> None:
     query = Query(target("voice"), Window(240))
     assert query.path == f"/v1/Workspaces/{WS}/Workers/CumulativeStatistics"
     assert query.parameters() == {"Minutes": "240", "TaskChannel": "voice"}
 
 
-def test_all_channels_are_asked_for_without_a_task_channel() -> None:
+def test_all_channels_have_no_task_channel_parameter() -> None:
     assert Query(target("all"), Window(15)).parameters() == {"Minutes": "15"}
 
 
-def test_an_anchored_period_asks_from_its_anchor_in_utc_and_never_for_minutes() -> None:
+def test_an_anchored_period_has_a_start_date_in_utc_and_no_minutes() -> None:
     start = datetime(2026, 11, 23, 1, tzinfo=timezone(timedelta(hours=1)))
     query = Query(target("chat"), Anchored("day"))
     assert query.parameters(start) == {"StartDate": "2026-11-23T00:00:00Z", "TaskChannel": "chat"}
 
 
-def test_an_anchored_period_without_its_anchor_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="from its anchor on"):
+def test_an_anchored_period_without_its_start_is_an_error() -> None:
+    with pytest.raises(ValueError, match="needs its start"):
         Query(target("all"), Anchored("day")).parameters()
 
 
@@ -58,14 +58,14 @@ def test_an_anchored_period_without_its_anchor_is_a_mistake() -> None:
         ),
     ],
 )
-def test_the_anchor_is_midnight_utc_of_the_day_or_of_monday(
+def test_an_anchored_period_starts_at_midnight_utc_of_the_day_or_monday(
     name: AnchorName, now: datetime, anchor: datetime
 ) -> None:
     assert Anchored(name).start(now) == anchor
 
 
 @given(st.sampled_from(["day", "week"]), MOMENTS)
-def test_a_moment_lies_within_the_period_that_its_anchor_begins(name: AnchorName, now: datetime) -> None:
+def test_the_current_time_is_within_the_anchored_period(name: AnchorName, now: datetime) -> None:
     start = Anchored(name).start(now)
     assert timedelta() <= now - start < timedelta(days=1 if name == "day" else 7)
     assert Anchored(name).start(start) == start
@@ -73,7 +73,7 @@ def test_a_moment_lies_within_the_period_that_its_anchor_begins(name: AnchorName
         assert start.weekday() == 0
 
 
-def test_targets_windows_and_queries_are_equal_by_value_and_can_be_keys() -> None:
+def test_queries_are_hashable_and_equal_by_value() -> None:
     queries = {
         Query(target("voice"), Window(15)),
         Query(target("voice"), Window(15)),

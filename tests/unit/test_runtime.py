@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from taskrouter_exporter.api.errors import Reason
-from taskrouter_exporter.config.loader import Config, ConfigError, parse_config
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.loader import parse_config
+from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator

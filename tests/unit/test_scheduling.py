@@ -14,7 +14,7 @@ from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.lists import list_channels
 from taskrouter_exporter.api.transport import HttpAnswer
-from taskrouter_exporter.config.loader import Account, Polling
+from taskrouter_exporter.config.model import Account, Polling
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Target, Window

@@ -8,18 +8,18 @@ SID = "WS0123456789abcdefABCDEF0123456789"
 
 
 @pytest.mark.parametrize("text", ["", "WS", SID[:-1], SID + "0", SID + "\n", SID.lower(), SID[:-1] + "g"])
-def test_what_is_no_sid_equals_itself_alone(text: str) -> None:
+def test_a_text_that_is_not_a_sid_is_its_own_key(text: str) -> None:
     assert not is_sid("WS", text)
     assert not re.fullmatch(sid_pattern("WS"), text)
     assert sid_key(text) == text
 
 
-def test_two_spellings_of_a_sid_have_one_key() -> None:
+def test_two_spellings_of_a_sid_have_the_same_key() -> None:
     assert sid_key(SID) == sid_key("WS" + SID[2:].upper()) == "WS" + SID[2:].lower()
     assert sid_key(SID) != sid_key("TC" + SID[2:])
 
 
-def test_a_sid_has_one_of_the_prefixes() -> None:
+def test_a_sid_matches_its_prefix() -> None:
     assert is_sid("WS", SID)
     assert not is_sid("TC", SID)
     assert sid_pattern("AC", "SK") == "^(AC|SK)[0-9a-fA-F]{32}$"

@@ -24,7 +24,7 @@ from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.fair_queue import Job
 from taskrouter_exporter.api.transport import HttpAnswer
-from taskrouter_exporter.config.loader import Account, Polling
+from taskrouter_exporter.config.model import Account, Polling
 
 SECRET = "s3cret-token"
 ACCOUNT = Account("main", "https://api.test", "AC" + "0" * 32, SecretStr(SECRET), None)

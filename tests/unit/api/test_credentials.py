@@ -5,7 +5,7 @@ import pytest
 from pydantic import SecretStr
 
 from taskrouter_exporter.api.credentials import Credentials
-from taskrouter_exporter.config.loader import Account
+from taskrouter_exporter.config.model import Account
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_the_newline_after_a_header_in_a_block_is_ignored(indicator: str, tmp_pa
 
 def test_a_user_given_with_and_without_quotes_is_given_twice(tmp_path: Path) -> None:
     (problem,) = problems(f"basic_auth_users:\n  12345: {HASH}\n  '12345': {HASH}\n", tmp_path)
-    assert problem == "web.yml:3: basic_auth_users.12345: this key is given twice, first on line 2"
+    assert problem == "web.yml:3: basic_auth_users.12345: duplicate key, first defined on line 2"
 
 
 @pytest.mark.parametrize("value", ["12345", "1.5", "on", "2026-11-24", "2026-02-31", "null", "~", ""])
@@ -128,7 +128,9 @@ def test_a_hash_that_is_no_text_to_yaml_is_refused_and_not_quoted(value: str, tm
     (problem,) = problems(f"basic_auth_users:\n  12345: {value}\n", tmp_path)
     place, _, complaint = problem.partition(".12345: ")
     assert place == "web.yml:2: basic_auth_users"
-    assert complaint.endswith("a bcrypt hash, as `htpasswd -nBC 10 ''` writes it")
+    assert complaint.removesuffix(", got an empty value").endswith(
+        "a bcrypt hash, as `htpasswd -nBC 10 ''` writes it"
+    )
     assert "12345" not in complaint
     assert value not in complaint or value in {"", "on"}
 
@@ -145,7 +147,7 @@ def test_a_hash_that_is_no_text_to_yaml_is_refused_and_not_quoted(value: str, tm
     ],
 )
 def test_keys_elsewhere_are_text_to_yaml_or_an_error(text: str, tmp_path: Path) -> None:
-    assert "a key must be text, and here it is a" in problems(text, tmp_path)[0]
+    assert "keys must be strings, but this key is a" in problems(text, tmp_path)[0]
 
 
 def test_relative_paths_begin_at_the_file(directory: Path) -> None:
@@ -214,7 +216,7 @@ def test_the_order_of_the_suites_counts_unless_told_otherwise(directory: Path) -
         ),
         ("client_ca_file: ca.pem", "client_ca_file", "no client is asked for a certificate"),
         ("client_allowed_sans: [a]", "client_allowed_sans", "needs client_auth_type: RequireAndVerify"),
-        ("client_allowed_sans: []", "client_allowed_sans", "empty, must have at least one entry"),
+        ("client_allowed_sans: []", "client_allowed_sans", "must have at least one entry"),
         ("min_version: TLS10", "min_version", "not supported: TLS10"),
         ("min_version: TLS1.2", "min_version", "'TLS1.2' is not TLS12 or TLS13"),
         ("min_version: TLS13\n  max_version: TLS12", "min_version", "is above max_version"),
@@ -232,7 +234,7 @@ def test_the_order_of_the_suites_counts_unless_told_otherwise(directory: Path) -
         ("curve_preferences: [P256]", "curve_preferences[0]", "'P256' is not one of CurveP256, "),
         ("prefer_server_cipher_suites: 1", "prefer_server_cipher_suites", "1 is not true or false"),
         ("cert: x", "cert", "cert and cert_file are both given"),
-        ("client_ca_files: ca.pem", "client_ca_files", "unknown key, did you mean client_ca_file?"),
+        ("client_ca_files: ca.pem", "client_ca_files", "unknown key (did you mean client_ca_file?)"),
     ],
 )
 def test_tls_that_cannot_be_done_is_refused_where_it_stands(
@@ -257,7 +259,7 @@ def test_tls_that_cannot_be_done_is_refused_where_it_stands(
         ('http_server_config:\n  headers:\n    X-XSS-Protection: "a\\nSet-Cookie: b"', "web.yml:3: "),
         ("http_server_config: {http2: yes please}", "'yes please' is not true or false"),
         ("basic_auth_users: {'a:b': x}", "is not a user name of 1 to 200 characters without :"),
-        ("basic_auth_users: [alice]", "web.yml:1: basic_auth_users: a list, must be a mapping"),
+        ("basic_auth_users: [alice]", "web.yml:1: basic_auth_users: expected a mapping, got a list"),
         ("rate_limit: {interval: 1s}", "web.yml:1: rate_limit: a burst of 0 would refuse every request"),
         (
             "rate_limit: {interval: often, burst: 1}",
@@ -270,14 +272,17 @@ def test_tls_that_cannot_be_done_is_refused_where_it_stands(
         ),
         (
             "web: {}",
-            "web.yml:1: web: unknown key, allowed: tls_server_config, http_server_config, basic_auth_users",
+            (
+                "web.yml:1: web: unknown key; allowed keys: tls_server_config, http_server_config, "
+                "basic_auth_users"
+            ),
         ),
         (
             "basic_auth_users: {}\nbasic_auth_users: {}",
-            "web.yml:2: basic_auth_users: this key is given twice",
+            "web.yml:2: basic_auth_users: duplicate key",
         ),
         ("", "web.yml:1: the file is empty"),
-        ("- a", "web.yml:1: a list, must be a mapping with the keys tls_server_config, "),
+        ("- a", "web.yml:1: expected a mapping (keys: tls_server_config, "),
     ],
 )
 def test_the_rest_is_read_as_strictly(text: str, complaint: str, tmp_path: Path) -> None:
@@ -302,9 +307,8 @@ def test_every_problem_is_told_at_once(directory: Path) -> None:
 )
 def test_a_password_that_is_no_bcrypt_hash_is_refused_and_not_quoted(hashed: str, tmp_path: Path) -> None:
     (problem,) = problems(f"basic_auth_users:\n  alice: '{hashed}'\n", tmp_path)
-    expected = (
-        "web.yml:2: basic_auth_users.alice: this is not a bcrypt hash, as `htpasswd -nBC 10 ''` writes it"
-    )
+    place = "web.yml:2: basic_auth_users.alice: "
+    expected = f"{place}the value is not a bcrypt hash, as `htpasswd -nBC 10 ''` writes it"
     assert problem == expected
 
 

@@ -6,8 +6,7 @@ from pydantic import SecretStr
 
 from taskrouter_exporter.api.client import Attempt, RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.config.accounts import Account
-from taskrouter_exporter.config.loader import Config, Polling
+from taskrouter_exporter.config.model import Account, Config, Polling
 from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
 from taskrouter_exporter.web.debug import tell_polls

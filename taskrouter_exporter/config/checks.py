@@ -1,0 +1,136 @@
+"""Checks between keys of the configuration, for what the schema of a single key cannot express."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from taskrouter_exporter.config.document import Document, KeyPath, Problem
+from taskrouter_exporter.config.errors import quote
+from taskrouter_exporter.config.model import AUTO, MAX_QUERIES
+from taskrouter_exporter.config.schema import SelectionModel, TargetModel
+from taskrouter_exporter.queries import Target
+from taskrouter_exporter.sids import sid_key
+
+
+def check_targets_present(
+    root: Mapping[str, object], accounts: Mapping[str, object], document: Document
+) -> Iterator[Problem]:
+    """Yield a problem if there is neither a target nor an account that discovers its workspaces."""
+    if any(isinstance(account, dict) and "workspaces" in account for account in accounts.values()):
+        return
+    exception = f"unless an account has workspaces: {AUTO}"
+    if isinstance(document.data, dict) and "targets" not in root:
+        yield document.problem(("targets",), f"missing; required {exception}")
+    elif root.get("targets") == []:
+        yield document.problem(("targets",), f"must have at least one entry {exception}")
+
+
+def check_account_keys(accounts: Mapping[str, object], document: Document) -> Iterator[Problem]:
+    """Yield the keys of accounts that require or exclude each other, even if their values are invalid."""
+    for name, account in accounts.items():
+        if not isinstance(account, dict):
+            continue
+        keys, path = account.keys(), ("accounts", name)
+        if not keys & {"password", "password_file"}:
+            yield document.problem(path, "either password or password_file is required")
+        for key, message, is_wrong in (
+            ("password_file", "mutually exclusive with password", "password" in keys),
+            ("edge", "requires region", "region" not in keys),
+            ("base_url", "mutually exclusive with region and edge", bool(keys & {"region", "edge"})),
+            *(
+                (key, f"requires workspaces: {AUTO}", "workspaces" not in keys)
+                for key in ("include", "exclude", "channels", "windows", "counters")
+            ),
+        ):
+            if key in keys and is_wrong:
+                yield document.problem((*path, key), message)
+
+
+def check_selections(selections: Mapping[KeyPath, SelectionModel], document: Document) -> Iterator[Problem]:
+    """Yield the entries without a period, and the channels and windows that an entry repeats."""
+    for path, selection in selections.items():
+        if not selection.windows and not selection.counters:
+            yield document.problem((*path, "windows"), "must have at least one entry unless counters is set")
+    for path, selection in selections.items():
+        yield from _check_repetitions((*path, "channels"), selection.channels, document)
+        yield from _check_repetitions((*path, "windows"), selection.windows, document)
+
+
+def check_targets(
+    targets: Mapping[int, TargetModel], accounts: Collection[str], document: Document
+) -> Iterator[Problem]:
+    """Yield the problems between targets, and between targets and the names of accounts."""
+    yield from _check_names(targets, document)
+    yield from _check_duplicates(targets, document)
+    yield from _check_number_of_queries(targets, document)
+    yield from _check_accounts(targets, accounts, document)
+
+
+def _check_repetitions(path: KeyPath, values: list[str] | list[int], document: Document) -> Iterator[Problem]:
+    """Yield the values that repeat another one, perhaps in another spelling (`240m`, `4h`)."""
+    first_index: dict[object, int] = {}
+    for index, value in enumerate(values):
+        key = sid_key(value) if isinstance(value, str) else value
+        first = first_index.setdefault(key, index)
+        if first == index:
+            continue
+        message = "duplicate entry"
+        if path[0] != "accounts":  # a value under accounts may be a password that is in the wrong place
+            spelling, other = (quote(document.written((*path, n))) for n in (index, first))
+            message += f" {spelling}" + (f" (same as {other})" if spelling != other else "")
+        yield document.problem((*path, index), message)
+
+
+def _check_names(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
+    """Yield workspaces with two names or accounts, and names of two workspaces: their series would clash."""
+    by_workspace: dict[str, int] = {}
+    by_label: dict[str, int] = {}
+    for index, target in targets.items():
+        first = by_workspace.setdefault(target.workspace, index)
+        label, account = targets[first].label, targets[first].account
+        if (label, account) != (target.label, target.account):
+            line = document.line(("targets", first, "workspace"))
+            message = (
+                f"workspace {target.workspace} must have the same name and account in every target "
+                f"(line {line}: name {quote(label)}, account {quote(account)})"
+            )
+            yield document.problem(("targets", index, "workspace"), message)
+        first = by_label.setdefault(sid_key(target.label), index)
+        if targets[first].workspace != target.workspace:
+            line = document.line(("targets", first, "name"))
+            message = (
+                f"{quote(target.label)} is already the name of another workspace on line {line}; "
+                "their series would have the same labels"
+            )
+            yield document.problem(("targets", index, "name"), message)
+
+
+def _check_duplicates(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
+    first_index: dict[Target, int] = {}
+    for index, entry in targets.items():
+        for channel in entry.channels:
+            target = Target(entry.account, entry.workspace, entry.label, sid_key(channel))
+            first = first_index.setdefault(target, index)
+            if first != index:
+                line = document.line(("targets", first))
+                message = f"channel {quote(channel)} of this workspace is already a target on line {line}"
+                yield document.problem(("targets", index), message)
+
+
+def _check_number_of_queries(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
+    queries = sum(
+        len([channel for channel in target.channels if channel != AUTO])
+        * (len(target.windows) + (target.counters is not None))
+        for target in targets.values()
+    )
+    if queries > MAX_QUERIES:
+        message = f"too many queries: {queries:,} (maximum {MAX_QUERIES:,})"
+        yield document.problem(("targets",), message)
+
+
+def _check_accounts(
+    targets: Mapping[int, TargetModel], accounts: Collection[str], document: Document
+) -> Iterator[Problem]:
+    known = ", ".join(map(quote, accounts))
+    for index, target in targets.items():
+        if accounts and target.account not in accounts:
+            message = f"unknown account {quote(target.account)}; known accounts: {known}"
+            yield document.problem(("targets", index, "account"), message)
