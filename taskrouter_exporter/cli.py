@@ -24,14 +24,8 @@ from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.revision import revision
 from taskrouter_exporter.runtime import Runtime
-from taskrouter_exporter.server.http import (
-    HttpServer,
-    ListenAddress,
-    ListenError,
-    allow_many_connections,
-    describe,
-    limit_concurrency,
-)
+from taskrouter_exporter.server.http import HttpServer, limit_concurrency
+from taskrouter_exporter.server.listen import ListenAddress, ListenError, allow_many_connections, describe
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.simulator import Scenario

@@ -1,15 +1,13 @@
-"""Sockets: where the exporter listens, and how it treats slow and idle clients."""
+"""The HTTP server: uvicorn with limits for slow, idle and numerous clients."""
 
 import asyncio
 import errno
 import logging
 import math
-import os
-import resource
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -22,9 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from taskrouter_exporter.server.listen import BACKLOG
+
 log = structlog.get_logger()
 
-_BACKLOG: Final = 2048
 _HEALTH_PATHS: Final = ("/-/healthy", "/-/ready")
 _NO_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RELIEF_SECONDS: Final = 1
@@ -52,63 +51,6 @@ class Limits:
     goodbye: float = 1
     shutdown: int = 5
     head_bytes: int = 16 * 1024
-
-
-class ListenError(Exception):
-    """An address that cannot be listened on; its message says which and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListenAddress:
-    """`host:port`; an empty host means every interface, over IPv4 and IPv6."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "ListenAddress":
-        """Read `:10142`, `127.0.0.1:10142` or `[::1]:10142`.
-
-        Raises:
-            ValueError: the text is none of these.
-        """
-        host, colon, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if not colon or not (port.isascii() and port.isdigit()) or (":" in host and not bracketed):
-            raise ValueError(f"{text!r} is not an address (write :10142, 127.0.0.1:10142 or [::1]:10142)")
-        if int(port) > 65535:  # noqa: PLR2004 -- the highest port there is
-            raise ValueError(f"{text!r}: the port is larger than 65535")
-        return cls(host.strip("[]"), int(port))
-
-    def bind(self) -> socket.socket:
-        """Open the listening socket.
-
-        Raises:
-            ListenError: the port is in use, or the address is not this machine's.
-        """
-        everywhere = not self.host
-        dual = everywhere and socket.has_dualstack_ipv6()
-        host = self.host or ("::" if dual else "0.0.0.0")  # noqa: S104 -- what ":10142" asks for
-        try:
-            found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
-            family, *_, address = found[0]
-            return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {self.host}:{self.port}: {_explain(error)}") from error
-        except UnicodeError:
-            raise ListenError(f"cannot listen on {self.host}:{self.port}: not a host name") from None
-
-
-def _explain(error: OSError) -> str:
-    """The system's own words; Python adds the address, and a host name's error number is not the system's."""
-    return str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-
-
-def allow_many_connections() -> None:
-    """Raise the limit of open files as far as the system lets us, as Go programs do at their start."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def limit_concurrency(app: ASGIApp, most: int) -> ASGIApp:
@@ -164,7 +106,7 @@ class HttpServer(uvicorn.Server):
                 timeout_keep_alive=self._limits.idle,
                 timeout_graceful_shutdown=self._limits.shutdown,
                 h11_max_incomplete_event_size=self._limits.head_bytes,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
             )
         )
 
@@ -180,7 +122,7 @@ class HttpServer(uvicorn.Server):
                 ssl=self._tls,
                 ssl_handshake_timeout=self._limits.handshake if self._tls else None,
                 ssl_shutdown_timeout=self._limits.goodbye if self._tls else None,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
             )
             for each in self._sockets
         ]
@@ -331,9 +273,3 @@ class _Timer:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-
-
-def describe(sockets: Sequence[socket.socket]) -> list[str]:
-    """The addresses that are listened on, `host:port`, with the port that was really taken."""
-    names = (each.getsockname() for each in sockets)
-    return [f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names]
