@@ -17,10 +17,11 @@ from starlette.routing import Route
 
 from taskrouter_exporter.config.loader import ConfigError
 from taskrouter_exporter.documents import documents
-from taskrouter_exporter.metrics import Collector, Exposition, TargetsCollector
+from taskrouter_exporter.metrics import TargetsCollector
 from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.web.debug import tell_polls
+from taskrouter_exporter.web.exposition import Collector, Exposition
 from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
 
 log = structlog.get_logger()
