@@ -5,6 +5,7 @@ import threading
 import structlog
 
 from taskrouter_exporter.config.loader import Account, read_password
+from taskrouter_exporter.files import Stamp, stamp
 
 log = structlog.get_logger()
 
@@ -29,9 +30,9 @@ class Credentials:
         A file that cannot be read, in the middle of a rotation for example, leaves the last one in use.
         """
         with self._lock:
-            stamp = self._stamp()
-            if stamp != self._seen:
-                self._seen = stamp
+            seen = self._stamp()
+            if seen != self._seen:
+                self._seen = seen
                 self._read_again()
             return self._password
 
@@ -48,12 +49,5 @@ class Credentials:
             self.generation += 1
             log.info("password file read again", account=self._account.name)
 
-    def _stamp(self) -> tuple[int, int, int] | None:
-        """What changes when the file does, also when a symbolic link is moved as Kubernetes does."""
-        if self._account.password_file is None:
-            return None
-        try:
-            status = self._account.password_file.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+    def _stamp(self) -> Stamp:
+        return stamp(self._account.password_file) if self._account.password_file else None

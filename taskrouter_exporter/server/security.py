@@ -2,7 +2,6 @@
 
 import ssl
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.files import Stamp, stamps
 from taskrouter_exporter.server.basic_auth import BasicAuth, Login, TooManyAttemptsError
 from taskrouter_exporter.server.tls import ReloadingContext
 from taskrouter_exporter.server.web_config import RequestLimit, WebConfig, load_web_config
@@ -18,7 +18,6 @@ from taskrouter_exporter.server.web_config import RequestLimit, WebConfig, load_
 log = structlog.get_logger()
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="taskrouter-exporter", charset="UTF-8"'}
-_Stamp = tuple[int, int, int] | None
 
 
 class WebSecurity:
@@ -36,7 +35,7 @@ class WebSecurity:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[_Stamp, ...] = ()
+        self._seen: tuple[Stamp, ...] = ()
         self._config = self._load()
         self._auth = BasicAuth()
         self._bucket = TokenBucket(self._config.rate_limit)
@@ -79,17 +78,17 @@ class WebSecurity:
 
     def _current(self) -> WebConfig:
         """The configuration in force, read again if a file has changed."""
-        stamps = _stamps((self._path, *self._config.files))
-        if stamps != self._seen:
-            self._seen = stamps
+        seen = stamps((self._path, *self._config.files))
+        if seen != self._seen:
+            self._seen = seen
             self._read_again()
         return self._config
 
     def _load(self) -> WebConfig:
         """Load the file, once more if it names other files than before, so that no change is missed."""
         config = load_web_config(self._path)
-        while (stamps := _stamps((self._path, *config.files))) != self._seen:
-            self._seen = stamps
+        while (seen := stamps((self._path, *config.files))) != self._seen:
+            self._seen = seen
             config = load_web_config(self._path)
         return config
 
@@ -157,16 +156,3 @@ def _with_headers(config: WebConfig, send: Send) -> Send:
         await send(message)
 
     return add
-
-
-def _stamps(paths: Iterable[Path]) -> tuple[_Stamp, ...]:
-    """What changes when a file does, also when a symbolic link is moved as Kubernetes does."""
-    return tuple(map(_stamp, paths))
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

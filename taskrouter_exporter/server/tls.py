@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from taskrouter_exporter.files import FileError, read_regular_file
+
 _MAX_PEM_BYTES: Final = 4 * 1024 * 1024
 _CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEY: Final = re.compile("-----BEGIN ([A-Z]+ )?PRIVATE KEY-----")
@@ -48,12 +50,9 @@ class Pem:
         if self.path is None:
             return self.text
         try:
-            if not self.path.is_file() and self.path.exists():  # a pipe would block
-                raise TlsError(self.key, f"{self.path} is not a regular file")
-            with self.path.open("rb") as file:
-                return file.read(_MAX_PEM_BYTES).decode("utf-8", "replace")
-        except OSError as error:
-            raise TlsError(self.key, f"{self.path} cannot be read: {error.strerror}") from None
+            return read_regular_file(self.path, _MAX_PEM_BYTES).decode("utf-8", "replace")
+        except FileError as error:
+            raise TlsError(self.key, f"{self.path} {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -724,7 +724,7 @@ def test_a_file_that_is_not_utf_8_is_refused_with_its_first_wrong_byte(tmp_path:
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(b"#" * (4 * 1024 * 1024 + 1))
-    assert problems(path, ENVIRONMENT) == ["<dir>/config.yaml: larger than 4 MiB"]
+    assert problems(path, ENVIRONMENT) == ["<dir>/config.yaml: is larger than 4 MiB"]
 
 
 BAD_ENVIRONMENTS: dict[str, tuple[dict[str, str], list[str]]] = {
