@@ -294,18 +294,6 @@ def test_a_malformed_scrape_timeout_does_not_cost_the_scrape(timeout: str, path:
     assert 4.5 < float(deadline) < 9.5, "the default of 10 s, less the offset and what answering takes"
 
 
-def test_the_documents_of_this_version_are_served_and_linked(demo: Exporter) -> None:
-    page = demo.request("/").text
-    for file in (ROOT / "docs").glob("*.md"):
-        assert f'href="/docs/{file.stem}"' in page
-        assert demo.request(f"/docs/{file.stem}").text == file.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", ["nothing", "..%2fREADME", "%2e%2e/pyproject.toml", "generate.py"])
-def test_nothing_else_is_served_as_a_document(name: str, demo: Exporter) -> None:
-    assert demo.request(f"/docs/{name}").status == 404
-
-
 def test_answers_name_no_server(demo: Exporter) -> None:
     for path in ("/metrics", "/nowhere", "/-/healthy"):
         assert "server" not in demo.request(path).headers

@@ -320,7 +320,7 @@ def test_a_broken_file_is_refused_with_the_lines_of_the_start_and_the_old_one_go
     assert check.returncode == 1
     assert problems == check.stderr.splitlines()
     assert len(problems) >= 4
-    assert head == "not reloaded, the last good configuration stays:"
+    assert head == "Invalid configuration; keeping the previous one:"
     for problem in problems:
         assert problem in exporter.log.replace('\\"', '"')
 
