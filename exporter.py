@@ -1,4 +1,4 @@
-"""The door: `python exporter.py`."""
+"""The command `python exporter.py`, for a checkout."""
 
 import sys
 

@@ -41,13 +41,13 @@ class Credentials:
             self._password = read_password(self._account)
         except (OSError, ValueError) as error:
             log.warning(
-                "password file not usable, the last password stays",
+                "invalid password file; keeping the previous password",
                 account=self._account.name,
                 error=str(error),
             )
         else:
             self.generation += 1
-            log.info("password file read again", account=self._account.name)
+            log.info("password file reloaded", account=self._account.name)
 
     def _stamp(self) -> Stamp:
         return stamp(self._account.password_file) if self._account.password_file else None

@@ -154,7 +154,7 @@ class HttpServer(uvicorn.Server):
             connection.transport.abort()
         if now >= self._complained + _COMPLAINT_SECONDS:
             self._complained = now
-            log.warning("no file descriptors left, connections that wait for a request are closed")
+            log.warning("no file descriptors left; closing idle connections")
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """The sockets that the exporter listens on."""
 
+import ipaddress
 import os
 import resource
 import socket
@@ -12,19 +13,19 @@ BACKLOG: Final = 2048
 
 
 class ListenError(Exception):
-    """An address that cannot be listened on; its message says which and why."""
+    """An address that cannot be listened on. The message names it and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """`host:port`; an empty host means every interface, over IPv4 and IPv6."""
+    """`host:port`. An empty host is every interface, over IPv4 and IPv6."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> "ListenAddress":
-        """Read `:10142`, `127.0.0.1:10142` or `[::1]:10142`.
+        """Parse `:10142`, `127.0.0.1:10142` or `[::1]:10142`.
 
         Raises:
             ValueError: the text is none of these.
@@ -32,7 +33,9 @@ class ListenAddress:
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         if not colon or not (port.isascii() and port.isdigit()) or (":" in host and not bracketed):
-            raise ValueError(f"{text!r} is not an address (write :10142, 127.0.0.1:10142 or [::1]:10142)")
+            raise ValueError(
+                f"{text!r} is not an address (expected e.g. :10142, 127.0.0.1:10142 or [::1]:10142)"
+            )
         if int(port) > 65535:  # noqa: PLR2004 -- the highest port there is
             raise ValueError(f"{text!r}: the port is larger than 65535")
         return cls(host.strip("[]"), int(port))
@@ -43,12 +46,10 @@ class ListenAddress:
         Raises:
             ListenError: the port is in use, or the address is not this machine's.
         """
-        everywhere = not self.host
-        dual = everywhere and socket.has_dualstack_ipv6()
+        dual = not self.host and socket.has_dualstack_ipv6()
         host = self.host or ("::" if dual else "0.0.0.0")  # noqa: S104 -- what ":10142" asks for
         try:
-            found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
-            family, *_, address = found[0]
+            family, *_, address = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)[0]
             return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=dual)
         except OSError as error:
             raise ListenError(f"cannot listen on {self.host}:{self.port}: {_explain(error)}") from error
@@ -57,18 +58,29 @@ class ListenAddress:
 
 
 def _explain(error: OSError) -> str:
-    """The system's own words; Python adds the address, and a host name's error number is not the system's."""
+    """Return the system's message: Python's adds the address, and a host name's error number is not errno."""
     return str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
 
 
 def allow_many_connections() -> None:
-    """Raise the limit of open files as far as the system lets us, as Go programs do at their start."""
+    """Raise the limit of open files to the hard limit, as Go programs do at startup."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def describe(sockets: Sequence[socket.socket]) -> list[str]:
-    """The addresses that are listened on, `host:port`, with the port that was really taken."""
-    names = (each.getsockname() for each in sockets)
-    return [f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names]
+    """Return the addresses of bound sockets, `host:port`, with the port that the system assigned."""
+    return [_join(*bound.getsockname()[:2]) for bound in sockets]
+
+
+def url_to_open(bound: socket.socket, *, tls: bool) -> str:
+    """Return a URL for a browser on this machine, where an address of every interface is localhost."""
+    host, port = bound.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "localhost"
+    return f"{'https' if tls else 'http'}://{_join(host, port)}/"
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -97,14 +97,14 @@ class WebSecurity:
             config = self._load()
         except ConfigError as error:
             log.warning(
-                "web configuration not usable, the last one stays",
+                "invalid web configuration; keeping the previous one",
                 web_config=str(self._path),
                 error="; ".join(error.problems),
             )
             return
         if bool(config.context) != bool(self.tls):
             log.warning(
-                "TLS cannot be switched on or off without a restart, the other changes apply",
+                "TLS cannot be enabled or disabled without a restart; the other changes apply",
                 web_config=str(self._path),
                 tls="enabled" if self.tls else "disabled",
             )
@@ -113,7 +113,7 @@ class WebSecurity:
         if config.rate_limit != self._config.rate_limit:
             self._bucket = TokenBucket(config.rate_limit)
         self._config = config
-        log.info("web configuration read again", web_config=str(self._path))
+        log.info("web configuration reloaded", web_config=str(self._path))
 
 
 class TokenBucket:

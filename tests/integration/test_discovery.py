@@ -223,12 +223,12 @@ def test_the_check_stays_offline_and_names_what_is_found_at_run_time(
         f"workspace=mine channel=all window=15m account=main workspace_sid={workspace.sid}",
         (
             f"workspace=mine channel=auto account=main workspace_sid={workspace.sid}: "
-            "its TaskChannels are found at run time"
+            "channels are discovered at run time"
         ),
-        "workspace=auto account=main: its workspaces are found at run time",
+        "workspace=auto account=main: workspaces are discovered at run time",
         (
-            "1 API requests per scrape, 60 per hour at a scrape interval of 60 s (retries not counted), "
-            "and those for what is found"
+            "1 API request per scrape, 60 per hour at a scrape interval of 60 s "
+            "(excluding retries and discovered targets)"
         ),
     ]
     assert simulator.requests.count() == 0

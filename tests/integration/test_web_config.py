@@ -173,7 +173,7 @@ def test_a_file_that_is_broken_or_gone_leaves_the_last_good_one_and_is_told_once
         guarded.file.unlink()
         assert serving.request().status == 401
     warnings = [each for each in logs if each["log_level"] == "warning"]
-    assert [each["event"] for each in warnings] == ["web configuration not usable, the last one stays"] * 2
+    assert [each["event"] for each in warnings] == ["invalid web configuration; keeping the previous one"] * 2
     assert f"{guarded.file}:1: basic_auth_users.alice: this is not a bcrypt hash" in warnings[0]["error"]
     assert "no such file" in warnings[1]["error"]
     assert "a-planted-secret" not in str(logs)
@@ -251,7 +251,7 @@ def test_tls_does_not_come_or_go_without_a_restart_and_that_is_told(
         guarded.write(**after, basic_auth_users={"alice": hashed(PASSWORD)})
         assert serving.request(tls=tls).status == 401
         assert serving.request(tls=tls, headers=ALICE).status == 200
-    assert logs[0]["event"].startswith("TLS cannot be switched on or off without a restart")
+    assert logs[0]["event"].startswith("TLS cannot be enabled or disabled without a restart")
 
 
 @pytest.mark.usefixtures("server")
@@ -338,5 +338,5 @@ def test_the_real_exporter_is_scraped_over_https_with_a_password(
     assert "twilio_taskrouter_up{" in answer.text
     guarded.write(tls_server_config=TLS, basic_auth_users={"bob": hashed("b")})
     assert request(exporter.port, "/metrics", headers=ALICE, tls=tls).status == 401
-    exporter.wait_for_log("web configuration read again")
+    exporter.wait_for_log("web configuration reloaded")
     exporter.assert_clean_log([PASSWORD, base64.b64encode(f"alice:{PASSWORD}".encode()).decode(), "$2b$"])

@@ -9,6 +9,7 @@ from taskrouter_exporter.server.listen import (
     ListenError,
     allow_many_connections,
     describe,
+    url_to_open,
 )
 
 
@@ -66,6 +67,24 @@ def test_the_description_has_the_port_that_the_system_assigned() -> None:
 def test_an_ipv6_address_is_described_in_brackets() -> None:
     with closing(ListenAddress("::1", 0).bind()) as bound:
         assert describe([bound]) == [f"[::1]:{bound.getsockname()[1]}"]
+
+
+def test_the_url_to_open_has_the_bound_address() -> None:
+    with closing(ListenAddress("127.0.0.1", 0).bind()) as bound:
+        port = bound.getsockname()[1]
+        assert url_to_open(bound, tls=False) == f"http://127.0.0.1:{port}/"
+        assert url_to_open(bound, tls=True) == f"https://127.0.0.1:{port}/"
+
+
+def test_the_url_to_open_of_every_interface_is_localhost() -> None:
+    with closing(ListenAddress("", 0).bind()) as bound:
+        assert url_to_open(bound, tls=False) == f"http://localhost:{bound.getsockname()[1]}/"
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_the_url_to_open_of_an_ipv6_address_has_brackets() -> None:
+    with closing(ListenAddress("::1", 0).bind()) as bound:
+        assert url_to_open(bound, tls=False) == f"http://[::1]:{bound.getsockname()[1]}/"
 
 
 def test_the_limit_of_open_files_is_raised_to_the_hard_limit() -> None:
