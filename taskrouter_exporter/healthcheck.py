@@ -1,7 +1,7 @@
 """The health check of image and chart: `python -m taskrouter_exporter.healthcheck [URL [DIRECTORY]]`.
 
-URL is `http://127.0.0.1:10142/-/healthy` by default. DIRECTORY has the files `username` and `password`, for basic
-authentication.
+URL is `http://127.0.0.1:10142/-/healthy` by default. DIRECTORY has the files `username` and `password`, for
+basic authentication.
 """
 
 import base64
@@ -21,8 +21,8 @@ _SECONDS: Final = 2
 def check(url: str = _URL, login: Path | None = None) -> str:
     """Return what is wrong with the exporter at a URL, in one line, or an empty text.
 
-    Any status below 500 is healthy. A refusal is an answer too: an exporter that requires a password (401), has
-    a rate limit (429) or requires a client certificate (it ends TLS) is alive.
+    Any status below 500 is healthy. A refusal is an answer too: an exporter that requires a password (401),
+    has a rate limit (429) or requires a client certificate (it ends TLS) is alive.
     """
     try:
         status = _status(urlsplit(url), _authorization(login) if login else {})

@@ -44,9 +44,8 @@ def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
     logging.raiseExceptions = False
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # At "info" the libraries repeat what the exporter logs, and at "debug" they log every system call.
-    # urllib3 warns of malformed headers with a traceback, although the poll fails or succeeds regardless.
-    for library, level_name in (("uvicorn", "WARNING"), ("asyncio", "WARNING"), ("urllib3", "ERROR")):
-        logging.getLogger(library).setLevel(max(logging.getLogger().level, logging.getLevelName(level_name)))
+    for library in ("uvicorn", "asyncio"):
+        logging.getLogger(library).setLevel(max(logging.getLogger().level, logging.WARNING))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
