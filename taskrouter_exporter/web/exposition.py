@@ -16,14 +16,14 @@ _END: Final = b"# EOF\n"
 
 
 class Collector(Protocol):
-    """Anything that yields metric families, as prometheus-client's registries do."""
+    """A source of metric families, such as a registry of prometheus-client."""
 
     def collect(self) -> Iterable[Metric]:
-        """The families as they are now."""
+        """Return the current families."""
 
 
 class Exposition:
-    """How one client wants the metrics: the format by Accept, the compression by Accept-Encoding."""
+    """The format of one response, by the request's Accept and Accept-Encoding headers."""
 
     def __init__(self, accept: str, accept_encoding: str) -> None:
         self._openmetrics = _quality(accept, "application/openmetrics-text") >= max(
@@ -40,7 +40,7 @@ class Exposition:
             self.headers["Content-Encoding"] = "gzip"
 
     def render(self, collectors: Iterable[Collector]) -> bytes:
-        """Write the collectors' families, in their order, one after the other so that memory stays low."""
+        """Return the collectors' families, written one by one to keep memory low."""
         output = io.BytesIO()
         sink = gzip.GzipFile(fileobj=output, mode="wb", compresslevel=1, mtime=0) if self._gzip else output
         for collector in collectors:
@@ -53,23 +53,23 @@ class Exposition:
         return output.getvalue()
 
     def _write(self, family: Metric) -> bytes:
-        """One family in the chosen format: its head by prometheus-client, its samples by ourselves.
+        """Return one family: its head written by prometheus-client, its samples by `_write_sample`.
 
-        Our samples are all alike, without timestamps and exemplars, and both formats write those in the same
-        way. Leaving out what the library does for the others, rendering takes less than half of its time.
+        No sample here has a timestamp or an exemplar, so both formats write it in the same way. Without the
+        library's code for these, rendering takes less than half of the time.
         """
         samples = family.samples
         if not self._openmetrics:
-            # The text format has no word for `_created`: prometheus-client would make gauges of it.
-            samples = [each for each in samples if not each.name.endswith("_created")]
-        head = copy(family)  # a collector may give out the same object at each scrape
+            # The text format has no `_created`: prometheus-client would write gauges instead.
+            samples = [sample for sample in samples if not sample.name.endswith("_created")]
+        head = copy(family)  # a collector may return the same object at each scrape
         head.samples = []
         write: Callable[..., bytes] = openmetrics.generate_latest if self._openmetrics else generate_latest
         return write(_Single(head)).removesuffix(_END) + "".join(map(_write_sample, samples)).encode()
 
 
 class _Single:
-    """One family where the library asks for a registry."""
+    """One family, as the registry that the library expects."""
 
     def __init__(self, family: Metric) -> None:
         self._family = family
@@ -79,7 +79,7 @@ class _Single:
 
 
 def _write_sample(sample: Sample) -> str:
-    """A line of the exposition formats (Prometheus: "Text-based format", OpenMetrics 1.0: "ABNF")."""
+    """Return a line of both formats (Prometheus: "Text-based format", OpenMetrics 1.0: "ABNF")."""
     labels = ",".join([f'{name}="{_escape(value)}"' for name, value in sample.labels.items()])
     value: str = floatToGoString(sample.value)  # type: ignore[no-untyped-call] # the library's own number format
     return f"{sample.name}{{{labels}}} {value}\n" if labels else f"{sample.name} {value}\n"
@@ -89,13 +89,13 @@ def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _quality(header: str, wanted: str) -> float:
-    """The weight that an Accept(-Encoding) header gives to what is wanted, 0 where it does not name it."""
+def _quality(header: str, value: str) -> float:
+    """Return the weight of a value in an Accept(-Encoding) header, 0 if the header does not name it."""
     best = 0.0
     for item in header.lower().split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
-        if name == wanted:
-            weight = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+        if name == value:
+            weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
             try:
                 best = max(best, float(weight))
             except ValueError:
