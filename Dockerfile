@@ -25,7 +25,6 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip/bin/pip --python /opt/taskrouter-exporter/bin/python \
         install --no-cache-dir --require-hashes --only-binary=:all: -r requirements.txt
 COPY pyproject.toml README.md LICENSE ./
-COPY docs docs
 COPY taskrouter_exporter taskrouter_exporter
 ARG REVISION=unknown
 RUN printf '%s\n' "${REVISION}" > taskrouter_exporter/REVISION && \

@@ -1,4 +1,4 @@
-"""The command line: flags, the parts put together, signals and exit statuses."""
+"""The command line: flags, wiring, signals and exit statuses."""
 
 import argparse
 import asyncio
@@ -7,11 +7,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 import structlog
@@ -20,19 +20,19 @@ from taskrouter_exporter import __version__
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import load_config
 from taskrouter_exporter.config.model import Config
+from taskrouter_exporter.config_check import config_report, web_config_report
 from taskrouter_exporter.demo import start_demo
 from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
-from taskrouter_exporter.queries import Query
 from taskrouter_exporter.revision import revision
 from taskrouter_exporter.runtime import Runtime
-from taskrouter_exporter.server.http import (
-    HttpServer,
+from taskrouter_exporter.server.http import HttpServer, limit_concurrency
+from taskrouter_exporter.server.listen import (
     ListenAddress,
     ListenError,
     allow_many_connections,
     describe,
-    limit_concurrency,
+    url_to_open,
 )
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
@@ -41,13 +41,13 @@ from taskrouter_exporter.web.app import Web
 
 log = structlog.get_logger()
 
-_SECONDS_PER_HOUR = 3600
-_USUAL_SCRAPE_INTERVAL = 60
+_CONFIG_FILE: Final = Path("config.yaml")
+_LONGEST_OFFSET_SECONDS: Final = 3600
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line."""
+        """Exit with the message on one line."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
@@ -55,22 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the exporter until a signal ends it.
 
     Returns:
-        The exit status: 0 after a signal, 1 where the configuration or an address cannot be used.
+        The exit status: 0 after a signal, 1 if the configuration or an address cannot be used.
     """
     flags = _parser().parse_args(arguments)
     set_up_logging(flags.log_level, flags.log_format)
+    load = partial(load_config, flags.config_file or _CONFIG_FILE, os.environ)
     try:
         if flags.config_check:
-            if flags.web_config_file:
-                load_web_config(flags.web_config_file)
-            return _say(_describe_config(load_config(flags.config_file, os.environ), str(flags.config_file)))
+            return _print(_check(flags))
         allow_many_connections()
         if flags.demo:
             simulator, demo_config = start_demo(flags.demo_scenario)
-            log.info("demo: simulated TaskRouter", address=simulator.base_url, scenario=flags.demo_scenario)
+            log.info("simulator started", address=simulator.base_url, scenario=flags.demo_scenario)
             asyncio.run(_serve(lambda: demo_config, flags))
         else:
-            asyncio.run(_serve(partial(load_config, flags.config_file, os.environ), flags))
+            asyncio.run(_serve(load, flags))
     except (ConfigError, ListenError) as error:
         print(error, file=sys.stderr)  # noqa: T201 -- one line per error, as a compiler writes them
         return 1
@@ -82,62 +81,88 @@ def _parser() -> argparse.ArgumentParser:
         prog="taskrouter-exporter",
         description="Prometheus exporter for Twilio TaskRouter.",
         allow_abbrev=False,
+        add_help=False,
     )
     add = parser.add_argument
-    add("--config.file", dest="config_file", type=Path, default=Path("config.yaml"), metavar="FILE",
-        help="configuration file (default: %(default)s)")  # fmt: skip
+    add("-h", "--help", action="help", help="Show this help message and exit.")
+    add("--config.file", dest="config_file", type=Path, metavar="FILE",
+        help=f"Path to the configuration file. (default: {_CONFIG_FILE})")  # fmt: skip
     add("--config.check", dest="config_check", action="store_true",
-        help="check the configuration, say what it would poll, and end")  # fmt: skip
+        help="Validate the configuration files, print what would be polled, and exit. With --web.config.file "
+        f"alone, and without a {_CONFIG_FILE}, validate only that file.")  # fmt: skip
     add("--web.listen-address", dest="listen_addresses", type=_listen_address, action="append",
-        metavar="ADDRESS", help="address to listen on, repeatable (default: :10142)")  # fmt: skip
+        metavar="ADDRESS", help="Address on which to expose metrics and web interface; repeatable. "
+        "(default: :10142)")  # fmt: skip
     add("--web.telemetry-path", dest="telemetry_path", type=_path, default="/metrics", metavar="PATH",
-        help="path of the metrics (default: %(default)s)")  # fmt: skip
+        help="Path under which to expose metrics. (default: %(default)s)")  # fmt: skip
     add("--web.external-url", dest="external_url", type=_url, metavar="URL",
-        help="how Prometheus reaches the exporter, for /sd (default: the request's Host)")  # fmt: skip
+        help="URL under which Prometheus reaches the exporter, for service discovery. "
+        "(default: the request's Host)")  # fmt: skip
     add("--web.config.file", dest="web_config_file", type=Path, metavar="FILE",
-        help="TLS, passwords, headers: a file in the exporter-toolkit's format (default: none)")  # fmt: skip
+        help="Path to the configuration file that can enable TLS or authentication, in the format of "
+        "exporter-toolkit. (default: none)")  # fmt: skip
     add("--web.max-requests", dest="max_requests", type=_count, default=40, metavar="COUNT",
-        help="requests answered at once, 0 for any number (default: %(default)s)")  # fmt: skip
+        help="Maximum number of parallel requests. Use 0 to disable. (default: %(default)s)")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
-        help="how long before Prometheus's time-out an answer leaves (default: %(default)s)")  # fmt: skip
-    add(
-        "--log.level",
-        dest="log_level",
-        choices=LEVELS,
-        default="info",
-        help="least severity that is logged (default: %(default)s)",
-    )
-    add(
-        "--log.format",
-        dest="log_format",
-        choices=FORMATS,
-        default="logfmt",
-        help="form of the log lines (default: %(default)s)",
-    )
-    add(
-        "--demo", action="store_true", help="export from an embedded TaskRouter simulator, without an account"
-    )
+        help="Offset to subtract from Prometheus's scrape timeout. (default: %(default)s)")  # fmt: skip
+    add("--log.level", dest="log_level", type=_log_level, choices=LEVELS, default="info",
+        help="Only log messages with the given severity or above. (default: %(default)s)")  # fmt: skip
+    add("--log.format", dest="log_format", choices=FORMATS, default="logfmt",
+        help="Output format of log messages. (default: %(default)s)")  # fmt: skip
+    add("--demo", action="store_true",
+        help="Export metrics of an embedded TaskRouter simulator; needs no Twilio account.")  # fmt: skip
     add("--demo.scenario", dest="demo_scenario", type=Scenario, choices=list(Scenario), default=Scenario.CALM,
-        metavar="|".join(Scenario), help="what happens in the demo (default: %(default)s)")  # fmt: skip
-    add("--version", action="version", version=f"taskrouter-exporter {__version__} (revision {revision()})")
+        metavar="|".join(Scenario), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
+    add("--version", action="version", version=f"taskrouter-exporter {__version__} (revision {revision()})",
+        help="Show the version and exit.")  # fmt: skip
     return parser
 
 
+def _check(flags: argparse.Namespace) -> str:
+    """Return the reports of the configuration files.
+
+    A web configuration can be checked where there is no configuration beside it, in CI for example. A
+    configuration that is named, or that is there, is always checked.
+
+    Raises:
+        ConfigError: with the problems of all files.
+    """
+    config_file = flags.config_file or _CONFIG_FILE
+    reports: list[str] = []
+    problems: list[str] = []
+    if flags.web_config_file:
+        try:
+            web_config = load_web_config(flags.web_config_file)
+            reports.append(web_config_report(web_config, str(flags.web_config_file)))
+        except ConfigError as error:
+            problems += error.problems
+    if flags.config_file or not flags.web_config_file or config_file.exists():
+        try:
+            config = load_config(config_file, os.environ)
+            reports.append(config_report(config, str(config_file), table=sys.stdout.isatty()))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return "\n".join(reports)
+
+
 async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
-    """Listen and answer until SIGTERM or SIGINT; a second signal does not wait for scrapes in flight."""
+    """Serve until SIGTERM or SIGINT; after a second signal, scrapes in flight are not waited for."""
     runtime = Runtime(load, ExporterMetrics(__version__, revision()))
     web = Web(runtime, flags.telemetry_path, flags.timeout_offset, flags.external_url)
     app = limit_concurrency(web.app, flags.max_requests)
     security = WebSecurity(flags.web_config_file) if flags.web_config_file else None
-    server = HttpServer(security.protect(app), security.tls) if security else HttpServer(app)
+    tls = security.tls if security else None
+    server = HttpServer(security.protect(app) if security else app, tls)
 
     def stop() -> None:
         server.force_exit = server.should_exit
         server.should_exit = True
 
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
@@ -150,6 +175,7 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     log.info(
         "listening",
         address=", ".join(describe(sockets)),
+        url=flags.external_url or url_to_open(sockets[0], tls=tls is not None),
         version=__version__,
         queries=len(runtime.snapshot.queries),
     )
@@ -160,53 +186,21 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
 
 
 async def _reload(runtime: Runtime) -> None:
-    with suppress(ConfigError):  # told in the log and by a metric
+    with suppress(ConfigError):  # the runtime logs it and sets a metric
         await runtime.reload()
 
 
-def _say(text: str) -> int:
-    """Write to standard output; the exit status is 1 where nobody takes it, a full disk or a closed pipe."""
+def _print(text: str) -> int:
+    """Write to standard output and return the exit status: 1 for a full disk or a closed pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         print(text, flush=True)  # noqa: T201 -- the command's output
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
+        # Python flushes what is still buffered at exit, and would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
-
-
-def _describe_config(config: Config, source: str) -> str:
-    per_scrape = len(config.queries)
-    per_hour = per_scrape * _SECONDS_PER_HOUR // _USUAL_SCRAPE_INTERVAL
-    more = ", and those for what is found" if config.discovering_accounts else ""
-    cost = (
-        f"{per_scrape} API requests per scrape, {per_hour} per hour at a scrape interval of "
-        f"{_USUAL_SCRAPE_INTERVAL} s (retries not counted){more}"
-    )
-    return "\n".join(
-        [f"{source}: valid", *map(_describe_query, config.queries), *_describe_discovery(config), cost]
-    )
-
-
-def _describe_query(query: Query) -> str:
-    target = query.target
-    return (
-        f"workspace={target.workspace} channel={target.channel} window={query.period.label} "
-        f"account={target.account} workspace_sid={target.workspace_sid}"
-    )
-
-
-def _describe_discovery(config: Config) -> Iterator[str]:
-    for each in config.workspaces:
-        if each.selection.discover_channels:
-            yield (
-                f"workspace={each.name} channel=auto account={each.account} workspace_sid={each.sid}: "
-                "its TaskChannels are found at run time"
-            )
-    for auto in config.workspace_discoveries:
-        channels = ", and their TaskChannels" if auto.selection.discover_channels else ""
-        yield f"workspace=auto account={auto.account}: its workspaces{channels} are found at run time"
 
 
 def _listen_address(text: str) -> ListenAddress:
@@ -225,13 +219,15 @@ def _url(text: str) -> str:
         or parts.fragment
         or "@" in text
     ):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a URL (write https://exporter.example:10142)")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a URL (expected e.g. https://exporter.example:10142)"
+        )
     return text
 
 
 def _path(text: str) -> str:
     if not text.startswith("/") or text.startswith("/-/") or set(text) & set("{}?# ") or text == "/":
-        raise argparse.ArgumentTypeError(f"{text!r} is not a path for the metrics (write /metrics)")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path for the metrics (expected e.g. /metrics)")
     return text
 
 
@@ -241,11 +237,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _log_level(text: str) -> str:
+    return "warn" if text == "warning" else text
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1
-    if not 0 <= seconds <= _SECONDS_PER_HOUR:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to {_SECONDS_PER_HOUR}")
+    if not 0 <= seconds <= _LONGEST_OFFSET_SECONDS:
+        message = f"{text!r} is not a number of seconds from 0 to {_LONGEST_OFFSET_SECONDS}"
+        raise argparse.ArgumentTypeError(message)
     return seconds

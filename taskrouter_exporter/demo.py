@@ -1,4 +1,4 @@
-"""The embedded demo: a TaskRouter simulator on loopback, and the configuration that exports from it."""
+"""The embedded demo: a TaskRouter simulator on loopback, and a configuration for it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -13,19 +13,19 @@ _INCIDENT_LENGTH = timedelta(hours=1)
 
 
 def start_demo(scenario: Scenario) -> tuple[Simulator, Config]:
-    """Start a simulator and make the configuration for it.
+    """Start a simulator and return it with a configuration for it.
 
-    The incident of a scenario other than calm begins five minutes from now and lasts for an hour.
+    The incident of a scenario other than calm starts in five minutes and lasts for an hour.
     """
-    begin = datetime.now(UTC) + _INCIDENT_DELAY
-    incident = None if scenario is Scenario.CALM else Incident(begin, begin + _INCIDENT_LENGTH)
+    start = datetime.now(UTC) + _INCIDENT_DELAY
+    incident = None if scenario is Scenario.CALM else Incident(start, start + _INCIDENT_LENGTH)
     simulator = Simulator(ContactCentre(scenario=scenario, incident=incident))
     simulator.start()
     return simulator, parse_config(demo_configuration(simulator), "--demo", Path.cwd(), {})
 
 
 def demo_configuration(simulator: Simulator) -> str:
-    """A configuration, as YAML, that exports every workspace and channel of a simulator."""
+    """Return a configuration, as YAML, with every workspace and channel of a simulator."""
     centre = simulator.centre
     document = {
         "accounts": {

@@ -1,7 +1,7 @@
-"""The health check of image and chart, `python -m taskrouter_exporter.healthcheck [URL [DIRECTORY]]`.
+"""The health check of image and chart: `python -m taskrouter_exporter.healthcheck [URL [DIRECTORY]]`.
 
-URL is `http://127.0.0.1:10142/-/healthy` where it is not given. DIRECTORY has the files `username` and
-`password` of somebody who may ask.
+URL is `http://127.0.0.1:10142/-/healthy` by default. DIRECTORY has the files `username` and `password`, for
+basic authentication.
 """
 
 import base64
@@ -19,16 +19,16 @@ _SECONDS: Final = 2
 
 
 def check(url: str = _URL, login: Path | None = None) -> str:
-    """What is wrong with the exporter at a URL, in one line; empty where nothing is.
+    """Return what is wrong with the exporter at a URL, in one line, or an empty text.
 
-    Any answer below 500 will do. A refusal is an answer too: an exporter that asks for a password (401),
-    patience (429) or a client certificate (it ends TLS) is alive.
+    Any status below 500 is healthy. A refusal is an answer too: an exporter that requires a password (401),
+    has a rate limit (429) or requires a client certificate (it ends TLS) is alive.
     """
     try:
         status = _status(urlsplit(url), _authorization(login) if login else {})
     except (OSError, http.client.HTTPException) as error:
         return f"{url}: {str(error) or type(error).__name__}"
-    return f"{url} answers {status}" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ""
+    return f"{url}: HTTP {status}" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ""
 
 
 def _authorization(login: Path) -> dict[str, str]:
@@ -37,13 +37,13 @@ def _authorization(login: Path) -> dict[str, str]:
 
 
 def _status(url: SplitResult, headers: Mapping[str, str]) -> int:
-    """Ask over HTTP and, where that is not meant or is hung up on, over HTTPS."""
+    """Return the status over HTTP or, if the URL says so or the server closes the connection, over HTTPS."""
     if url.scheme == "http":
         try:
             return _get(http.client.HTTPConnection(url.netloc, timeout=_SECONDS), url.path, headers)
         except ConnectionResetError:
-            pass  # it may speak TLS: who asks from within the image does not know
-    # It stays on loopback or in the cluster, and the certificate is for another name.
+            pass  # the server may speak TLS: the health check of the image does not know
+    # The request stays on loopback or in the cluster, and the certificate is for another name.
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE

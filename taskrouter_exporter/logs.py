@@ -1,4 +1,4 @@
-"""Log lines on standard error, as logfmt or JSON, ours and the libraries' alike."""
+"""Log lines on standard error, as logfmt or JSON, of the exporter and of its libraries."""
 
 import logging
 import sys
@@ -7,14 +7,15 @@ from typing import Any, Final, Literal
 
 import structlog
 
-LEVELS: Final = ("debug", "info", "warning", "error")
+LEVELS: Final = ("debug", "info", "warn", "error")
 FORMATS: Final = ("logfmt", "json")
+_FIRST_KEYS: Final = ("ts", "level", "msg")
 
 
 def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
-    """Send every log line at `level` or above to standard error.
+    """Write messages of `level` or above to standard error.
 
-    A line that cannot be written, because the disk is full for example, is lost without further ado.
+    A line that cannot be written, to a full disk for example, is dropped.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -28,20 +29,23 @@ def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
     if log_format == "json":
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.processors.LogfmtRenderer(key_order=["ts", "level", "msg"], drop_missing=True)
+        renderer = structlog.processors.LogfmtRenderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _put_first,
+                renderer,
+            ],
         )
     )
     logging.raiseExceptions = False
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # The libraries say at "info" what we say ourselves, and at "debug" what no operator asks for.
-    # What urllib3 warns of, malformed headers with a traceback, is a failed poll or none.
-    for library, least in (("uvicorn", "WARNING"), ("asyncio", "WARNING"), ("urllib3", "ERROR")):
-        logging.getLogger(library).setLevel(max(logging.getLogger().level, logging.getLevelName(least)))
+    # At "info" the libraries repeat what the exporter logs, and at "debug" they log every system call.
+    for library in ("uvicorn", "asyncio"):
+        logging.getLogger(library).setLevel(max(logging.getLogger().level, logging.WARNING))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -55,3 +59,8 @@ def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
 
 def _drop_absent(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {key: value for key, value in event.items() if value is not None}
+
+
+def _put_first(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Begin each line with the same keys, so that people can read a column of them."""
+    return {**{key: event[key] for key in _FIRST_KEYS if key in event}, **event}

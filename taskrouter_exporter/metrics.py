@@ -1,12 +1,9 @@
 """Poll results and the exporter's own numbers as metric families."""
 
-import gzip
-import io
 import platform
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
-from typing import Final, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,10 +16,6 @@ from prometheus_client import (
     ProcessCollector,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
 from taskrouter_exporter.poll_history import PollHistory, PollResult, newest_rate_limits
 from taskrouter_exporter.statistics.workers import ANCHORED_FAMILIES, WINDOW_FAMILIES
@@ -31,16 +24,6 @@ PREFIX: Final = "twilio_taskrouter_"
 
 _TARGET: Final = ("workspace", "channel")
 _QUERY: Final = (*_TARGET, "window")
-
-
-_END: Final = b"# EOF\n"
-
-
-class Collector(Protocol):
-    """Anything that yields metric families, as prometheus-client's registries do."""
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the current families."""
 
 
 class TargetsCollector:
@@ -258,87 +241,6 @@ class ExporterMetrics:
     def forget_discovery(self, account: str) -> None:
         """Drop the series of an account that has nothing to discover any more."""
         self._discovery_up.remove_by_labels({"account": account})
-
-
-class Exposition:
-    """How one client wants the metrics: the format by Accept, the compression by Accept-Encoding."""
-
-    def __init__(self, accept: str, accept_encoding: str) -> None:
-        self._openmetrics = _quality(accept, "application/openmetrics-text") >= max(
-            _quality(accept, "text/plain"), 0.001
-        )
-        self._gzip = _quality(accept_encoding, "gzip") > 0
-        self.headers = {
-            "Content-Type": openmetrics.CONTENT_TYPE_LATEST
-            if self._openmetrics
-            else CONTENT_TYPE_PLAIN_0_0_4,
-            "Vary": "Accept, Accept-Encoding",
-        }
-        if self._gzip:
-            self.headers["Content-Encoding"] = "gzip"
-
-    def render(self, collectors: Iterable[Collector]) -> bytes:
-        """Write the collectors' families, in their order, one after the other so that memory stays low."""
-        output = io.BytesIO()
-        sink = gzip.GzipFile(fileobj=output, mode="wb", compresslevel=1, mtime=0) if self._gzip else output
-        for collector in collectors:
-            for family in collector.collect():
-                sink.write(self._write(family))
-        if self._openmetrics:
-            sink.write(_END)
-        if sink is not output:
-            sink.close()
-        return output.getvalue()
-
-    def _write(self, family: Metric) -> bytes:
-        """One family in the chosen format: its head by prometheus-client, its samples by ourselves.
-
-        Our samples are all alike, without timestamps and exemplars, and both formats write those in the same
-        way. Leaving out what the library does for the others, rendering takes less than half of its time.
-        """
-        samples = family.samples
-        if not self._openmetrics:
-            # The text format has no word for `_created`: prometheus-client would make gauges of it.
-            samples = [each for each in samples if not each.name.endswith("_created")]
-        head = copy(family)  # a collector may give out the same object at each scrape
-        head.samples = []
-        write: Callable[..., bytes] = openmetrics.generate_latest if self._openmetrics else generate_latest
-        return write(_Single(head)).removesuffix(_END) + "".join(map(_write_sample, samples)).encode()
-
-
-class _Single:
-    """One family where the library asks for a registry."""
-
-    def __init__(self, family: Metric) -> None:
-        self._family = family
-
-    def collect(self) -> Iterator[Metric]:
-        yield self._family
-
-
-def _write_sample(sample: Sample) -> str:
-    """A line of the exposition formats (Prometheus: "Text-based format", OpenMetrics 1.0: "ABNF")."""
-    labels = ",".join([f'{name}="{_escape(value)}"' for name, value in sample.labels.items()])
-    value: str = floatToGoString(sample.value)  # type: ignore[no-untyped-call] # the library's own number format
-    return f"{sample.name}{{{labels}}} {value}\n" if labels else f"{sample.name} {value}\n"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
-def _quality(header: str, wanted: str) -> float:
-    """The weight that an Accept(-Encoding) header gives to what is wanted, 0 where it does not name it."""
-    best = 0.0
-    for item in header.lower().split(","):
-        name, *parameters = (part.strip() for part in item.split(";"))
-        if name == wanted:
-            weight = next((each[2:] for each in parameters if each.startswith("q=")), "1")
-            try:
-                best = max(best, float(weight))
-            except ValueError:
-                continue
-    return best
 
 
 def _query_labels(result: PollResult) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ import structlog
 
 from taskrouter_exporter.config.accounts import read_password
 from taskrouter_exporter.config.model import Account
+from taskrouter_exporter.files import Stamp, stamp
 
 log = structlog.get_logger()
 
@@ -30,9 +31,9 @@ class Credentials:
         A file that cannot be read, in the middle of a rotation for example, leaves the last one in use.
         """
         with self._lock:
-            stamp = self._stamp()
-            if stamp != self._seen:
-                self._seen = stamp
+            seen = self._stamp()
+            if seen != self._seen:
+                self._seen = seen
                 self._read_again()
             return self._password
 
@@ -41,20 +42,13 @@ class Credentials:
             self._password = read_password(self._account)
         except (OSError, ValueError) as error:
             log.warning(
-                "password file not usable, the last password stays",
+                "invalid password file; keeping the previous password",
                 account=self._account.name,
                 error=str(error),
             )
         else:
             self.generation += 1
-            log.info("password file read again", account=self._account.name)
+            log.info("password file reloaded", account=self._account.name)
 
-    def _stamp(self) -> tuple[int, int, int] | None:
-        """What changes when the file does, also when a symbolic link is moved as Kubernetes does."""
-        if self._account.password_file is None:
-            return None
-        try:
-            status = self._account.password_file.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+    def _stamp(self) -> Stamp:
+        return stamp(self._account.password_file) if self._account.password_file else None

@@ -20,6 +20,7 @@ from taskrouter_exporter.config.fields import (
 )
 from taskrouter_exporter.config.model import DEFAULT_ACCOUNT, Account
 from taskrouter_exporter.config.schema import AccountModel
+from taskrouter_exporter.files import FileError, read_regular_file
 
 _MAX_PASSWORD_BYTES: Final = 4096
 
@@ -50,12 +51,9 @@ def read_password(account: Account) -> str:
 
 def _read(path: Path) -> str:
     try:
-        if path.exists() and not path.is_file():  # a pipe would block
-            raise PasswordError(f"{path} is not a regular file")
-        with path.open("rb") as file:
-            content = file.read(_MAX_PASSWORD_BYTES)
-    except OSError as error:
-        raise PasswordError(f"{path} cannot be read: {error.strerror}") from None
+        content = read_regular_file(path, _MAX_PASSWORD_BYTES)
+    except FileError as error:
+        raise PasswordError(f"{path} {error}") from None
     password = without_newline(content.decode("utf-8-sig", errors="replace"))
     if not password:
         raise PasswordError(f"{path} is empty")

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from taskrouter_exporter.config.document import Document, KeyPath, Problem
 from taskrouter_exporter.config.fields import Allowed
+from taskrouter_exporter.files import FileError, MissingFileError, read_file
 
 _MAX_QUOTED_CHARACTERS: Final = 60
 _NOT_SCALAR: Final = {"a list", "a mapping", "an empty value"}
@@ -110,14 +111,11 @@ def read_text(path: Path, most_bytes: int, hint: str = "") -> str:
         ConfigError: the file cannot be read, is too large, or is not UTF-8.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
-    except FileNotFoundError:
+        content = read_file(path, most_bytes)
+    except MissingFileError:
         raise ConfigError([": ".join(filter(None, (f"{path}: no such file", hint)))]) from None
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
-    if len(content) > most_bytes:
-        raise ConfigError([f"{path}: larger than {most_bytes // 1024**2} MiB"])
+    except FileError as error:
+        raise ConfigError([f"{path}: {error}"]) from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Basic authentication against bcrypt hashes, without a run of bcrypt for every request."""
+"""Basic authentication against bcrypt hashes, with a cache of accepted passwords."""
 
 import asyncio
 import base64
@@ -13,27 +13,27 @@ from typing import Final
 import bcrypt
 
 MAX_WAITING: Final = 32
-"""Passwords that wait for their check, or are in it. One is checked at a time, as in the exporter-toolkit."""
+"""Passwords that are checked or wait for it. One is checked at a time, as in exporter-toolkit."""
 MAX_WAITING_PER_CLIENT: Final = 4
-"""Likewise, for one client's address: nobody alone keeps all others out."""
+"""The same for one client address, so that one client cannot lock out all others."""
 _MAX_PASSWORD_BYTES: Final = 72
-"""bcrypt takes no more."""
+"""bcrypt ignores or refuses longer passwords."""
 
 
 class TooManyAttemptsError(Exception):
-    """So many passwords wait for their check that this one is not looked at."""
+    """Too many passwords wait to be checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a client says it is."""
+    """The user name and password of a request."""
 
     user: str
     password: bytes = field(repr=False)
 
     @classmethod
     def from_header(cls, value: bytes) -> "Login | None":
-        """Read the value of an Authorization header; None where it holds no basic authentication."""
+        """Parse an Authorization header; return None if it is not basic authentication."""
         scheme, _, encoded = value.partition(b" ")
         if scheme.lower() != b"basic":
             return None
@@ -47,9 +47,9 @@ class Login:
 class BasicAuth:
     """Checks user names and passwords.
 
-    A password that was right is remembered, as a keyed digest, until its user has another hash: a scrape does
-    not cost a run of bcrypt, and a flood of wrong passwords delays nobody who has been here before. Runs
-    happen one at a time in a thread of their own. An unknown user costs as much time as a known one.
+    A correct password is cached as a keyed digest until its user's hash changes: a scrape does not cost a run
+    of bcrypt, and a flood of wrong passwords does not delay known clients. bcrypt runs one at a time, in its
+    own thread. An unknown user takes as long as a known one.
     """
 
     def __init__(self) -> None:
@@ -59,21 +59,21 @@ class BasicAuth:
         self._waiting: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(1, "bcrypt")
 
-    async def accepts(self, users: Mapping[str, bytes], credentials: Login, client: str) -> bool:
-        """Whether the password is the user's.
+    async def accepts(self, users: Mapping[str, bytes], login: Login, client: str) -> bool:
+        """Return whether the password is the user's.
 
         Args:
             users: bcrypt hashes by user name, at least one.
-            credentials: What the client says it is.
+            login: The user name and password of the request.
             client: The client's address.
 
         Raises:
-            TooManyAttemptsError: too many other passwords wait to be checked.
+            TooManyAttemptsError: too many passwords wait to be checked.
         """
-        user, password = credentials.user, credentials.password
+        user, password = login.user, login.password
         if len(password) > _MAX_PASSWORD_BYTES:
             return False
-        hashed = users.get(user) or _nobodys_hash(users)
+        hashed = users.get(user) or _unmatched_hash(users)
         digest = hmac.digest(self._secret, user.encode() + b":" + hashed + password, "sha256")
         if hmac.compare_digest(digest, self._right.get(user, b"")):
             return True
@@ -83,7 +83,7 @@ class BasicAuth:
         return right
 
     def _check(self, digest: bytes, password: bytes, hashed: bytes, client: str) -> asyncio.Future[bool]:
-        """The check of a password; one that is under way already is shared."""
+        """Return the check of a password, which requests with the same password share."""
         if digest in self._running:
             return self._running[digest]
         if len(self._running) >= MAX_WAITING or self._waiting[client] >= MAX_WAITING_PER_CLIENT:
@@ -108,7 +108,7 @@ def _matches(password: bytes, hashed: bytes) -> bool:
         return False
 
 
-def _nobodys_hash(users: Mapping[str, bytes]) -> bytes:
-    """A hash that no password has, and that costs as much as the dearest of the users'."""
+def _unmatched_hash(users: Mapping[str, bytes]) -> bytes:
+    """Return a hash that no password has, with the highest cost among the users' hashes."""
     cost = max(hashed.split(b"$")[2] for hashed in users.values())
     return b"$2b$" + cost + b"$" + b"." * 53

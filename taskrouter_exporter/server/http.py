@@ -1,15 +1,13 @@
-"""Sockets: where the exporter listens, and how it treats slow and idle clients."""
+"""The HTTP server: uvicorn with limits for slow, idle and numerous clients."""
 
 import asyncio
 import errno
 import logging
 import math
-import os
-import resource
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -22,27 +20,28 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from taskrouter_exporter.server.listen import BACKLOG
+
 log = structlog.get_logger()
 
-_BACKLOG: Final = 2048
 _HEALTH_PATHS: Final = ("/-/healthy", "/-/ready")
 _NO_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_RELIEF_SECONDS: Final = 1
-_COMPLAINT_SECONDS: Final = 60
+_CLOSING_INTERVAL_SECONDS: Final = 1
+_WARNING_INTERVAL_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client can take of the server. Times are seconds.
+    """Timeouts, in seconds, and sizes for one connection.
 
     Attributes:
-        handshake: For the TLS handshake.
-        head: For a request's line and headers.
-        idle: For the next request on a connection: longer than the usual scrape interval.
-        stall: For a client to take what of its answer does not fit into the socket's buffer.
-        goodbye: For the end of TLS, once we have said it.
-        shutdown: For a scrape in flight after SIGTERM.
-        head_bytes: Of a request's line and headers.
+        handshake: Until the TLS handshake is complete.
+        head: Until a request's line and headers are complete.
+        idle: Until the next request on a connection: longer than the usual scrape interval.
+        stall: Until a client reads what does not fit into the socket's buffer.
+        goodbye: Until a client answers the end of TLS.
+        shutdown: Until a scrape in flight ends after SIGTERM.
+        head_bytes: Size of a request's line and headers.
     """
 
     handshake: float = 10
@@ -54,68 +53,11 @@ class Limits:
     head_bytes: int = 16 * 1024
 
 
-class ListenError(Exception):
-    """An address that cannot be listened on; its message says which and why."""
+def limit_concurrency(app: ASGIApp, max_requests: int) -> ASGIApp:
+    """Return an app that answers 503 while `max_requests` are in flight; 0 disables the limit.
 
-
-@dataclass(frozen=True, slots=True)
-class ListenAddress:
-    """`host:port`; an empty host means every interface, over IPv4 and IPv6."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "ListenAddress":
-        """Read `:10142`, `127.0.0.1:10142` or `[::1]:10142`.
-
-        Raises:
-            ValueError: the text is none of these.
-        """
-        host, colon, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if not colon or not (port.isascii() and port.isdigit()) or (":" in host and not bracketed):
-            raise ValueError(f"{text!r} is not an address (write :10142, 127.0.0.1:10142 or [::1]:10142)")
-        if int(port) > 65535:  # noqa: PLR2004 -- the highest port there is
-            raise ValueError(f"{text!r}: the port is larger than 65535")
-        return cls(host.strip("[]"), int(port))
-
-    def bind(self) -> socket.socket:
-        """Open the listening socket.
-
-        Raises:
-            ListenError: the port is in use, or the address is not this machine's.
-        """
-        everywhere = not self.host
-        dual = everywhere and socket.has_dualstack_ipv6()
-        host = self.host or ("::" if dual else "0.0.0.0")  # noqa: S104 -- what ":10142" asks for
-        try:
-            found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
-            family, *_, address = found[0]
-            return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
-        except OSError as error:
-            raise ListenError(f"cannot listen on {self.host}:{self.port}: {_explain(error)}") from error
-        except UnicodeError:
-            raise ListenError(f"cannot listen on {self.host}:{self.port}: not a host name") from None
-
-
-def _explain(error: OSError) -> str:
-    """The system's own words; Python adds the address, and a host name's error number is not the system's."""
-    return str(error.strerror) if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-
-
-def allow_many_connections() -> None:
-    """Raise the limit of open files as far as the system lets us, as Go programs do at their start."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def limit_concurrency(app: ASGIApp, most: int) -> ASGIApp:
-    """Let no more than so many requests in at once, and answer 503 to the others; 0 lets all in.
-
-    Health checks are neither counted nor refused: an orchestrator that restarted an overloaded exporter
-    would make things worse. They cost nothing.
+    Health checks are neither counted nor refused: they cost nothing, and an orchestrator that restarts an
+    overloaded exporter makes things worse.
     """
     in_flight = 0
 
@@ -123,8 +65,8 @@ def limit_concurrency(app: ASGIApp, most: int) -> ASGIApp:
         nonlocal in_flight
         if scope["path"] in _HEALTH_PATHS:
             await app(scope, receive, send)
-        elif most and in_flight >= most:
-            refusal = f"Limit of concurrent requests reached ({most}), try again later.\n"
+        elif max_requests and in_flight >= max_requests:
+            refusal = f"Limit of concurrent requests reached ({max_requests}), try again later.\n"
             await PlainTextResponse(refusal, 503, {"Retry-After": "1"})(scope, receive, send)
         else:
             in_flight += 1
@@ -137,22 +79,22 @@ def limit_concurrency(app: ASGIApp, most: int) -> ASGIApp:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn on sockets that are already open, stopped by `should_exit` and not by signals of its own.
+    """uvicorn on sockets that are already bound. `should_exit` stops it; it handles no signals.
 
     Args:
-        app: What answers.
-        tls: What to listen with; None for plain HTTP.
-        limits: What one client can take.
+        app: The application.
+        tls: None for plain HTTP.
+        limits: The timeouts and sizes of a connection.
     """
 
     def __init__(self, app: ASGIApp, tls: ssl.SSLContext | None = None, limits: Limits | None = None) -> None:
         self._tls = tls
         self._limits = limits or Limits()
         self._sockets: list[socket.socket] = []
-        self._relieved = self._complained = -math.inf
+        self._last_closing = self._last_warning = -math.inf
         super().__init__(
             uvicorn.Config(
-                _answering_when_stopped(app),
+                _refuse_when_cancelled(app),
                 http=_Protocol,
                 loop="asyncio",
                 ws="none",
@@ -164,25 +106,29 @@ class HttpServer(uvicorn.Server):
                 timeout_keep_alive=self._limits.idle,
                 timeout_graceful_shutdown=self._limits.shutdown,
                 h11_max_incomplete_event_size=self._limits.head_bytes,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
             )
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen. uvicorn's own would leave a TLS handshake a minute, and a full process its tracebacks."""
+        """Listen, with timeouts for TLS and a handler for running out of file descriptors.
+
+        uvicorn's own method waits a minute for a TLS handshake, and logs a traceback for each connection
+        that cannot be accepted.
+        """
         loop = asyncio.get_running_loop()
         self._sockets = list(sockets or ())
         loop.set_exception_handler(self._handle_exception)
         self.servers = [
             await loop.create_server(
                 self._protocol,
-                sock=each,
+                sock=bound,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._limits.handshake if self._tls else None,
                 ssl_shutdown_timeout=self._limits.goodbye if self._tls else None,
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
             )
-            for each in self._sockets
+            for bound in self._sockets
         ]
         self.started = True
 
@@ -192,36 +138,37 @@ class HttpServer(uvicorn.Server):
     def _handle_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _NO_RESOURCES:
-            self._make_room(loop.time())
-        elif isinstance(error, ValueError) and all(each.fileno() < 0 for each in self._sockets):
-            pass  # asyncio goes on to accept a second after it ran out of descriptors, stopped by then or not
+            self._close_idle_connections(loop.time())
+        elif isinstance(error, ValueError) and all(bound.fileno() < 0 for bound in self._sockets):
+            pass  # a second after it ran out of descriptors, asyncio accepts again, even on a closed socket
         else:
             loop.default_exception_handler(context)
 
-    def _make_room(self, now: float) -> None:
-        """Close half of the connections that wait for a request, those first that have waited longest.
+    def _close_idle_connections(self, now: float) -> None:
+        """Close half of the connections that wait for a request, the longest waiting first.
 
-        asyncio calls for it many times at once, and again each second while it cannot accept a connection.
+        asyncio reports many errors at once, and again each second while it cannot accept a connection.
         """
-        if now < self._relieved + _RELIEF_SECONDS:
+        if now < self._last_closing + _CLOSING_INTERVAL_SECONDS:
             return
-        self._relieved = now
-        open_ones = [each for each in self.server_state.connections if isinstance(each, _Protocol)]
-        waiting = sorted((each for each in open_ones if not each.answering), key=attrgetter("waiting_since"))
-        for connection in waiting[: (len(waiting) + 1) // 2]:
+        self._last_closing = now
+        connections = [each for each in self.server_state.connections if isinstance(each, _Protocol)]
+        idle = [connection for connection in connections if not connection.answering]
+        idle.sort(key=attrgetter("idle_since"))
+        for connection in idle[: (len(idle) + 1) // 2]:
             connection.transport.abort()
-        if now >= self._complained + _COMPLAINT_SECONDS:
-            self._complained = now
-            log.warning("no file descriptors left, connections that wait for a request are closed")
+        if now >= self._last_warning + _WARNING_INTERVAL_SECONDS:
+            self._last_warning = now
+            log.warning("no file descriptors left; closing idle connections")
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to whoever runs the server: uvicorn would end the process by them."""
+        """Leave the signals to the caller: uvicorn's own method would end the process."""
         yield
 
 
-def _answering_when_stopped(app: ASGIApp) -> ASGIApp:
-    """Answer 503 to a request that the end of the process cuts off, where uvicorn would log a traceback."""
+def _refuse_when_cancelled(app: ASGIApp) -> ASGIApp:
+    """Return an app that answers 503 to a request cancelled at shutdown: uvicorn would log a traceback."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -233,10 +180,10 @@ def _answering_when_stopped(app: ASGIApp) -> ASGIApp:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's protocol, with a time-out for each phase in which a client could keep the connection.
+    """uvicorn's protocol, with a timeout for each phase in which a client could hold the connection.
 
-    uvicorn itself has one for the wait between two requests; here are those for the head of a request and
-    for an answer that is not taken. What has timed out is aborted: closing would wait for the client.
+    uvicorn has a timeout between two requests. This class adds those for the head of a request and for a
+    response that is not read. A connection that timed out is aborted: closing would wait for the client.
     """
 
     def __init__(
@@ -244,13 +191,13 @@ class _Protocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state)
         self.logger = _quiet_logger()
-        self.waiting_since = self.loop.time()
+        self.idle_since = self.loop.time()
         self._head_timer = _Timer(self.loop, limits.head)
         self._stall_timer = _Timer(self.loop, limits.stall)
 
     @property
     def answering(self) -> bool:
-        """Whether a request has come in whose answer is not complete."""
+        """Whether the response to a request is incomplete."""
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
@@ -272,14 +219,14 @@ class _Protocol(H11Protocol):
         self._limit_closing()
 
     def on_response_complete(self) -> None:
-        self.waiting_since = self.loop.time()
+        self.idle_since = self.loop.time()
         super().on_response_complete()
         self._limit_closing()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is malformed, or hang up where the answer to its beginning is on its way already.
+        """Refuse a malformed request, or abort the connection if a response has begun.
 
-        uvicorn would send the one answer into the other, and log a traceback.
+        uvicorn would send the one response into the other, and log a traceback.
         """
         if self.answering:
             self.cycle.disconnected = True
@@ -302,13 +249,13 @@ class _Protocol(H11Protocol):
             self._stall_timer.stop()
 
     def _limit_closing(self) -> None:
-        """Closing waits for the client to take the rest of its answer, however small: not for ever."""
+        """Limit how long closing waits for the client to read the rest of a response."""
         if self.transport.is_closing():
             self._stall_timer.start(self.transport)
 
 
 def _quiet_logger() -> logging.Logger:
-    """uvicorn's, without the warning for every malformed request: no client shall fill the log."""
+    """Return uvicorn's logger without a warning for every malformed request: a client could fill the log."""
     logger = logging.getLogger("uvicorn.error.request")
     logger.setLevel(logging.ERROR)
     return logger
@@ -323,7 +270,7 @@ class _Timer:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, transport: asyncio.Transport) -> None:
-        """Start it, unless it runs already."""
+        """Start, unless it is running."""
         if self._handle is None:
             self._handle = self._loop.call_later(self._seconds, transport.abort)
 
@@ -331,9 +278,3 @@ class _Timer:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-
-
-def describe(sockets: Sequence[socket.socket]) -> list[str]:
-    """The addresses that are listened on, `host:port`, with the port that was really taken."""
-    names = (each.getsockname() for each in sockets)
-    return [f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names]

@@ -1,8 +1,7 @@
-"""What the web configuration file asks for, done: TLS, passwords, headers, rate limit."""
+"""The web configuration, applied to requests: TLS, basic authentication, headers and rate limit."""
 
 import ssl
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.files import Stamp, stamps
 from taskrouter_exporter.server.basic_auth import BasicAuth, Login, TooManyAttemptsError
 from taskrouter_exporter.server.tls import ReloadingContext
 from taskrouter_exporter.server.web_config import RequestLimit, WebConfig, load_web_config
@@ -18,35 +18,34 @@ from taskrouter_exporter.server.web_config import RequestLimit, WebConfig, load_
 log = structlog.get_logger()
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="taskrouter-exporter", charset="UTF-8"'}
-_Stamp = tuple[int, int, int] | None
 
 
 class WebSecurity:
-    """Guards the exporter as its web configuration file says.
+    """Applies a web configuration file, and reloads it when it changes.
 
-    The file and the certificates that it names are looked at on every request and every TLS handshake, and
-    read again when they have changed. What cannot be used leaves the last good configuration in force.
+    The stamps of the file and of the certificates that it names are compared on every request and every TLS
+    handshake. While a changed file is invalid, the previous configuration is kept.
 
     Args:
         path: The file.
 
     Raises:
-        ConfigError: it cannot be used.
+        ConfigError: the file is invalid.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[_Stamp, ...] = ()
+        self._seen: tuple[Stamp, ...] = ()
         self._config = self._load()
         self._auth = BasicAuth()
         self._bucket = TokenBucket(self._config.rate_limit)
         self._context = self._config.context
         self.tls = ReloadingContext.of(self._current_context) if self._context else None
-        """The context to listen with; None for plain HTTP."""
+        """The context for listening; None for plain HTTP."""
         log.info("TLS is enabled" if self.tls else "TLS is disabled", http2=False, web_config=str(path))
 
     def protect(self, app: ASGIApp) -> ASGIApp:
-        """Serve the app to those who may come in. No path is left out, as in the exporter-toolkit."""
+        """Return an app that refuses unauthorized requests. No path is exempt, as in exporter-toolkit."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             config = self._current()
@@ -62,50 +61,50 @@ class WebSecurity:
         if not config.users:
             return None
         header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        credentials = Login.from_header(header)
+        login = Login.from_header(header)
         client = scope.get("client") or ("", 0)
         try:
-            if credentials and await self._auth.accepts(config.users, credentials, client[0]):
+            if login and await self._auth.accepts(config.users, login, client[0]):
                 return None
         except TooManyAttemptsError:
-            return PlainTextResponse("Too many attempts to log in.\n", 503, {"Retry-After": "1"})
-        return PlainTextResponse("A user name and password are needed.\n", 401, _CHALLENGE)
+            return PlainTextResponse("Too many authentication attempts.\n", 503, {"Retry-After": "1"})
+        return PlainTextResponse("Unauthorized\n", 401, _CHALLENGE)
 
     def _current_context(self) -> ssl.SSLContext:
         self._current()
         if self._context is None:
-            raise RuntimeError("TLS is asked for, and was never on")
+            raise RuntimeError("TLS was not enabled at startup")
         return self._context
 
     def _current(self) -> WebConfig:
-        """The configuration in force, read again if a file has changed."""
-        stamps = _stamps((self._path, *self._config.files))
-        if stamps != self._seen:
-            self._seen = stamps
-            self._read_again()
+        """Return the current configuration, reloaded if a file has changed."""
+        seen = stamps((self._path, *self._config.files))
+        if seen != self._seen:
+            self._seen = seen
+            self._reload()
         return self._config
 
     def _load(self) -> WebConfig:
-        """Load the file, once more if it names other files than before, so that no change is missed."""
+        """Load the file, and again while a stamp changes, so that no change in between is missed."""
         config = load_web_config(self._path)
-        while (stamps := _stamps((self._path, *config.files))) != self._seen:
-            self._seen = stamps
+        while (seen := stamps((self._path, *config.files))) != self._seen:
+            self._seen = seen
             config = load_web_config(self._path)
         return config
 
-    def _read_again(self) -> None:
+    def _reload(self) -> None:
         try:
             config = self._load()
         except ConfigError as error:
             log.warning(
-                "web configuration not usable, the last one stays",
+                "invalid web configuration; keeping the previous one",
                 web_config=str(self._path),
                 error="; ".join(error.problems),
             )
             return
         if bool(config.context) != bool(self.tls):
             log.warning(
-                "TLS cannot be switched on or off without a restart, the other changes apply",
+                "TLS cannot be enabled or disabled without a restart; the other changes apply",
                 web_config=str(self._path),
                 tls="enabled" if self.tls else "disabled",
             )
@@ -114,14 +113,14 @@ class WebSecurity:
         if config.rate_limit != self._config.rate_limit:
             self._bucket = TokenBucket(config.rate_limit)
         self._config = config
-        log.info("web configuration read again", web_config=str(self._path))
+        log.info("web configuration reloaded", web_config=str(self._path))
 
 
 class TokenBucket:
-    """A rate limit at work.
+    """The tokens of a rate limit.
 
     Args:
-        limit: None lets everything through.
+        limit: None for no limit.
     """
 
     def __init__(self, limit: RequestLimit | None) -> None:
@@ -130,7 +129,7 @@ class TokenBucket:
         self._filled = time.monotonic()
 
     def take(self) -> bool:
-        """Whether one more request may come in now."""
+        """Take a token, and return whether there was one."""
         if self._limit is None:
             return True
         now = time.monotonic()
@@ -144,29 +143,19 @@ class TokenBucket:
 
 
 def _with_headers(config: WebConfig, send: Send) -> Send:
-    """Add the configured headers to an answer, except those that it has itself."""
+    """Return a `send` that adds the configured headers to a response, except those that it has."""
     if not config.headers:
         return send
 
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in own}
-            more = [(name.lower().encode(), value.encode()) for name, value in config.headers]
-            message = {**message, "headers": [*own, *(pair for pair in more if pair[0] not in names)]}
+            headers = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in headers}
+            configured = [(name.lower().encode(), value.encode()) for name, value in config.headers]
+            message = {
+                **message,
+                "headers": [*headers, *(pair for pair in configured if pair[0] not in names)],
+            }
         await send(message)
 
     return add
-
-
-def _stamps(paths: Iterable[Path]) -> tuple[_Stamp, ...]:
-    """What changes when a file does, also when a symbolic link is moved as Kubernetes does."""
-    return tuple(map(_stamp, paths))
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,4 +1,4 @@
-"""TLS on the server's side: contexts made from settings, and one that always serves by the latest of them."""
+"""TLS contexts for the server, made from settings and replaced when these change."""
 
 import ipaddress
 import os
@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from taskrouter_exporter.files import FileError, read_regular_file
+
 _MAX_PEM_BYTES: Final = 4 * 1024 * 1024
 _CERTIFICATE: Final = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _PRIVATE_KEY: Final = re.compile("-----BEGIN ([A-Z]+ )?PRIVATE KEY-----")
 
 
 class TlsError(Exception):
-    """Settings that cannot be used; the message shows nothing of a key.
+    """Settings that cannot be used. The message contains nothing of a private key.
 
     Attributes:
-        key: The key of the configuration that is to blame, `cert_file` for example.
+        key: The invalid key of the configuration, `cert_file` for example.
     """
 
     def __init__(self, key: str, message: str) -> None:
@@ -32,7 +34,7 @@ class Pem:
     """Certificates or a private key in PEM form, in a file or written into the configuration.
 
     Attributes:
-        key: What the configuration calls it, `cert_file` or `cert` for example.
+        key: Its key in the configuration, `cert_file` or `cert` for example.
     """
 
     key: str
@@ -40,7 +42,7 @@ class Pem:
     text: str = field(default="", repr=False)
 
     def read(self) -> str:
-        """The text as it is now.
+        """Return the current text.
 
         Raises:
             TlsError: the file cannot be read.
@@ -48,25 +50,22 @@ class Pem:
         if self.path is None:
             return self.text
         try:
-            if not self.path.is_file() and self.path.exists():  # a pipe would block
-                raise TlsError(self.key, f"{self.path} is not a regular file")
-            with self.path.open("rb") as file:
-                return file.read(_MAX_PEM_BYTES).decode("utf-8", "replace")
-        except OSError as error:
-            raise TlsError(self.key, f"{self.path} cannot be read: {error.strerror}") from None
+            return read_regular_file(self.path, _MAX_PEM_BYTES).decode("utf-8", "replace")
+        except FileError as error:
+            raise TlsError(self.key, f"{self.path} {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """How clients are served.
+    """The settings of a TLS context.
 
     Attributes:
-        client_ca: Whose signature a client's certificate needs.
+        client_ca: The authorities that may sign a client's certificate.
         client_sans: Subject alternative names of which a client's certificate must have one, as
-            `plain_san` writes them; none where any will do.
-        ciphers: For TLS 1.2, in OpenSSL's names; none for Python's choice. TLS 1.3 has its own, always.
-        curve: In OpenSSL's name.
-        server_preference: Whether the order of `ciphers` counts, and not the client's.
+            `plain_san` writes them. Empty: no restriction.
+        ciphers: For TLS 1.2, in OpenSSL's names. Empty: Python's default. TLS 1.3 always has its own.
+        curve: In OpenSSL's name. None: OpenSSL's default.
+        server_preference: Whether the server's order of `ciphers` takes precedence over the client's.
     """
 
     certificate: Pem
@@ -82,19 +81,19 @@ class TlsSettings:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that the context is made from."""
+        """The files that the context is built from."""
         pems = (self.certificate, self.private_key, self.client_ca)
         return tuple(pem.path for pem in pems if pem is not None and pem.path is not None)
 
 
 class _ServerContext(ssl.SSLContext):
-    """A context that also knows which clients may come in."""
+    """A context with the names that clients may have."""
 
     client_sans: frozenset[str] = frozenset()
 
 
 class _ServerObject(ssl.SSLObject):
-    """One connection. Its handshake fails where the client's certificate has none of the allowed names."""
+    """One connection. Its handshake fails if the client's certificate has none of the allowed names."""
 
     def do_handshake(self) -> None:
         super().do_handshake()
@@ -107,17 +106,17 @@ class _ServerObject(ssl.SSLObject):
 
 
 class ReloadingContext(ssl.SSLContext):
-    """Hands every new connection to the context that is valid at that moment.
+    """Wraps every new connection in the current context.
 
-    asyncio is given one context for a listening socket's whole life. It takes it for nothing but
-    `wrap_bio`, once a connection.
+    asyncio keeps one context for as long as a socket listens, and uses it only for `wrap_bio`, once per
+    connection.
     """
 
     _current: Callable[[], ssl.SSLContext]
 
     @classmethod
     def of(cls, current: Callable[[], ssl.SSLContext]) -> "ReloadingContext":
-        """Make one that asks `current` for the context. It must not raise."""
+        """Return a context that calls `current` for each connection. It must not raise."""
         context = cls(ssl.PROTOCOL_TLS_SERVER)
         context._current = current
         return context
@@ -130,12 +129,12 @@ class ReloadingContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
-        """As ssl's own, on the valid context."""
+        """Wrap a connection in the current context, with the arguments of `ssl.SSLContext.wrap_bio`."""
         return self._current().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 def plain_san(name: str) -> str:
-    """A subject alternative name in the one form in which names are compared; IPv6 has many."""
+    """Return a subject alternative name in its canonical form: IPv6 addresses have many."""
     try:
         return str(ipaddress.ip_address(name.strip("\n")))
     except ValueError:
@@ -143,7 +142,7 @@ def plain_san(name: str) -> str:
 
 
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Make a context, reading the files that the settings name.
+    """Build a context from the settings and the files that they name.
 
     Raises:
         TlsError: a file or a setting cannot be used.
@@ -159,12 +158,12 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
         if settings.ciphers:
             context.set_ciphers(":".join(settings.ciphers))
     except ssl.SSLError:
-        raise TlsError("cipher_suites", "not supported: this OpenSSL has none of these") from None
+        raise TlsError("cipher_suites", "not supported by this version of OpenSSL") from None
     try:
         if settings.curve:
             context.set_ecdh_curve(settings.curve)
     except (ValueError, ssl.SSLError):
-        raise TlsError("curve_preferences", "not supported: this OpenSSL does not have the curve") from None
+        raise TlsError("curve_preferences", "not supported by this version of OpenSSL") from None
     _load_identity(context, settings.certificate, settings.private_key)
     if settings.client_ca is not None:
         _load_client_ca(context, settings.client_ca)
@@ -174,22 +173,20 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
 
 def _load_identity(context: ssl.SSLContext, certificate: Pem, private_key: Pem) -> None:
     if not _CERTIFICATE.search(certificate.read()):
-        raise TlsError(certificate.key, "there is no certificate in PEM form in it")
+        raise TlsError(certificate.key, "contains no certificate in PEM format")
     if not _PRIVATE_KEY.search(private_key.read()):
-        raise TlsError(private_key.key, "there is no private key in PEM form in it")
+        raise TlsError(private_key.key, "contains no private key in PEM format")
 
-    def refuse() -> str:  # without it OpenSSL would ask the terminal for a password, and wait
-        raise TlsError(private_key.key, "not supported: a private key that is encrypted")
+    def refuse() -> str:  # without it OpenSSL would prompt for a password on the terminal
+        raise TlsError(private_key.key, "not supported: an encrypted private key")
 
     try:
         with _as_file(certificate) as certificate_file, _as_file(private_key) as key_file:
             context.load_cert_chain(certificate_file, key_file, refuse)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise TlsError(private_key.key, f"it does not belong to {certificate.key}") from None
-        raise TlsError(
-            certificate.key, f"with {private_key.key} it is not usable: {_explain(error)}"
-        ) from None
+            raise TlsError(private_key.key, f"does not match {certificate.key}") from None
+        raise TlsError(certificate.key, f"cannot be used with {private_key.key}: {_explain(error)}") from None
     except OSError as error:
         raise TlsError(certificate.key, f"cannot be read: {error.strerror}") from None
 
@@ -197,11 +194,11 @@ def _load_identity(context: ssl.SSLContext, certificate: Pem, private_key: Pem) 
 def _load_client_ca(context: ssl.SSLContext, client_ca: Pem) -> None:
     certificates = _CERTIFICATE.findall(client_ca.read())
     if not certificates:
-        raise TlsError(client_ca.key, "there is no certificate in PEM form in it")
+        raise TlsError(client_ca.key, "contains no certificate in PEM format")
     try:
         context.load_verify_locations(cadata="\n".join(certificates))
     except (ssl.SSLError, ValueError):
-        raise TlsError(client_ca.key, "there is something in it that is no certificate") from None
+        raise TlsError(client_ca.key, "contains an invalid certificate") from None
 
 
 def _explain(error: ssl.SSLError) -> str:
@@ -210,14 +207,15 @@ def _explain(error: ssl.SSLError) -> str:
 
 @contextmanager
 def _as_file(pem: Pem) -> Iterator[str]:
-    """A file with the PEM: OpenSSL takes no text. What stands in the configuration never reaches a disk."""
+    """Yield the path of a file with the PEM, since OpenSSL loads files only.
+
+    A key that is written in the configuration is never written to a disk.
+    """
     if pem.path is not None:
         yield str(pem.path)
         return
     if not hasattr(os, "memfd_create"):
-        raise TlsError(
-            pem.key, f"not supported on this system: write it to a file and name it {pem.key}_file"
-        )
+        raise TlsError(pem.key, f"not supported on this system: write it to a file and use {pem.key}_file")
     descriptor = os.memfd_create(pem.key)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", closefd=False) as file:

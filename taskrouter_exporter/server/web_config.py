@@ -1,7 +1,7 @@
-"""The web configuration file, in the exporter-toolkit's format: TLS, headers, passwords, rate limit.
+"""The web configuration file, in the format of exporter-toolkit: TLS, headers, passwords, rate limit.
 
-The format is https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.
-docs/web-configuration.md says what of it cannot be done here.
+Source: https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md.
+docs/web-configuration.md lists what is not supported here.
 """
 
 import re
@@ -33,7 +33,7 @@ from taskrouter_exporter.server.tls import Pem, TlsError, TlsSettings, plain_san
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 MAX_BCRYPT_COST: Final = 18
-"""A check at this cost takes many seconds; each more doubles it."""
+"""A check at this cost takes many seconds; each step doubles it."""
 
 _SECURE_SUITES: Final = {
     f"TLS_ECDHE_{kind}_WITH_{go}": f"ECDHE-{kind}-{openssl}"
@@ -46,7 +46,7 @@ _SECURE_SUITES: Final = {
         ("AES_256_CBC_SHA", "AES256-SHA"),
     )
 }
-"""Go's `tls.CipherSuites()` for TLS 1.2, and what OpenSSL calls them."""
+"""Go's `tls.CipherSuites()` for TLS 1.2, and their names in OpenSSL."""
 _TLS13_SUITES: Final = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 _CURVES: Final = {
     "CurveP256": "prime256v1",
@@ -68,7 +68,7 @@ _HEADER_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "X-XSS-Protection": (),
     "Content-Security-Policy": (),
 }
-"""The headers that the toolkit knows, and the values that it allows where it does not allow every one."""
+"""The headers that exporter-toolkit allows, and the values that it allows if not every one."""
 _A_HASH: Final = "a bcrypt hash, as `htpasswd -nBC 10 ''` writes it"
 _BCRYPT_HASH: Final = re.compile(
     r"\$2[abxy]\$(?P<cost>[0-9]{2})\$(?P<salt>[./A-Za-z0-9]{22})[./A-Za-z0-9]{31}"
@@ -85,13 +85,13 @@ class RequestLimit:
 
 @dataclass(frozen=True)
 class WebConfig:
-    """Who is served how.
+    """A valid web configuration.
 
     Attributes:
-        context: TLS; None for plain HTTP.
-        users: bcrypt hashes by user name; none where everybody is served.
-        headers: For every answer.
-        files: What it was read from, beside the file itself.
+        context: None for plain HTTP.
+        users: bcrypt hashes by user name. Empty: no authentication.
+        headers: Added to every response.
+        files: The files that it names.
     """
 
     context: ssl.SSLContext | None = None
@@ -102,21 +102,21 @@ class WebConfig:
 
 
 def load_web_config(path: Path) -> WebConfig:
-    """Read and check a web configuration file, and the certificates that it names.
+    """Read and validate a web configuration file, and the certificates that it names.
 
     Raises:
-        ConfigError: the file cannot be read or used.
+        ConfigError: the file cannot be read or is invalid.
     """
     return parse_web_config(read_text(path, MAX_FILE_BYTES), str(path), path.parent)
 
 
 def parse_web_config(text: str, source: str, directory: Path) -> WebConfig:
-    """Check a web configuration's text, and the certificates that it names.
+    """Validate the text of a web configuration, and the certificates that it names.
 
     Args:
         text: YAML.
-        source: What error lines call the text: its file's name.
-        directory: Where relative paths begin.
+        source: The file's name, for error messages.
+        directory: The directory that paths are relative to.
 
     Raises:
         ConfigError: with every problem of the text.
@@ -152,7 +152,7 @@ def _not_allowed(what: str) -> PydanticCustomError:
 
 def _client_auth(value: object) -> ssl.VerifyMode:
     if value in _UNVERIFIED:
-        message = f"not supported: {value} takes certificates that nobody vouches for, write "
+        message = f"not supported: {value} accepts certificates that no authority signed; use "
         raise _sentence(message + "RequireAndVerifyClientCert")
     if not isinstance(value, str) or value not in _CLIENT_AUTH:
         raise _not_allowed("NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert")
@@ -161,7 +161,7 @@ def _client_auth(value: object) -> ssl.VerifyMode:
 
 def _version(value: object) -> ssl.TLSVersion:
     if value in ("TLS10", "TLS11"):
-        raise _sentence(f"not supported: {value} is not secure, and OpenSSL refuses it. Write TLS12 or TLS13")
+        raise _sentence(f"not supported: {value} is insecure and refused by OpenSSL; use TLS12 or TLS13")
     if not isinstance(value, str) or value not in _VERSIONS:
         raise _not_allowed("TLS12 or TLS13")
     return _VERSIONS[value]
@@ -175,7 +175,9 @@ def _suite(name: str) -> str:
 
 def _curves(names: list[str]) -> list[str]:
     if len(names) > 1:
-        raise _sentence("not supported: more than one curve. Leave one, or the key out for OpenSSL's choice")
+        raise _sentence(
+            "not supported: more than one curve; keep one, or remove the key for OpenSSL's default"
+        )
     return names
 
 
@@ -209,7 +211,9 @@ def _bcrypt_hash(value: SecretStr) -> SecretStr:
     if match is None or not 4 <= int(match["cost"]) <= 31:  # noqa: PLR2004 -- what bcrypt allows
         raise _not_allowed(_A_HASH)
     if int(match["cost"]) > MAX_BCRYPT_COST:
-        raise _sentence(f"not supported: a cost above {MAX_BCRYPT_COST}, by which no scrape would be in time")
+        raise _sentence(
+            f"not supported: a cost above {MAX_BCRYPT_COST}, with which a scrape would exceed its timeout"
+        )
     try:
         bcrypt.hashpw(b"", f"$2b$04${match['salt']}".encode())
     except ValueError:  # not every 22 characters are a salt
@@ -221,7 +225,7 @@ def _interval(value: object) -> float:
     try:
         duration = parse_duration("0" if value == 0 and not isinstance(value, bool) else str(value))
     except ValueError:
-        raise _not_allowed("a duration (write 1s, 500ms, or 0 for no limit)") from None
+        raise _not_allowed("a duration (expected e.g. 1s, 500ms, or 0 for no limit)") from None
     return duration.total_seconds()
 
 
@@ -237,7 +241,7 @@ _BcryptHash = Annotated[SecretStr, Allowed(_A_HASH), AfterValidator(_bcrypt_hash
 
 
 class _StrictModel(BaseModel):
-    """A mapping with exactly these keys. null and "" are the absence of a value, as they are to Go."""
+    """A mapping with exactly these keys. null and "" count as missing, as in Go."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -303,14 +307,14 @@ def _keys_of(path: KeyPath) -> type[BaseModel]:
 
 
 def _quotes(path: KeyPath) -> bool:
-    """Not where a hash or a key is expected, nor a whole section that is one."""
+    """Return whether an error may quote the value: not if it is a hash or a key, nor a whole section."""
     return len(path) > 1 and path[0] != "basic_auth_users" and path[1] not in ("key", "cert", "client_ca")
 
 
 def _redact(path: KeyPath) -> KeyPath:
     """Return the path up to the first step that may be a secret.
 
-    A hash that stands where a name belongs, or a private key in braces, is a key to YAML.
+    A hash in the place of a user name, or a private key in braces, is a key in YAML.
     """
     path = tuple(takewhile(lambda step: re.fullmatch(r"[\w.@-]{1,40}", str(step)), path))
     if path[:1] in {("basic_auth_users",), ("tls_server_config",)} and not _is_list(path):
@@ -336,24 +340,24 @@ def _problems_between_keys(keys: _FileModel, document: Document) -> Iterator[Pro
             yield document.problem(path, f"{value!r} is not {' or '.join(allowed)}")
     if keys.rate_limit.interval and not keys.rate_limit.burst:
         yield document.problem(
-            ("rate_limit",), "a burst of 0 would refuse every request: give burst: 1 or more"
+            ("rate_limit",), "a burst of 0 would refuse every request; set burst to 1 or more"
         )
 
 
 def _tls_problems(keys: _TlsModel) -> Iterator[tuple[str, str]]:
-    """Keys that do not go together, each with what is wrong."""
+    """Yield the keys that contradict each other, with the problem."""
     for name in ("cert", "key", "client_ca"):
         inline, file = getattr(keys, name), getattr(keys, f"{name}_file")
         if inline is not None and file is not None:
-            yield name, f"{name} and {name}_file are both given: leave one"
+            yield name, f"{name} and {name}_file are mutually exclusive"
         elif inline is None and file is None and name != "client_ca":
-            yield "", f"missing one of {name} or {name}_file"
+            yield "", f"missing, set {name} or {name}_file"
     has_ca = keys.client_ca is not None or keys.client_ca_file is not None
     if has_ca and keys.client_auth_type == ssl.CERT_NONE:
         key = "client_ca" if keys.client_ca is not None else "client_ca_file"
-        yield key, "without client_auth_type: RequireAndVerifyClientCert no client is asked for a certificate"
+        yield key, "has no effect without client_auth_type: RequireAndVerifyClientCert"
     if not has_ca and keys.client_auth_type != ssl.CERT_NONE:
-        yield "client_auth_type", "needs client_ca_file or client_ca: whose signature a certificate must have"
+        yield "client_auth_type", "needs client_ca_file or client_ca, the authorities that sign certificates"
     if keys.client_allowed_sans and keys.client_auth_type != ssl.CERT_REQUIRED:
         yield "client_allowed_sans", "needs client_auth_type: RequireAndVerifyClientCert"
     if keys.min_version > keys.max_version:
@@ -363,7 +367,7 @@ def _tls_problems(keys: _TlsModel) -> Iterator[tuple[str, str]]:
         and keys.max_version == ssl.TLSVersion.TLSv1_2
         and not _SECURE_SUITES.keys() & set(keys.cipher_suites)
     ):
-        yield "cipher_suites", "has none for TLS 1.2, which max_version asks for"
+        yield "cipher_suites", "has none for TLS 1.2, the max_version"
 
 
 def _web_config(keys: _FileModel, directory: Path) -> WebConfig:

@@ -1,40 +1,43 @@
-"""A poll's story as text, for people: what was asked, each attempt, and what came of it."""
+"""Debug output of polls, as text: what was requested, each attempt, and the result."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Final
 from urllib.parse import urlencode
 
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.poll_history import PollResult
 
-
-def tell_polls(outcomes: Sequence[PollResult], config: Config) -> str:
-    """The stories of these polls. No request header is told, and so no credentials."""
-    return "\n".join(line for outcome in outcomes for line in _tell(outcome, config))
+_SHOWN_SECONDS: Final = 0.0005
+"""A shorter wait is shown as 0.000 s."""
 
 
-def _tell(outcome: PollResult, config: Config) -> Iterator[str]:
-    query, target = outcome.query, outcome.query.target
+def describe_polls(results: Sequence[PollResult], config: Config) -> str:
+    """Return the debug output of polls. Request headers, and so credentials, are no part of it."""
+    return "\n".join(line for result in results for line in _describe(result, config))
+
+
+def _describe(result: PollResult, config: Config) -> Iterator[str]:
+    query, target = result.query, result.query.target
     account, polling = config.accounts[target.account], config.polling
-    finished = datetime.fromtimestamp(outcome.finished, UTC).isoformat(timespec="milliseconds")
     yield f"Query: workspace {target.workspace!r}, channel {target.channel!r}, {query.period.label}"
-    yield f"  GET {account.base_url}{query.path}?{urlencode(query.parameters(outcome.anchor))}"
-    yield (
-        f"  account {account.name!r}, at most {polling.attempts} attempts of {polling.request_timeout:g} s"
-    )
-    for number, attempt in enumerate(outcome.attempts, 1):
-        waited = f"after waiting {attempt.waited:.3f} s" if attempt.waited >= 0.0005 else "at once"  # noqa: PLR2004 -- half of what is shown
-        answer = "no answer" if attempt.status is None else f"HTTP {attempt.status}"
+    yield f"  GET {account.base_url}{query.path}?{urlencode(query.parameters(result.anchor))}"
+    attempts = "1 attempt" if polling.attempts == 1 else f"{polling.attempts} attempts"
+    yield f"  account {account.name!r}, up to {attempts} with a timeout of {polling.request_timeout:g} s"
+    for number, attempt in enumerate(result.attempts, 1):
+        wait = f", waited {attempt.waited:.3f} s" if attempt.waited >= _SHOWN_SECONDS else ""
+        answer = "no response" if attempt.status is None else f"HTTP {attempt.status}"
         problem = f": {attempt.error.reason}, {attempt.error.message}" if attempt.error else ""
-        yield f"  attempt {number}, {waited}: {answer} in {attempt.duration:.3f} s{problem}"
-    if not outcome.attempts:
-        yield "  no attempt"
-    if outcome.rate_limit is not None:
-        told = outcome.rate_limit
+        yield f"  attempt {number}{wait}: {answer} in {attempt.duration:.3f} s{problem}"
+    if not result.attempts:
+        yield "  no attempts"
+    if result.rate_limit is not None:
         limit, remaining = (
-            "unknown" if value is None else f"{value:g}" for value in (told.limit, told.remaining)
+            "unknown" if value is None else f"{value:g}"
+            for value in (result.rate_limit.limit, result.rate_limit.remaining)
         )
         yield f"  rate limit {limit}, remaining {remaining}"
-    verdict = "up" if outcome.error is None else f"down: {outcome.error.reason}, {outcome.error.message}"
-    yield f"  {verdict}, {outcome.duration:.3f} s in all, finished {finished}"
+    state = "up" if result.error is None else f"down: {result.error.reason}, {result.error.message}"
+    finished = datetime.fromtimestamp(result.finished, UTC).isoformat(timespec="milliseconds")
+    yield f"  {state}; {result.duration:.3f} s in total, finished {finished}"
     yield ""

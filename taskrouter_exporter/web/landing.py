@@ -1,7 +1,7 @@
-"""The landing page: each target's state at its last poll, and where to go from here."""
+"""The landing page: links, and the state of each target at its last poll."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.errors import Reason
-from taskrouter_exporter.documents import documents
 from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.poll_history import PollResult, newest_rate_limits
 from taskrouter_exporter.queries import Query, Target, Window
@@ -23,18 +22,18 @@ LANDING_HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 
-_IN_WORDS: Final = {
-    Reason.AUTH: "credentials refused",
-    Reason.FORBIDDEN: "not allowed",
-    Reason.NOT_FOUND: "no such workspace or channel",
+_DESCRIPTIONS: Final = {
+    Reason.AUTH: "authentication failed",
+    Reason.FORBIDDEN: "forbidden",
+    Reason.NOT_FOUND: "workspace or channel not found",
     Reason.RATE_LIMITED: "rate limited",
-    Reason.SERVER_ERROR: "Twilio had an error",
-    Reason.TIMEOUT: "no answer in time",
-    Reason.CONNECTION: "no connection",
-    Reason.BAD_RESPONSE: "answer not understood",
+    Reason.SERVER_ERROR: "server error",
+    Reason.TIMEOUT: "timeout",
+    Reason.CONNECTION: "connection failed",
+    Reason.BAD_RESPONSE: "invalid response",
 }
 _SHOWN_TARGETS: Final = 1_000
-"""A page of all the targets of a very large installation would be of use to nobody."""
+"""With more rows the page takes seconds to write and to load."""
 
 _SHOWN_OUTCOMES: Final = ("accepted", "rejected", "timed_out")
 
@@ -63,7 +62,7 @@ th { color: var(--quiet); font-weight: 600; white-space: nowrap; } td.name { ove
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A column's value; `html` is escaped already."""
+    """A table cell; `html` is escaped already."""
 
     label: str
     html: str
@@ -73,29 +72,28 @@ class _Cell:
 def landing_page(
     queries: Sequence[Query],
     last: Callable[[Query], PollResult | None],
-    telemetry_path: str,
+    links: Mapping[str, str],
     now: float | None = None,
     found: Mapping[str, Discovered] = MappingProxyType({}),
 ) -> str:
-    """The page as HTML. It tells what scrapes and discovery have found and never polls by itself."""
+    """Return the page as HTML. It shows what scrapes and discovery found, and never polls by itself.
+
+    Args:
+        queries: Those that are polled.
+        last: Returns the newest result of a query.
+        links: Targets of the links by their text.
+        now: Unix seconds, by default the system's.
+        found: What discovery found, by account.
+    """
     moment = time.time() if now is None else now
     by_target: dict[Target, list[Query]] = {}
     for query in queries:
         by_target.setdefault(query.target, []).append(query)
-    shown = _most_interesting(by_target, last)
+    shown = _shown_targets(by_target, last)
     rows = [_row(target, by_target[target], last, moment) for target in shown]
     heads = "".join(map(_write_head, rows[0])) if rows else ""
     body = "".join(f"<tr>{''.join(map(_write_cell, row))}</tr>" for row in rows)
-    links = "".join(
-        f'<a href="{escape(href)}">{escape(text)}</a>'
-        for text, href in (
-            ("Metrics", telemetry_path),
-            ("Service discovery", "/sd"),
-            *((f"Docs: {name}", f"/docs/{name}") for name in documents()),
-            ("Health", "/-/healthy"),
-            ("Readiness", "/-/ready"),
-        )
-    )
+    navigation = "".join(f'<a href="{escape(href)}">{escape(text)}</a>' for text, href in links.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -106,52 +104,53 @@ def landing_page(
 </head>
 <body>
 <h1>TaskRouter exporter <span class="quiet">{escape(__version__)}</span></h1>
-<p>Prometheus exporter for Twilio TaskRouter: reservations, how they ended, and what Workers do.</p>
-<nav>{links}</nav>
+<p>Prometheus exporter for Twilio TaskRouter: reservations, outcomes and Worker activity.</p>
+<nav>{navigation}</nav>
 <h2>Targets</h2>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>
-{_left_out(len(by_target) - len(shown))}
+{_omitted(len(by_target) - len(shown))}
 <h2>Rate limits</h2>
 {_rate_limits(queries, last)}
 {_discovery(found, moment)}
-<p class="quiet">As of each target's last poll. This page asks Twilio nothing; a scrape does.</p>
+<p class="quiet">The state is that of each target's last poll. Loading this page sends no API requests.</p>
 </body>
 </html>
 """
 
 
-def _most_interesting(
+def _shown_targets(
     by_target: Mapping[Target, Sequence[Query]], last: Callable[[Query], PollResult | None]
 ) -> list[Target]:
-    """The targets that are shown: all in their order, or of very many those first that are down."""
+    """Return all targets in their order, or the first of very many, those that are down before others."""
     if len(by_target) <= _SHOWN_TARGETS:
         return list(by_target)
 
     def is_up(target: Target) -> bool:
-        return all(outcome.up for query in by_target[target] if (outcome := last(query)) is not None)
+        return all(result.up for query in by_target[target] if (result := last(query)) is not None)
 
     return sorted(by_target, key=is_up)[:_SHOWN_TARGETS]
 
 
-def _left_out(number: int) -> str:
+def _omitted(number: int) -> str:
     if not number:
         return ""
-    return f'<p class="quiet">And {number:,} more that are not shown. <a href="/sd">/sd</a> lists all.</p>'
+    targets = "1 more target is" if number == 1 else f"{number:,} more targets are"
+    return f'<p class="quiet">{targets} not shown. <a href="/sd">/sd</a> lists all targets.</p>'
 
 
 def _row(
     target: Target, queries: Sequence[Query], last: Callable[[Query], PollResult | None], now: float
 ) -> list[_Cell]:
-    outcomes = [outcome for query in queries if (outcome := last(query)) is not None]
-    newest = max(outcomes, key=lambda outcome: outcome.finished, default=None)
+    results = [result for query in queries if (result := last(query)) is not None]
+    newest = max(results, key=lambda result: result.finished, default=None)
     link = f"/probe?{urlencode({'workspace': target.workspace, 'channel': target.channel})}"
     return [
         _Cell("Workspace", escape(target.workspace), "name"),
         _Cell("Channel", escape(target.channel), "name"),
         _Cell("Windows", escape(", ".join(query.period.label for query in queries))),
         _Cell("Last poll", "never" if newest is None else f"{max(now - newest.finished, 0):.0f} s ago"),
-        _Cell("Took", "" if newest is None else f"{max(each.duration for each in outcomes):.2f} s", "number"),
-        _Cell("State", _state(outcomes), "state"),
+        _Cell("Duration", _duration(results), "number"),
+        _Cell("State", _state(results), "state"),
         *_reservations(queries, last),
         _Cell(
             "Probe",
@@ -161,20 +160,27 @@ def _row(
     ]
 
 
-def _state(outcomes: Sequence[PollResult]) -> str:
-    if not outcomes:
+def _duration(results: Sequence[PollResult]) -> str:
+    """Return the duration of the slowest poll."""
+    return f"{max(result.duration for result in results):.2f} s" if results else ""
+
+
+def _state(results: Sequence[PollResult]) -> str:
+    if not results:
         return '<span class="quiet">not polled yet</span>'
-    errors = dict.fromkeys(each.error.reason for each in outcomes if each.error)
-    if not errors:
-        return '<span class="up">up</span>'
-    return f'<span class="down">down: {escape(", ".join(_IN_WORDS[reason] for reason in errors))}</span>'
+    reasons = dict.fromkeys(result.error.reason for result in results if result.error)
+    return _down(reasons) if reasons else '<span class="up">up</span>'
+
+
+def _down(reasons: Iterable[Reason]) -> str:
+    return f'<span class="down">down: {escape(", ".join(_DESCRIPTIONS[reason] for reason in reasons))}</span>'
 
 
 def _reservations(queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> list[_Cell]:
-    """Counts of the first window, or of the counters where there is no window."""
+    """Return the counts of the first window, or of the counters where there is no window."""
     first = next((query for query in queries if isinstance(query.period, Window)), queries[0])
-    outcome = last(first)
-    statistics = outcome.statistics if outcome else None
+    result = last(first)
+    statistics = result.statistics if result else None
     counts = {"created": statistics.created if statistics else None}
     counts |= {name: statistics.outcomes.get(name) if statistics else None for name in _SHOWN_OUTCOMES}
     return [
@@ -196,34 +202,37 @@ def _class(cell: _Cell) -> str:
 
 
 def _discovery(found: Mapping[str, Discovered], now: float) -> str:
-    """A line for each account that has something to discover."""
+    """Return a line for each account with something to discover."""
     if not found:
         return ""
-    told = [f"<li>{escape(name)}: {_found(each, now)}</li>" for name, each in found.items()]
-    return f"<h2>Discovery</h2>\n<ul>{''.join(told)}</ul>"
+    lines = [f"<li>{escape(name)}: {_refresh(discovered, now)}</li>" for name, discovered in found.items()]
+    return f"<h2>Discovery</h2>\n<ul>{''.join(lines)}</ul>"
 
 
-def _found(found: Discovered, now: float) -> str:
-    if found.refreshed is None:
-        return '<span class="quiet">not over yet</span>'
-    told = f"looked {max(now - found.refreshed, 0):.0f} s ago, found {_list_found(found) or 'nothing'}"
-    if found.up:
-        return f'{told}, <span class="up">up</span>'
-    reasons = dict.fromkeys(_IN_WORDS[error.reason] for error in found.failures.values())
-    return f'{told}, <span class="down">down: {escape(", ".join(reasons))}</span>'
+def _refresh(discovered: Discovered, now: float) -> str:
+    if discovered.refreshed is None:
+        return '<span class="quiet">first refresh in progress</span>'
+    age = f"{max(now - discovered.refreshed, 0):.0f} s ago"
+    state = (
+        '<span class="up">up</span>'
+        if discovered.up
+        else _down(dict.fromkeys(error.reason for error in discovered.failures.values()))
+    )
+    return f"last refresh {age}, found {_counts(discovered)}, {state}"
 
 
-def _list_found(found: Discovered) -> str:
-    workspaces = f"{len(found.workspaces)} workspaces" if found.workspaces else ""
-    channels = sum(map(len, found.channels.values()))
-    return " and ".join(filter(None, (workspaces, f"{channels} channels" if channels else "")))
+def _counts(discovered: Discovered) -> str:
+    workspaces, channels = len(discovered.workspaces or ()), sum(map(len, discovered.channels.values()))
+    counts = {"workspace": workspaces, "channel": channels}
+    listed = (f"{number} {noun if number == 1 else f'{noun}s'}" for noun, number in counts.items() if number)
+    return " and ".join(listed) or "nothing"
 
 
 def _rate_limits(queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> str:
-    outcomes = [outcome for query in queries if (outcome := last(query)) is not None]
-    told = [
-        f"<li>{escape(workspace)}: {limit.remaining:g} of {limit.limit:g} requests left</li>"
-        for workspace, limit in newest_rate_limits(outcomes).items()
+    results = [result for query in queries if (result := last(query)) is not None]
+    lines = [
+        f"<li>{escape(workspace)}: {limit.remaining:g} of {limit.limit:g} requests remaining</li>"
+        for workspace, limit in newest_rate_limits(results).items()
         if limit.limit is not None and limit.remaining is not None
     ]
-    return f"<ul>{''.join(told[:_SHOWN_TARGETS])}</ul>" if told else '<p class="quiet">Not known yet.</p>'
+    return f"<ul>{''.join(lines[:_SHOWN_TARGETS])}</ul>" if lines else '<p class="quiet">Unknown.</p>'

@@ -121,7 +121,7 @@ def test_an_exporter_that_is_not_ready_is_alive_but_not_ready(
     served = serve({"config": {"basic_auth_users": USERS}, "basicAuthSecret": "login"}, config=discovering)
     result = served.probe("readinessProbe")
     assert result.returncode == 1
-    assert result.stderr.strip().endswith("/-/ready answers 503")
+    assert result.stderr.strip().endswith("/-/ready: HTTP 503")
     assert served.probe("livenessProbe").returncode == 0
 
 

@@ -118,7 +118,7 @@ def test_it_is_not_ready_before_the_first_refresh_is_over_and_answers_all_the_sa
     simulator.latency = 1.5
     exporter = start_exporter(discovering(simulator))
     answer = exporter.request("/-/ready")
-    assert (answer.status, answer.text) == (503, "discovering\n")
+    assert (answer.status, answer.text) == (503, "Not ready: discovering workspaces and channels.\n")
     assert exporter.request("/-/healthy").status == 200
     assert exporter.scrape().find("up") == {}
     assert exporter.scrape().find("discovery_up") == {}
@@ -146,7 +146,7 @@ def test_wrong_credentials_are_told_and_what_is_configured_is_polled_all_the_sam
     scrape = exporter.scrape()
     assert scrape.value("discovery_up", account="main") == 0
     assert scrape.value("up") == 0
-    assert "down: credentials refused" in exporter.request("/").text
+    assert "down: authentication failed" in exporter.request("/").text
     line = exporter.wait_for_log("discovery failed.*").group()
     assert "reason=auth" in line
     assert "status=401" in line
@@ -223,12 +223,12 @@ def test_the_check_stays_offline_and_names_what_is_found_at_run_time(
         f"workspace=mine channel=all window=15m account=main workspace_sid={workspace.sid}",
         (
             f"workspace=mine channel=auto account=main workspace_sid={workspace.sid}: "
-            "its TaskChannels are found at run time"
+            "channels are discovered at run time"
         ),
-        "workspace=auto account=main: its workspaces are found at run time",
+        "workspace=auto account=main: workspaces are discovered at run time",
         (
-            "1 API requests per scrape, 60 per hour at a scrape interval of 60 s (retries not counted), "
-            "and those for what is found"
+            "1 API request per scrape, 60 per hour at a scrape interval of 60 s "
+            "(excluding retries and discovered targets)"
         ),
     ]
     assert simulator.requests.count() == 0

@@ -97,7 +97,7 @@ def test_two_hundred_half_open_handshakes_are_held_while_scrapes_go_on(
     assert warnings(exporter) == []
 
 
-def test_with_no_file_descriptors_left_idle_clients_give_way_and_the_log_stays_short(
+def test_without_file_descriptors_idle_connections_are_closed_and_one_warning_is_logged(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -105,7 +105,7 @@ def test_with_no_file_descriptors_left_idle_clients_give_way_and_the_log_stays_s
     resource.prlimit(exporter.process.pid, resource.RLIMIT_NOFILE, (64, 64))
     with ExitStack() as held:
         idle = [held.enter_context(connect(exporter.port)) for _ in range(100)]
-        exporter.wait_for_log("no file descriptors left, connections that wait for a request are closed")
+        exporter.wait_for_log("no file descriptors left; closing idle connections")
         for _ in range(3):
             assert exporter.request("/metrics").status == 200
         assert len(idle) == 100
@@ -114,9 +114,7 @@ def test_with_no_file_descriptors_left_idle_clients_give_way_and_the_log_stays_s
     assert sum("no file descriptors left" in line for line in warnings(exporter)) == 1
 
 
-def test_the_end_is_in_order_with_no_file_descriptors_left(
-    simulator: Simulator, start_exporter: StartExporter
-) -> None:
+def test_shutdown_works_without_file_descriptors(simulator: Simulator, start_exporter: StartExporter) -> None:
     exporter = start_exporter(simulated(simulator))
     exporter.scrape()
     resource.prlimit(exporter.process.pid, resource.RLIMIT_NOFILE, (64, 64))
@@ -135,7 +133,7 @@ def test_the_end_is_in_order_with_no_file_descriptors_left(
     assert len(warnings(exporter)) < 30
 
 
-def test_a_huge_body_is_neither_kept_nor_waited_for(
+def test_a_huge_body_is_neither_buffered_nor_waited_for(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -150,7 +148,7 @@ def test_a_huge_body_is_neither_kept_nor_waited_for(
     assert process.memory_info().rss - before < 50_000_000
 
 
-def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(
+def test_requests_above_the_limit_are_refused_and_health_checks_are_not(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator), ["--web.max-requests=1"])
@@ -182,7 +180,7 @@ def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(
         "/.git/config",
     ],
 )
-def test_no_path_leads_to_a_file(path: str, demo: Exporter) -> None:
+def test_no_path_serves_a_file(path: str, demo: Exporter) -> None:
     answer = demo.request(path)
     assert answer.status == 404
     assert "root:" not in answer.text

@@ -43,12 +43,12 @@ def test_a_protected_exporter_is_healthy(
     assert [check(url(exporter.port)) for _ in range(3)] == [""] * 3
 
 
-def test_an_exporter_that_hangs_is_not_healthy() -> None:
+def test_an_exporter_that_hangs_is_unhealthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         assert check(url(hanging.getsockname()[1])).endswith(": timed out")
 
 
-def test_nobody_is_not_healthy() -> None:
+def test_a_closed_port_is_unhealthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert "Connection refused" in check(url(port))

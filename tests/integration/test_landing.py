@@ -15,6 +15,7 @@ from support.configurations import simulated
 from support.exporter import Exporter
 
 from taskrouter_exporter import __version__
+from taskrouter_exporter.revision import documentation_url
 from taskrouter_exporter.simulator import Fault, Simulator
 from taskrouter_exporter.simulator.wire import Answer
 
@@ -112,7 +113,7 @@ def contrasts(browser: Browser) -> dict[str, float]:
     return found
 
 
-def test_the_page_tells_every_target_s_state_at_its_last_poll(
+def test_the_page_shows_every_target_s_state_at_its_last_poll(
     browser: Browser, simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator, attempts=1))
@@ -138,11 +139,11 @@ def test_the_page_tells_every_target_s_state_at_its_last_poll(
         assert row[2] == "15m, day"
         assert re.fullmatch(r"\d+ s ago", row[3])
         assert re.fullmatch(r"\d\.\d\d s", row[4])
-        assert row[5] == ("down: credentials refused" if row[0] == ill.friendly_name else "up")
+        assert row[5] == ("down: authentication failed" if row[0] == ill.friendly_name else "up")
         counts = row[6:10]
         assert all(re.fullmatch("-" if row[5] != "up" else r"[\d,]+", count) for count in counts)
     assert re.search(
-        rf"{simulator.centre.workspaces[1].friendly_name}: 4,?99\d of 5,?000 requests", browser.text
+        rf"{simulator.centre.workspaces[1].friendly_name}: 4,?99\d of 5,?000 requests remaining", browser.text
     )
 
 
@@ -167,8 +168,9 @@ def test_every_link_of_the_page_leads_somewhere(
     browser.open(address(exporter))
     links: list[str] = browser.run("return [...document.links].map(link => link.getAttribute('href'))")
     local = [link for link in links if link.startswith("/")]
-    assert {"/own-metrics", "/sd", "/-/healthy", "/-/ready"} < set(local)
+    assert {"/own-metrics", "/sd", "/config", "/config.schema.json", "/-/healthy", "/-/ready"} < set(local)
     assert len([link for link in local if link.startswith("/probe?")]) == 12
+    assert [link for link in links if not link.startswith("/")] == [documentation_url(__version__)]
     for link in local:
         assert exporter.request(link).status == 200, link
 
@@ -197,7 +199,7 @@ def test_a_hostile_workspace_name_is_shown_and_does_nothing(
     assert not scrolls_sideways(browser)
 
 
-def test_a_hostile_activity_name_is_text_on_a_probe_and_its_story(
+def test_a_hostile_activity_name_is_text_in_a_probe_and_its_debug_output(
     browser: Browser, simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     def rewrite(answer: Answer) -> Answer:
@@ -215,7 +217,7 @@ def test_a_hostile_activity_name_is_text_on_a_probe_and_its_story(
         assert browser.run("return document.querySelectorAll('script, table').length") == 0
 
 
-def test_the_policy_lets_nothing_in_and_no_script_run(
+def test_the_content_security_policy_blocks_resources_and_scripts(
     browser: Browser, simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -244,7 +246,7 @@ def test_the_policy_lets_nothing_in_and_no_script_run(
         assert browser.title == TITLE
 
 
-def test_the_page_asks_the_api_nothing_and_loads_nothing(
+def test_the_page_sends_no_api_request_and_loads_nothing(
     browser: Browser, simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))

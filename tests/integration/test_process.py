@@ -120,9 +120,12 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flag", "complaint"),
     [
-        ("--web.listen-address=10142", "is not an address (write :10142, 127.0.0.1:10142 or [::1]:10142)"),
+        (
+            "--web.listen-address=10142",
+            "is not an address (expected e.g. :10142, 127.0.0.1:10142 or [::1]:10142)",
+        ),
         ("--web.listen-address=:65536", "the port is larger than 65535"),
-        ("--web.telemetry-path=metrics", "is not a path for the metrics (write /metrics)"),
+        ("--web.telemetry-path=metrics", "is not a path for the metrics (expected e.g. /metrics)"),
         ("--web.max-requests=-1", "'-1' is not a whole number from 0 to 999999"),
         ("--timeout-offset=-1", "is not a number of seconds from 0 to 3600"),
         ("--log.level=loud", "invalid choice: 'loud'"),
@@ -137,11 +140,24 @@ def test_a_bad_flag_is_one_line(flag: str, complaint: str, tmp_path: Path) -> No
     assert complaint in line
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_printed(tmp_path: Path) -> None:
     assert f"taskrouter-exporter {__version__} (revision " in run("--version", cwd=tmp_path).stdout
 
 
-def test_a_check_says_what_would_be_polled_and_asks_nobody(simulator: Simulator, tmp_path: Path) -> None:
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    exporter = Exporter(["--demo"], tmp_path / "log", program=[sys.executable, "-m", "taskrouter_exporter"])
+    assert exporter.request("/-/healthy").status == 200
+    assert exporter.stop() == 0
+
+
+def test_the_url_to_open_is_logged_at_startup(demo: Exporter) -> None:
+    url = demo.wait_for_log(r"msg=listening .* ?url=(\S+)").group(1)
+    assert url == f"http://127.0.0.1:{demo.port}/"
+
+
+def test_a_check_prints_what_would_be_polled_and_sends_no_request(
+    simulator: Simulator, tmp_path: Path
+) -> None:
     (tmp_path / "config.yaml").write_text(json.dumps(simulated(simulator)), encoding="utf-8")
     ended = run("--config.check", cwd=tmp_path)
     assert ended.returncode == 0
@@ -154,7 +170,7 @@ def test_a_check_says_what_would_be_polled_and_asks_nobody(simulator: Simulator,
 
 
 @pytest.mark.parametrize("output", ["/dev/full", "latin-1"])
-def test_a_check_ends_in_order_where_its_output_cannot_be_written(
+def test_a_check_whose_output_cannot_be_written_fails_without_a_traceback(
     output: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     config = simulated(simulator)
@@ -175,7 +191,7 @@ def test_a_check_ends_in_order_where_its_output_cannot_be_written(
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "no-such-host.invalid"])
-def test_a_host_that_is_none_is_one_line(host: str, tmp_path: Path) -> None:
+def test_an_invalid_host_is_an_error_on_one_line(host: str, tmp_path: Path) -> None:
     ended = run("--demo", f"--web.listen-address={host}:0", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith(f"cannot listen on {host}:0: ")
@@ -194,7 +210,7 @@ def test_several_addresses_are_listened_on_ipv6_among_them(tmp_path: Path) -> No
     assert exporter.stop() == 0
 
 
-def test_a_check_of_a_bad_file_says_every_error_and_fails(tmp_path: Path) -> None:
+def test_a_check_of_a_bad_file_prints_every_problem_and_fails(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(
         "targets:\n- workspace: 1\n  windows: [15 minutes]\n", encoding="utf-8"
     )
@@ -235,7 +251,7 @@ def test_formats_and_compression_follow_the_headers(
     assert b"twilio_taskrouter_up{" in gzip.decompress(packed.body)
 
 
-def test_one_of_the_two_collectors_can_be_asked_for(
+def test_a_scrape_may_have_one_of_the_two_collectors(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -265,7 +281,7 @@ def test_other_methods_are_not_allowed(method: str, path: str, demo: Exporter) -
     assert "GET" in answer.headers["allow"]
 
 
-def test_elsewhere_there_is_a_hint(demo: Exporter) -> None:
+def test_an_unknown_path_names_that_of_the_metrics(demo: Exporter) -> None:
     answer = demo.request("/metrics/")
     assert answer.status == 404
     assert "/metrics" in answer.text
@@ -279,7 +295,7 @@ def test_health_never_touches_the_api(simulator: Simulator, start_exporter: Star
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/probe?workspace=support&channel=voice"])
-def test_a_scrape_tells_how_long_its_polls_may_take(path: str, demo: Exporter) -> None:
+def test_a_scrape_exports_the_deadline_of_its_polls(path: str, demo: Exporter) -> None:
     for timeout in (3, 30):
         told = demo.scrape(timeout=timeout, path=path).value("scrape_deadline_seconds")
         assert timeout / 2 - 0.5 < told < timeout - 0.5
@@ -294,19 +310,7 @@ def test_a_malformed_scrape_timeout_does_not_cost_the_scrape(timeout: str, path:
     assert 4.5 < float(deadline) < 9.5, "the default of 10 s, less the offset and what answering takes"
 
 
-def test_the_documents_of_this_version_are_served_and_linked(demo: Exporter) -> None:
-    page = demo.request("/").text
-    for file in (ROOT / "docs").glob("*.md"):
-        assert f'href="/docs/{file.stem}"' in page
-        assert demo.request(f"/docs/{file.stem}").text == file.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", ["nothing", "..%2fREADME", "%2e%2e/pyproject.toml", "generate.py"])
-def test_nothing_else_is_served_as_a_document(name: str, demo: Exporter) -> None:
-    assert demo.request(f"/docs/{name}").status == 404
-
-
-def test_answers_name_no_server(demo: Exporter) -> None:
+def test_no_response_has_a_server_header(demo: Exporter) -> None:
     for path in ("/metrics", "/nowhere", "/-/healthy"):
         assert "server" not in demo.request(path).headers
 
@@ -330,5 +334,6 @@ def test_json_logs_are_json(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         ended = run("--demo", "--log.format=json", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
     line = json.loads(ended.stderr.splitlines()[0])
-    assert (line["level"], line["msg"]) == ("info", "demo: simulated TaskRouter")
+    assert (line["level"], line["msg"]) == ("info", "simulator started")
+    assert list(line)[:3] == ["ts", "level", "msg"]
     assert line["ts"].endswith("Z")

@@ -55,13 +55,13 @@ class Outputs:
         return answer.status
 
     def ask_for_everything(self, exporter: Exporter, **headers: str) -> None:
-        """Every page; the metrics first, so that the others tell what came of the polls."""
+        """Every page; the metrics first, so that the others show the results of the polls."""
         headers["X-Prometheus-Scrape-Timeout-Seconds"] = "1"
         self.ask(exporter, "/metrics", **headers)
         for workspace in ContactCentre(seed=7).workspaces:
             probe = f"/probe?workspace={workspace.friendly_name}&channel=all"
             self.ask(exporter, f"{probe}&debug=true", **headers)
-        for path in ("/", "/sd", "/nowhere", "/probe", "/metrics?collect[]=exporter"):
+        for path in ("/", "/sd", "/config", "/nowhere", "/probe", "/metrics?collect[]=exporter"):
             self.ask(exporter, path, **headers)
 
     def assert_no_secret(self) -> None:
@@ -258,7 +258,7 @@ def test_no_rotation_of_the_password_file_shows_a_password(
     outputs.ask_for_everything(exporter)
     outputs.ask(exporter, "/-/reload", "POST")
     assert exporter.stop() == 0
-    assert "password file not usable" in exporter.log
+    assert "invalid password file; keeping the previous password" in exporter.log
     outputs.add("log", exporter.log)
     outputs.assert_no_secret()
 

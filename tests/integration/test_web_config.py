@@ -105,18 +105,18 @@ def test_every_path_needs_the_password(path: str, guarded: Guarded) -> None:
         refused = serving.request(path, headers=headers)
         assert refused.status == 401
         assert refused.headers["www-authenticate"].startswith("Basic realm=")
-        assert refused.text == "A user name and password are needed.\n"
+        assert refused.text == "Unauthorized\n"
     assert serving.request(path, headers=ALICE).status == (404 if path == "/nowhere" else 200)
 
 
-def test_a_password_of_any_length_is_answered(guarded: Guarded) -> None:
+def test_a_password_of_any_length_gets_a_response(guarded: Guarded) -> None:
     guarded.write(basic_auth_users={"alice": hashed("x" * 72)})
     serving = guarded.start()
     for length, status in ((71, 401), (72, 200), (73, 401), (9000, 401)):
         assert serving.request(headers=login("alice", "x" * length)).status == status
 
 
-def test_a_flood_of_wrong_passwords_starves_no_scrape(guarded: Guarded) -> None:
+def test_a_flood_of_wrong_passwords_does_not_starve_scrapes(guarded: Guarded) -> None:
     guarded.write(basic_auth_users={"alice": hashed(PASSWORD, 12)})
     serving = guarded.start(most=4)
     assert serving.request(headers=ALICE).status == 200
@@ -137,7 +137,7 @@ def test_a_flood_of_wrong_passwords_starves_no_scrape(guarded: Guarded) -> None:
     assert set(statuses) == {401, 503}
 
 
-def test_headers_are_on_every_answer_and_never_twice(guarded: Guarded) -> None:
+def test_headers_are_on_every_response_once(guarded: Guarded) -> None:
     headers = {"X-Frame-Options": "deny", "Strict-Transport-Security": "max-age=60", "X-XSS-Protection": ""}
     guarded.write(basic_auth_users={"alice": hashed(PASSWORD)}, http_server_config={"headers": headers})
     serving = guarded.start()
@@ -162,7 +162,7 @@ def test_users_and_headers_apply_as_soon_as_the_file_changes(guarded: Guarded) -
     assert serving.request().status == 200
 
 
-def test_a_file_that_is_broken_or_gone_leaves_the_last_good_one_and_is_told_once(guarded: Guarded) -> None:
+def test_an_invalid_or_missing_file_keeps_the_previous_one_and_is_logged_once(guarded: Guarded) -> None:
     guarded.write(basic_auth_users={"alice": hashed(PASSWORD)})
     serving = guarded.start()
     with capture_logs() as logs:
@@ -173,13 +173,13 @@ def test_a_file_that_is_broken_or_gone_leaves_the_last_good_one_and_is_told_once
         guarded.file.unlink()
         assert serving.request().status == 401
     warnings = [each for each in logs if each["log_level"] == "warning"]
-    assert [each["event"] for each in warnings] == ["web configuration not usable, the last one stays"] * 2
+    assert [each["event"] for each in warnings] == ["invalid web configuration; keeping the previous one"] * 2
     assert f"{guarded.file}:1: basic_auth_users.alice: this is not a bcrypt hash" in warnings[0]["error"]
     assert "no such file" in warnings[1]["error"]
     assert "a-planted-secret" not in str(logs)
 
 
-def test_a_rate_limit_refuses_what_is_too_much(guarded: Guarded) -> None:
+def test_a_rate_limit_refuses_requests_above_it(guarded: Guarded) -> None:
     guarded.write(rate_limit={"interval": "1h", "burst": 3})
     serving = guarded.start()
     answers = [serving.request() for _ in range(5)]
@@ -189,7 +189,7 @@ def test_a_rate_limit_refuses_what_is_too_much(guarded: Guarded) -> None:
 
 
 @pytest.mark.usefixtures("server")
-def test_https_is_served_and_http_is_not(guarded: Guarded, authority: Authority) -> None:
+def test_only_https_is_served_with_tls(guarded: Guarded, authority: Authority) -> None:
     guarded.write(tls_server_config=TLS, http_server_config={"http2": True})
     serving = guarded.start()
     assert serving.request(tls=authority.client()).text == "hello\n"
@@ -221,9 +221,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(guarded: Guarded, aut
 
 
 @pytest.mark.usefixtures("server")
-def test_a_connection_that_is_open_outlives_a_renewed_certificate(
-    guarded: Guarded, authority: Authority
-) -> None:
+def test_an_open_connection_outlives_a_renewed_certificate(guarded: Guarded, authority: Authority) -> None:
     guarded.write(tls_server_config=TLS)
     serving = guarded.start()
     client = http.client.HTTPSConnection("127.0.0.1", serving.port, timeout=20, context=authority.client())
@@ -236,7 +234,7 @@ def test_a_connection_that_is_open_outlives_a_renewed_certificate(
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("at_first", [True, False])
-def test_tls_does_not_come_or_go_without_a_restart_and_that_is_told(
+def test_tls_is_not_enabled_or_disabled_without_a_restart_and_this_is_logged(
     at_first: bool,  # noqa: FBT001 -- a parameter
     guarded: Guarded,
     authority: Authority,
@@ -251,11 +249,11 @@ def test_tls_does_not_come_or_go_without_a_restart_and_that_is_told(
         guarded.write(**after, basic_auth_users={"alice": hashed(PASSWORD)})
         assert serving.request(tls=tls).status == 401
         assert serving.request(tls=tls, headers=ALICE).status == 200
-    assert logs[0]["event"].startswith("TLS cannot be switched on or off without a restart")
+    assert logs[0]["event"].startswith("TLS cannot be enabled or disabled without a restart")
 
 
 @pytest.mark.usefixtures("server")
-def test_only_clients_with_an_allowed_certificate_come_in(guarded: Guarded, authority: Authority) -> None:
+def test_only_clients_with_an_allowed_certificate_are_served(guarded: Guarded, authority: Authority) -> None:
     more = {
         "client_auth_type": "RequireAndVerifyClientCert",
         "client_ca_file": "ca.pem",
@@ -272,7 +270,7 @@ def test_only_clients_with_an_allowed_certificate_come_in(guarded: Guarded, auth
 
 
 @pytest.mark.usefixtures("server")
-def test_an_idle_client_does_not_delay_the_end(guarded: Guarded, authority: Authority) -> None:
+def test_an_idle_client_does_not_delay_shutdown(guarded: Guarded, authority: Authority) -> None:
     guarded.write(tls_server_config=TLS)
     serving = guarded.start()
     with (
@@ -287,7 +285,7 @@ def test_an_idle_client_does_not_delay_the_end(guarded: Guarded, authority: Auth
 
 
 @pytest.mark.usefixtures("server")
-def test_bad_handshakes_write_nothing_to_the_log(
+def test_failed_handshakes_are_not_logged(
     guarded: Guarded, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     guarded.write(tls_server_config=TLS)
@@ -304,7 +302,7 @@ def test_bad_handshakes_write_nothing_to_the_log(
     assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
 
 
-def test_a_check_looks_at_the_web_configuration_too(simulator: Simulator, guarded: Guarded) -> None:
+def test_a_check_validates_the_web_configuration_too(simulator: Simulator, guarded: Guarded) -> None:
     guarded.write(tls_server_config=TLS)
     config = guarded.file.with_name("config.yaml")
     config.write_text(json.dumps(simulated(simulator)), encoding="utf-8")
@@ -338,5 +336,5 @@ def test_the_real_exporter_is_scraped_over_https_with_a_password(
     assert "twilio_taskrouter_up{" in answer.text
     guarded.write(tls_server_config=TLS, basic_auth_users={"bob": hashed("b")})
     assert request(exporter.port, "/metrics", headers=ALICE, tls=tls).status == 401
-    exporter.wait_for_log("web configuration read again")
+    exporter.wait_for_log("web configuration reloaded")
     exporter.assert_clean_log([PASSWORD, base64.b64encode(f"alice:{PASSWORD}".encode()).decode(), "$2b$"])

@@ -1,5 +1,7 @@
-"""The package as users get it: built, installed in a fresh environment, and scraped."""
+"""The wheel: built, installed in a fresh environment, and scraped."""
 
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,6 +18,7 @@ from taskrouter_exporter import __version__
 
 NAME: Final = f"taskrouter_exporter-{__version__}"
 WHEEL: Final = f"{NAME}-py3-none-any.whl"
+NOT_IN_THE_CONTEXT: Final = shutil.ignore_patterns("__pycache__")
 
 
 def build(source: Path, directory: Path, target: str) -> None:
@@ -75,18 +78,13 @@ def test_the_installed_demo_answers_a_scrape(demo: Exporter) -> None:
     assert scrape.find("exporter_build_info", version=__version__)
 
 
-def test_the_documents_came_along(demo: Exporter) -> None:
-    for file in (ROOT / "docs").glob("*.md"):
-        assert demo.request(f"/docs/{file.stem}").text == file.read_text(encoding="utf-8")
-
-
 def test_the_requirements_are_complete_and_fit_each_other(environment: Path) -> None:
     check = [str(environment / "python"), "-m", "pip", "check"]
     done = subprocess.run(check, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "No broken requirements found.\n")
 
 
-def test_the_installed_program_tells_its_version(environment: Path) -> None:
+def test_the_installed_program_prints_its_version(environment: Path) -> None:
     version = [str(environment / "taskrouter-exporter"), "--version"]
     output = subprocess.run(version, check=True, capture_output=True, text=True).stdout
     assert output.startswith(f"taskrouter-exporter {__version__} ")
@@ -104,6 +102,28 @@ def test_the_revision_that_a_build_wrote_comes_along(source: Path, tmp_path: Pat
 def test_the_source_distribution_builds_the_same_wheel(dist: Path, source: Path, tmp_path: Path) -> None:
     build(source, tmp_path, "wheel")
     assert (tmp_path / WHEEL).read_bytes() == (dist / WHEEL).read_bytes()
+
+
+def test_the_image_installs_the_same_wheel(dist: Path, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for sources, destination in re.findall(r"^COPY (?!--)(.+) (\S+)$", dockerfile, re.MULTILINE):
+        for source in sources.split():
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, context / destination, ignore=NOT_IN_THE_CONTEXT)
+            else:
+                shutil.copy(ROOT / source, context / destination)
+    build(context, tmp_path, "wheel")
+    assert (tmp_path / WHEEL).read_bytes() == (dist / WHEEL).read_bytes()
+
+
+def test_the_wheel_has_the_package_s_modules_and_nothing_else(dist: Path) -> None:
+    with zipfile.ZipFile(dist / WHEEL) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    package = ROOT / "taskrouter_exporter"
+    modules = {str(file.relative_to(ROOT)) for file in package.rglob("*.py")}
+    assert names == modules | {"taskrouter_exporter/py.typed"}
 
 
 def test_the_source_distribution_can_be_tested(source: Path) -> None:

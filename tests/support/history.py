@@ -20,12 +20,13 @@ from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.demo import demo_configuration
-from taskrouter_exporter.metrics import PREFIX, Collector, ExporterMetrics, Exposition, TargetsCollector
+from taskrouter_exporter.metrics import PREFIX, ExporterMetrics, TargetsCollector
 from taskrouter_exporter.poll_history import PollHistory
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 from taskrouter_exporter.simulator.api import RateLimiter
 from taskrouter_exporter.simulator.wire import Request
+from taskrouter_exporter.web.exposition import Collector, Exposition
 
 JOB: Final = "taskrouter"
 INSTANCE: Final = "localhost:10142"

@@ -29,7 +29,6 @@ from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.runtime import Runtime
-from taskrouter_exporter.web.landing import landing_page
 
 
 class Recorder:
@@ -272,20 +271,6 @@ def test_what_was_found_before_a_reload_is_known_at_once() -> None:
 
 
 # What becomes of it
-
-
-def test_the_landing_page_has_a_line_for_each_account_that_discovers() -> None:
-    found = {
-        "new<b>": Discovered(),
-        "good": Discovered((workspace(1), workspace(2)), {ws(1): (channel(1),)}, refreshed=90.0),
-        "bad": Discovered(refreshed=95.0, failures={WORKSPACES: ApiError(Reason.AUTH, "<b>", 401)}),
-    }
-    page = landing_page([], lambda _: None, "/metrics", now=100.0, found=found)
-    assert '<li>new&lt;b&gt;: <span class="quiet">not over yet</span></li>' in page
-    assert "<li>good: looked 10 s ago, found 2 workspaces and 1 channels, <span class=" in page
-    assert "<li>bad: looked 5 s ago, found nothing, " in page
-    assert '<span class="down">down: credentials refused</span></li>' in page
-    assert "<b>" not in page
 
 
 def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotten(

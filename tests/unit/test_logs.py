@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ def lines(level: str = "info", form: str = "logfmt") -> list[str]:
     return ended.stderr.splitlines()
 
 
-def test_logfmt_is_a_line_per_event_without_absent_values() -> None:
+def test_logfmt_has_one_line_per_event_without_absent_values() -> None:
     first, library, bug = lines()
     assert first.startswith("ts=20")
     assert 'level=info msg="two words" workspace="a b" text="say \\"x\\"\\nand' in first
@@ -40,19 +41,27 @@ def test_logfmt_is_a_line_per_event_without_absent_values() -> None:
     assert "ZeroDivisionError" in bug
 
 
-def test_json_is_an_object_per_event() -> None:
+def test_json_has_one_object_per_event() -> None:
     first, _, bug = map(json.loads, lines(form="json"))
     assert (first["level"], first["msg"], first["workspace"]) == ("info", "two words", "a b")
     assert "status" not in first
     assert "ZeroDivisionError" in bug["exception"]
 
 
-@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
-def test_what_is_below_the_level_is_not_written(level: str, count: int) -> None:
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_every_line_begins_with_time_level_and_message(form: str) -> None:
+    begin = {"logfmt": r"ts=\S+ level=\w+ msg=", "json": r'\{"ts": "\S+", "level": "\w+", "msg": '}[form]
+    for line in lines(form=form):
+        if "ts" in line:  # not within a traceback
+            assert re.match(begin, line), line
+
+
+@pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)])
+def test_only_messages_of_the_level_or_above_are_written(level: str, count: int) -> None:
     assert len(lines(level)) == count
 
 
-def test_a_full_disk_ends_nothing() -> None:
+def test_a_full_disk_does_not_end_the_program() -> None:
     program = PROGRAM.format(level="info", form="logfmt") + "\nprint('still here')"
     with open("/dev/full", "w", encoding="ascii") as full:  # noqa: PTH123 -- a device
         ended = subprocess.run(

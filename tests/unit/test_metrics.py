@@ -1,21 +1,16 @@
-import gzip
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from prometheus_client import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from taskrouter_exporter.api.client import RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.metrics import ExporterMetrics, Exposition, TargetsCollector
+from taskrouter_exporter.metrics import ExporterMetrics, TargetsCollector
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
 from taskrouter_exporter.statistics.workers import OUTCOMES, ActivityDurations, WorkersStatistics
+from taskrouter_exporter.web.exposition import Exposition
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 ANCHOR = datetime(2026, 11, 25, tzinfo=UTC)
@@ -164,15 +159,6 @@ def test_anchored_statistics_are_counters_without_a_window_and_created_at_the_an
     assert 'window="day"' in series(text, "up")[0]
 
 
-def test_the_text_format_has_no_created_series() -> None:
-    exporter = ExporterMetrics("1", "abc")
-    exporter.api.requested("main", 200, 0.1)
-    text = Exposition("", "").render(
-        [TargetsCollector([outcome(period=Anchored("day"))], PollHistory(), 9.5), exporter.registry]
-    )
-    assert b"_created" not in text
-
-
 def test_the_newest_rate_limit_of_a_workspace_is_told() -> None:
     text = render(
         outcome(channel="a", finished=2, rate_limit=RateLimit(100, 7)),
@@ -218,54 +204,6 @@ def test_the_exporter_tells_its_build_its_configuration_and_its_api_use() -> Non
     text = Exposition("", "").render([metrics.registry]).decode()
     assert series(text, "exporter_config_last_reload_successful")[0].endswith(" 0.0")
     assert series(text, "exporter_config_last_reload_success_timestamp_seconds")[0].endswith(" 1.7e+09")
-
-
-@pytest.mark.parametrize(
-    ("accept", "content_type"),
-    [
-        ("", "text/plain; version=0.0.4; charset=utf-8"),
-        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
-        ("text/html,application/xhtml+xml", "text/plain; version=0.0.4; charset=utf-8"),
-        (OPENMETRICS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
-        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
-        ("application/openmetrics-text;q=0.2,text/plain;q=0.9", "text/plain; version=0.0.4; charset=utf-8"),
-        ("application/openmetrics-text;q=0", "text/plain; version=0.0.4; charset=utf-8"),
-        ("application/openmetrics-text;q=junk", "text/plain; version=0.0.4; charset=utf-8"),
-    ],
-)
-def test_the_format_is_chosen_by_accept(accept: str, content_type: str) -> None:
-    assert Exposition(accept, "").headers["Content-Type"] == content_type
-
-
-@pytest.mark.parametrize(
-    ("accept_encoding", "compressed"),
-    [("gzip", True), ("deflate, gzip;q=0.5", True), ("gzip;q=0", False), ("identity", False), ("", False)],
-)
-def test_compression_is_chosen_by_accept_encoding(accept_encoding: str, *, compressed: bool) -> None:
-    exposition = Exposition(OPENMETRICS, accept_encoding)
-    body = exposition.render([TargetsCollector([outcome()], PollHistory(), 9.5)])
-    assert ("Content-Encoding" in exposition.headers) is compressed
-    assert (gzip.decompress(body) if compressed else body).endswith(b"\n# EOF\n")
-
-
-LABEL_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-
-
-@example('"quoted"', "back\\slash\\n", "new\nline")
-@example("\\", '\\\\"', "\u2028\u0085\r\x00")
-@given(LABEL_TEXT, LABEL_TEXT, LABEL_TEXT)
-def test_label_values_of_any_unicode_come_through(workspace: str, activity: str, sid: str) -> None:
-    statistics = WorkersStatistics(activities=(ActivityDurations(activity, sid, total=3),))
-    window = outcome(statistics, name=workspace)
-    day = outcome(statistics, name=workspace, period=Anchored("day"))
-    expected = {"workspace": workspace, "channel": "voice", "activity": activity, "activity_sid": sid}
-    in_window = (f"{P}window_activity_total_seconds", frozenset({**expected, "window": "15m"}.items()))
-    since_anchor = (f"{P}activity_seconds_total", frozenset(expected.items()))
-    text = samples(parse_text(render(window, day)))
-    parse: Callable[[str], Iterable[Metric]] = parse_openmetrics
-    openmetrics = samples(parse(render(window, day, accept=OPENMETRICS)))
-    assert text[in_window] == openmetrics[in_window] == 3
-    assert text[since_anchor] == openmetrics[since_anchor] == 3
 
 
 def test_a_request_that_ends_after_its_account_was_removed_brings_no_series_back() -> None:

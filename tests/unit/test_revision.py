@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from taskrouter_exporter.revision import revision
+from taskrouter_exporter.revision import documentation_url, revision
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="ascii")
 
 
-def test_what_the_build_wrote_comes_first(package: Path) -> None:
+def test_the_revision_of_the_build_comes_first(package: Path) -> None:
     write(package / "REVISION", "abc123\n")
     write(package.parent / ".git" / "HEAD", "def456\n")
     assert revision(package) == "abc123"
@@ -32,7 +32,7 @@ def test_what_the_build_wrote_comes_first(package: Path) -> None:
     ],
     ids=["detached", "loose", "packed"],
 )
-def test_a_checkout_is_asked(package: Path, files: dict[str, str]) -> None:
+def test_a_checkout_has_the_revision_of_its_head(package: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         write(package.parent / ".git" / name, text)
     assert revision(package) == "abc123"
@@ -41,7 +41,22 @@ def test_a_checkout_is_asked(package: Path, files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "files", [{}, {"HEAD": "ref: refs/heads/main\n"}, {"HEAD": "ref: refs/heads/main\n", "packed-refs": ""}]
 )
-def test_elsewhere_it_is_unknown(package: Path, files: dict[str, str]) -> None:
+def test_without_both_the_revision_is_unknown(package: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         write(package.parent / ".git" / name, text)
     assert revision(package) == "unknown"
+
+
+def test_a_build_links_to_the_documentation_of_its_tag(package: Path) -> None:
+    write(package / "REVISION", "abc123\n")
+    assert documentation_url("1.2.3", package).endswith("/tree/v1.2.3/docs")
+
+
+@pytest.mark.parametrize("revision", [None, "unknown\n", ""])
+def test_an_unreleased_version_links_to_the_documentation_of_main(
+    package: Path, revision: str | None
+) -> None:
+    write(package.parent / ".git" / "HEAD", "def456\n")
+    if revision is not None:
+        write(package / "REVISION", revision)
+    assert documentation_url("1.2.3", package).endswith("/tree/main/docs")

@@ -206,4 +206,4 @@ def test_a_file_is_read_up_to_its_largest_size(tmp_path: Path) -> None:
     path.write_bytes(b"#" * 2 * 1024**2)
     assert len(read_text(path, 2 * 1024**2)) == 2 * 1024**2
     path.write_bytes(b"#" * (2 * 1024**2 + 1))
-    assert refusal(path) == f"{path}: larger than 2 MiB"
+    assert refusal(path) == f"{path}: is larger than 2 MiB"

@@ -58,7 +58,7 @@ def accepts(auth: BasicAuth, *attempts: Login, client: str = "") -> list[bool]:
     return asyncio.run(ask())
 
 
-def test_the_right_password_is_accepted_and_every_other_is_not() -> None:
+def test_only_the_correct_password_is_accepted() -> None:
     wrong = [b"", b"correct horse ", b"Correct horse", b"\xff\x00", b"x" * 72, b"x" * 73, b"x" * 5000]
     answers = accepts(BasicAuth(), ALICE, *(Login("alice", each) for each in wrong))
     assert answers == [True] + [False] * len(wrong)
@@ -69,13 +69,13 @@ def test_an_unknown_user_is_refused_whatever_the_password() -> None:
     assert accepts(BasicAuth(), *unknown) == [False] * 3
 
 
-def test_a_right_password_costs_one_run_and_a_wrong_one_a_run_each(runs: Runs) -> None:
+def test_a_correct_password_is_checked_once_and_a_wrong_one_each_time(runs: Runs) -> None:
     wrong = Login("alice", b"wrong")
     assert accepts(BasicAuth(), *[ALICE] * 50, wrong, wrong, ALICE) == [True] * 50 + [False, False, True]
     assert len(runs.hashes) == 3
 
 
-def test_a_run_never_blocks_the_event_loop(runs: Runs) -> None:
+def test_bcrypt_never_blocks_the_event_loop(runs: Runs) -> None:
     runs.go_on.clear()
 
     async def ask() -> bool:
@@ -88,7 +88,7 @@ def test_a_run_never_blocks_the_event_loop(runs: Runs) -> None:
     assert threading.current_thread().name not in runs.threads
 
 
-def test_an_unknown_user_costs_a_run_of_the_same_cost(runs: Runs) -> None:
+def test_an_unknown_user_is_checked_at_the_same_cost(runs: Runs) -> None:
     accepts(BasicAuth(), Login("bob", PASSWORD), Login("alice", b"wrong"))
     assert [hashed.split(b"$")[2] for hashed in runs.hashes] == [b"04", b"04"]
     assert runs.hashes[0] != runs.hashes[1]
@@ -110,7 +110,7 @@ def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
     assert known / 3 < unknown < known * 3
 
 
-def test_a_changed_hash_ends_what_was_remembered(runs: Runs) -> None:
+def test_a_changed_hash_invalidates_the_cache(runs: Runs) -> None:
     other = {"alice": bcrypt.hashpw(b"another", bcrypt.gensalt(4))}
     auth = BasicAuth()
 
@@ -130,7 +130,7 @@ def test_a_user_who_was_removed_is_refused() -> None:
     assert asyncio.run(ask()) == [True, False]
 
 
-def test_equal_attempts_at_the_same_time_share_a_run(runs: Runs) -> None:
+def test_concurrent_equal_attempts_share_a_check(runs: Runs) -> None:
     auth = BasicAuth()
 
     async def ask() -> list[bool]:
@@ -140,7 +140,7 @@ def test_equal_attempts_at_the_same_time_share_a_run(runs: Runs) -> None:
     assert len(runs.hashes) == 1
 
 
-def test_a_flood_of_wrong_passwords_delays_nobody_who_is_known(runs: Runs) -> None:
+def test_a_flood_of_wrong_passwords_does_not_delay_known_clients(runs: Runs) -> None:
     auth = BasicAuth()
 
     async def flood() -> None:
@@ -161,7 +161,7 @@ def test_a_flood_of_wrong_passwords_delays_nobody_who_is_known(runs: Runs) -> No
     assert runs.most_at_once == 1
 
 
-def test_one_client_alone_keeps_no_other_out(runs: Runs) -> None:
+def test_one_client_cannot_lock_out_others(runs: Runs) -> None:
     auth = BasicAuth()
     runs.go_on.clear()
 
@@ -182,7 +182,7 @@ def test_one_client_alone_keeps_no_other_out(runs: Runs) -> None:
     asyncio.run(flood())
 
 
-def test_a_request_that_is_cancelled_leaves_the_run_to_the_others(runs: Runs) -> None:
+def test_a_cancelled_request_leaves_the_check_to_the_others(runs: Runs) -> None:
     auth = BasicAuth()
     runs.go_on.clear()
 
@@ -210,7 +210,7 @@ def header(text: bytes) -> bytes:
         (b"BASIC  " + base64.b64encode(b"a:b"), "a", b"b"),
     ],
 )
-def test_credentials_are_read_from_the_header(value: bytes, user: str, password: bytes) -> None:
+def test_a_login_is_parsed_from_the_header(value: bytes, user: str, password: bytes) -> None:
     assert Login.from_header(value) == Login(user, password)
 
 
@@ -221,9 +221,9 @@ def test_credentials_are_read_from_the_header(value: bytes, user: str, password:
         header(b"\xff:a"), b"Basic " + b"=" * 100, b"Digest username=a", b"\xff\xff",
     ],
 )  # fmt: skip
-def test_what_is_no_basic_authentication_is_none(value: bytes) -> None:
+def test_a_header_without_basic_authentication_has_no_login(value: bytes) -> None:
     assert Login.from_header(value) is None
 
 
-def test_a_password_is_not_shown() -> None:
+def test_a_password_is_not_in_the_repr() -> None:
     assert "horse" not in repr(ALICE)

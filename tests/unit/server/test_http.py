@@ -68,13 +68,13 @@ def serving(app: App) -> Iterator[Serving]:
         app.go_on.set()
 
 
-def test_a_head_that_comes_byte_by_byte_is_cut(serving: Serving) -> None:
+def test_a_head_sent_byte_by_byte_times_out(serving: Serving) -> None:
     with serving.connect() as connection, pytest.raises(ConnectionError):
         send_slowly(connection, (bytes([byte]) for byte in b"GET / HTTP/1.1\r\nX: " + 10_000 * b"x"))
     serving.wait_until(lambda: serving.connections == 0)
 
 
-def test_a_second_head_has_to_be_quick_as_well(serving: Serving) -> None:
+def test_a_second_head_has_the_same_timeout(serving: Serving) -> None:
     with serving.connect() as connection:
         connection.sendall(GET)
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
@@ -85,21 +85,21 @@ def test_a_second_head_has_to_be_quick_as_well(serving: Serving) -> None:
 
 
 @pytest.mark.parametrize("first", [b"", GET], ids=["from the start", "after a request"])
-def test_a_connection_that_says_nothing_is_cut(first: bytes, serving: Serving) -> None:
+def test_a_silent_connection_times_out(first: bytes, serving: Serving) -> None:
     with serving.connect() as connection:
         connection.sendall(first)
         assert is_cut(connection)
     assert serving.connections == 0
 
 
-def test_a_client_that_never_reads_its_answer_is_cut(serving: Serving) -> None:
+def test_a_client_that_never_reads_its_response_times_out(serving: Serving) -> None:
     with serving.connect(receive_buffer=4096) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         serving.wait_until(lambda: serving.connections == 1)
         serving.wait_until(lambda: serving.connections == 0)
 
 
-def test_closing_does_not_wait_for_ever_for_a_client_that_does_not_read(app: App) -> None:
+def test_closing_times_out_when_the_client_does_not_read(app: App) -> None:
     with (
         Serving(app.app, limits=SHORT, send_buffer=4096) as serving,
         serving.connect(receive_buffer=2048) as connection,
@@ -109,11 +109,11 @@ def test_closing_does_not_wait_for_ever_for_a_client_that_does_not_read(app: App
         serving.wait_until(lambda: serving.connections == 0)
 
 
-def test_a_client_that_reads_gets_a_large_answer_whole(serving: Serving) -> None:
+def test_a_client_that_reads_receives_a_large_response_completely(serving: Serving) -> None:
     assert len(serving.request("/large").body) == LARGE
 
 
-def test_a_body_is_not_buffered_while_its_request_is_answered(app: App) -> None:
+def test_a_body_is_not_buffered_while_its_request_is_processed(app: App) -> None:
     with Serving(app.app, limits=SHORT) as serving, serving.connect() as connection:
         connection.sendall(b"POST /held HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
         serving.wait_until(lambda: app.held == 1)
@@ -128,7 +128,7 @@ def test_a_body_is_not_buffered_while_its_request_is_answered(app: App) -> None:
         app.go_on.set()
 
 
-def test_a_body_that_never_ends_is_cut_once_it_is_answered(serving: Serving) -> None:
+def test_an_endless_body_is_cut_after_the_response(serving: Serving) -> None:
     with serving.connect() as connection:
         connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 405")
@@ -151,7 +151,7 @@ def test_pipelined_requests_are_answered_in_order(serving: Serving, app: App) ->
     assert answer.index(b"at last") < answer.index(b"hello") < answer.index(b"HTTP/1.1 404")
 
 
-def test_a_failure_is_plain_text_without_a_word_of_the_inside(
+def test_an_internal_error_is_plain_text_without_details(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = serving.request("/broken")
@@ -160,9 +160,7 @@ def test_a_failure_is_plain_text_without_a_word_of_the_inside(
     serving.wait_until(lambda: "an-internal-detail" in caplog.text)
 
 
-def test_malformed_requests_write_nothing_to_the_log(
-    serving: Serving, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_malformed_requests_are_not_logged(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
     upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\n\r\n"
     for request in (b"nonsense\r\n\r\n", b"\x16\x03\x01", b"GET / HTTP/1.1\r\nX: " + bytes(70_000), upgrade):
         with serving.connect() as connection:
@@ -175,7 +173,7 @@ BAD_CHUNK = b"zz\r\n"
 CHUNKED = b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def test_a_body_that_is_malformed_is_refused_while_its_head_is_answered(
+def test_a_malformed_body_is_refused_while_its_request_is_processed(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Serving(app.app) as serving, serving.connect(receive_buffer=2048) as connection:
@@ -189,7 +187,7 @@ def test_a_body_that_is_malformed_is_refused_while_its_head_is_answered(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_a_body_that_is_malformed_ends_the_connection_after_its_head_was_answered(
+def test_a_malformed_body_ends_the_connection_after_the_response(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Serving(app.app) as serving:
@@ -202,7 +200,7 @@ def test_a_body_that_is_malformed_ends_the_connection_after_its_head_was_answere
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_a_malformed_body_in_the_middle_of_a_large_answer_ends_it(
+def test_a_malformed_body_ends_a_large_response_in_progress(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Serving(app.app) as serving, serving.connect(receive_buffer=2048) as connection:
@@ -213,7 +211,7 @@ def test_a_malformed_body_in_the_middle_of_a_large_answer_ends_it(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(app: App) -> None:
+def test_requests_above_the_limit_are_refused_and_health_checks_are_not(app: App) -> None:
     with Serving(limit_concurrency(app.app, 2)) as serving:
         held = [threading.Thread(target=serving.request, args=["/held"]) for _ in range(2)]
         for each in held:
@@ -229,13 +227,13 @@ def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(app: Ap
         assert serving.request("/").status == 200
 
 
-def test_a_request_that_fails_gives_its_place_back(app: App) -> None:
+def test_a_failed_request_is_no_longer_counted(app: App) -> None:
     with Serving(limit_concurrency(app.app, 1)) as serving:
         assert [serving.request("/broken").status for _ in range(3)] == [500, 500, 500]
         assert serving.request("/").status == 200
 
 
-def test_without_a_bound_everything_is_let_in(app: App) -> None:
+def test_a_limit_of_zero_accepts_all_requests(app: App) -> None:
     with Serving(limit_concurrency(app.app, 0)) as serving:
         held = [threading.Thread(target=serving.request, args=["/held"]) for _ in range(50)]
         for each in held:
@@ -246,7 +244,7 @@ def test_without_a_bound_everything_is_let_in(app: App) -> None:
             each.join(20)
 
 
-def test_a_client_that_goes_away_in_the_middle_harms_nobody(
+def test_a_client_that_resets_its_connection_does_not_affect_others(
     serving: Serving, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(20):
@@ -262,7 +260,7 @@ async def _never(_scope: Scope, _receive: Receive, _send: Send) -> None:
     await asyncio.Event().wait()
 
 
-def test_a_request_that_outlives_the_server_is_answered_503() -> None:
+def test_a_request_cancelled_at_shutdown_is_answered_503() -> None:
     with Serving(_never, limits=Limits(shutdown=1)) as serving, serving.connect() as connection:
         connection.sendall(GET)
         serving.wait_until(lambda: len(serving.server.server_state.tasks) == 1)

@@ -40,12 +40,12 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject
     return theirs
 
 
-def test_a_client_is_served(authority: Authority) -> None:
+def test_a_client_can_connect(authority: Authority) -> None:
     server = server_context(settings(authority.issue("server")))
     assert shake_hands(server, authority.client()).version() == "TLSv1.3"
 
 
-def test_versions_suites_and_the_curve_are_as_set(authority: Authority) -> None:
+def test_versions_suites_and_the_curve_are_those_of_the_settings(authority: Authority) -> None:
     server = server_context(
         settings(
             authority.issue("server"),
@@ -65,7 +65,7 @@ def test_versions_suites_and_the_curve_are_as_set(authority: Authority) -> None:
         shake_hands(server, other_curve)
 
 
-def test_a_client_without_tls_1_3_is_refused_where_that_is_the_least(authority: Authority) -> None:
+def test_a_client_below_the_minimum_version_is_refused(authority: Authority) -> None:
     server = server_context(settings(authority.issue("server"), min_version=ssl.TLSVersion.TLSv1_3))
     client = authority.client()
     client.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -84,7 +84,7 @@ def test_a_client_without_tls_1_3_is_refused_where_that_is_the_least(authority: 
         ("10.1.2.4", False),
     ],
 )
-def test_a_client_s_certificate_needs_one_of_the_names(
+def test_a_client_s_certificate_needs_one_of_the_allowed_names(
     identity: str,
     served: bool,  # noqa: FBT001 -- a parameter
     authority: Authority,
@@ -126,7 +126,7 @@ def test_a_client_certificate_of_another_authority_is_refused(authority: Authori
                 shake_hands(server, authority.client())
 
 
-def test_each_handshake_is_by_the_context_of_its_time(authority: Authority) -> None:
+def test_each_handshake_uses_the_current_context(authority: Authority) -> None:
     contexts = [server_context(settings(authority.issue("server")))]
     reloading = ReloadingContext.of(lambda: contexts[-1])
     before = shake_hands(reloading, authority.client()).getpeercert()
@@ -137,7 +137,7 @@ def test_each_handshake_is_by_the_context_of_its_time(authority: Authority) -> N
     assert before["serialNumber"] != after["serialNumber"]
 
 
-def test_an_authority_s_file_may_have_other_text_in_it(authority: Authority) -> None:
+def test_a_file_of_authorities_may_contain_other_text(authority: Authority) -> None:
     text = "# Zertifikate für Prometheus\n" + authority.file.read_text(encoding="utf-8") + "\nübrig\n"
     server = server_context(
         settings(
@@ -149,5 +149,5 @@ def test_an_authority_s_file_may_have_other_text_in_it(authority: Authority) -> 
     assert shake_hands(server, authority.client(authority.issue("client", "a.example"))).version()
 
 
-def test_a_key_is_not_shown() -> None:
+def test_a_key_is_not_in_the_repr() -> None:
     assert "hidden" not in repr(Pem("key", text="hidden"))

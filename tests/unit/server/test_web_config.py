@@ -34,7 +34,7 @@ def problems(text: str, directory: Path) -> list[str]:
     return list(caught.value.problems)
 
 
-def test_a_complete_file_of_the_toolkit_s_is_understood(directory: Path) -> None:
+def test_a_complete_file_of_exporter_toolkit_is_valid(directory: Path) -> None:
     config = parse_web_config(
         f"""
 tls_server_config:
@@ -94,12 +94,12 @@ rate_limit:
         "rate_limit: {interval: 0}",
     ],
 )
-def test_what_is_left_out_or_left_blank_is_off(text: str, tmp_path: Path) -> None:
+def test_missing_and_empty_keys_are_disabled(text: str, tmp_path: Path) -> None:
     config = parse_web_config(text, "web.yml", tmp_path)
     assert (config.context, dict(config.users), config.headers, config.rate_limit) == (None, {}, (), None)
 
 
-def test_keys_and_values_of_go_s_maps_are_text_as_they_are_written(tmp_path: Path) -> None:
+def test_keys_and_values_of_go_s_string_maps_are_text(tmp_path: Path) -> None:
     names = ("12345", "on", "no", "1.50", "0x10", "2026-11-24", "2026-02-31", "null", "~", "9" * 200, "1_0")
     users = "".join(f"  {name}: {HASH}\n" for name in names)
     config = parse_web_config(
@@ -118,21 +118,21 @@ def test_the_newline_after_a_header_in_a_block_is_ignored(indicator: str, tmp_pa
     assert parse_web_config(text, "web.yml", tmp_path).headers == (("X-Frame-Options", "deny"),)
 
 
-def test_a_user_given_with_and_without_quotes_is_given_twice(tmp_path: Path) -> None:
+def test_a_user_with_and_without_quotes_is_a_duplicate(tmp_path: Path) -> None:
     (problem,) = problems(f"basic_auth_users:\n  12345: {HASH}\n  '12345': {HASH}\n", tmp_path)
     assert problem == "web.yml:3: basic_auth_users.12345: duplicate key, first defined on line 2"
 
 
 @pytest.mark.parametrize("value", ["12345", "1.5", "on", "2026-11-24", "2026-02-31", "null", "~", ""])
-def test_a_hash_that_is_no_text_to_yaml_is_refused_and_not_quoted(value: str, tmp_path: Path) -> None:
+def test_a_hash_that_is_not_text_in_yaml_is_refused_and_not_shown(value: str, tmp_path: Path) -> None:
     (problem,) = problems(f"basic_auth_users:\n  12345: {value}\n", tmp_path)
-    place, _, complaint = problem.partition(".12345: ")
+    place, _, message = problem.partition(".12345: ")
     assert place == "web.yml:2: basic_auth_users"
-    assert complaint.removesuffix(", got an empty value").endswith(
+    assert message.removesuffix(", got an empty value").endswith(
         "a bcrypt hash, as `htpasswd -nBC 10 ''` writes it"
     )
-    assert "12345" not in complaint
-    assert value not in complaint or value in {"", "on"}
+    assert "12345" not in message
+    assert value not in message or value in {"", "on"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_keys_elsewhere_are_text_to_yaml_or_an_error(text: str, tmp_path: Path) 
     assert "keys must be strings, but this key is a" in problems(text, tmp_path)[0]
 
 
-def test_relative_paths_begin_at_the_file(directory: Path) -> None:
+def test_paths_are_relative_to_the_file(directory: Path) -> None:
     (directory / "web.yml").write_text(TLS, encoding="utf-8")
     assert load_web_config(directory / "web.yml").files == (
         directory / "server.pem",
@@ -158,7 +158,7 @@ def test_relative_paths_begin_at_the_file(directory: Path) -> None:
     )
 
 
-def test_certificates_can_stand_in_the_file_itself(directory: Path) -> None:
+def test_certificates_may_be_inline(directory: Path) -> None:
     def block(name: str) -> str:
         lines = (directory / name).read_text(encoding="utf-8").splitlines()
         return "|\n" + "".join(f"    {line}\n" for line in lines)
@@ -174,7 +174,7 @@ def test_certificates_can_stand_in_the_file_itself(directory: Path) -> None:
     assert config.files == ()
 
 
-def test_tls_1_2_is_the_least_by_default(directory: Path) -> None:
+def test_the_minimum_version_is_tls_1_2_by_default(directory: Path) -> None:
     context = parse_web_config(TLS, "web.yml", directory).context
     assert context is not None
     assert (context.minimum_version, context.maximum_version) == (
@@ -183,7 +183,7 @@ def test_tls_1_2_is_the_least_by_default(directory: Path) -> None:
     )
 
 
-def test_suites_of_tls_1_3_alone_leave_no_tls_1_2_as_in_go(directory: Path) -> None:
+def test_suites_of_tls_1_3_alone_disable_tls_1_2_as_in_go(directory: Path) -> None:
     context = parse_web_config(
         TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n", "web.yml", directory
     ).context
@@ -191,7 +191,7 @@ def test_suites_of_tls_1_3_alone_leave_no_tls_1_2_as_in_go(directory: Path) -> N
     assert context.minimum_version == ssl.TLSVersion.TLSv1_3
 
 
-def test_the_order_of_the_suites_counts_unless_told_otherwise(directory: Path) -> None:
+def test_the_server_s_order_of_suites_is_the_default(directory: Path) -> None:
     for preference, counts in (("true", True), ("false", False)):
         text = TLS + f"  prefer_server_cipher_suites: {preference}\n"
         context = parse_web_config(text, "web.yml", directory).context
@@ -200,9 +200,13 @@ def test_the_order_of_the_suites_counts_unless_told_otherwise(directory: Path) -
 
 
 @pytest.mark.parametrize(
-    ("line", "place", "complaint"),
+    ("line", "place", "message"),
     [
-        ("client_auth_type: RequestClientCert", "client_auth_type", "not supported: RequestClientCert takes"),
+        (
+            "client_auth_type: RequestClientCert",
+            "client_auth_type",
+            "not supported: RequestClientCert",
+        ),
         ("client_auth_type: RequireAnyClientCert", "client_auth_type", "not supported: RequireAnyClientCert"),
         (
             "client_auth_type: Always",
@@ -214,7 +218,7 @@ def test_the_order_of_the_suites_counts_unless_told_otherwise(directory: Path) -
             "client_auth_type",
             "needs client_ca_file or client_ca",
         ),
-        ("client_ca_file: ca.pem", "client_ca_file", "no client is asked for a certificate"),
+        ("client_ca_file: ca.pem", "client_ca_file", "has no effect without client_auth_type"),
         ("client_allowed_sans: [a]", "client_allowed_sans", "needs client_auth_type: RequireAndVerify"),
         ("client_allowed_sans: []", "client_allowed_sans", "must have at least one entry"),
         ("min_version: TLS10", "min_version", "not supported: TLS10"),
@@ -233,20 +237,20 @@ def test_the_order_of_the_suites_counts_unless_told_otherwise(directory: Path) -
         ("curve_preferences: [X25519, CurveP256]", "curve_preferences", "not supported: more than one curve"),
         ("curve_preferences: [P256]", "curve_preferences[0]", "'P256' is not one of CurveP256, "),
         ("prefer_server_cipher_suites: 1", "prefer_server_cipher_suites", "1 is not true or false"),
-        ("cert: x", "cert", "cert and cert_file are both given"),
+        ("cert: x", "cert", "cert and cert_file are mutually exclusive"),
         ("client_ca_files: ca.pem", "client_ca_files", "unknown key (did you mean client_ca_file?)"),
     ],
 )
-def test_tls_that_cannot_be_done_is_refused_where_it_stands(
-    line: str, place: str, complaint: str, directory: Path
+def test_unsupported_tls_settings_are_refused_with_their_place(
+    line: str, place: str, message: str, directory: Path
 ) -> None:
     (problem,) = problems(f"{TLS}  {line}\n", directory)
     assert problem.startswith(f"web.yml:4: tls_server_config.{place}: ")
-    assert complaint in problem
+    assert message in problem
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         (
             "http_server_config: {headers: {X-Other: a}}",
@@ -263,12 +267,12 @@ def test_tls_that_cannot_be_done_is_refused_where_it_stands(
         ("rate_limit: {interval: 1s}", "web.yml:1: rate_limit: a burst of 0 would refuse every request"),
         (
             "rate_limit: {interval: often, burst: 1}",
-            "'often' is not a duration (write 1s, 500ms, or 0 for no limit)",
+            "'often' is not a duration (expected e.g. 1s, 500ms, or 0 for no limit)",
         ),
         ("rate_limit: {interval: 1s, burst: -1}", "-1 is not a whole number from 0 to 1000000"),
         (
             "tls_server_config: {min_version: TLS13}",
-            "web.yml:1: tls_server_config: missing one of cert or cert_file",
+            "web.yml:1: tls_server_config: missing, set cert or cert_file",
         ),
         (
             "web: {}",
@@ -285,11 +289,11 @@ def test_tls_that_cannot_be_done_is_refused_where_it_stands(
         ("- a", "web.yml:1: expected a mapping (keys: tls_server_config, "),
     ],
 )
-def test_the_rest_is_read_as_strictly(text: str, complaint: str, tmp_path: Path) -> None:
-    assert complaint in problems(text, tmp_path)[0]
+def test_the_other_sections_are_strict_too(text: str, message: str, tmp_path: Path) -> None:
+    assert message in problems(text, tmp_path)[0]
 
 
-def test_every_problem_is_told_at_once(directory: Path) -> None:
+def test_all_problems_are_reported_together(directory: Path) -> None:
     found = problems(f"{TLS}  min_version: a\nbasic_auth_users:\n  alice: b\nhttp2: false\n", directory)
     assert [each.split(": ")[0] for each in found] == ["web.yml:4", "web.yml:6", "web.yml:7"]
 
@@ -305,14 +309,14 @@ def test_every_problem_is_told_at_once(directory: Path) -> None:
         "$2b$04$" + 53 * "9",
     ],
 )
-def test_a_password_that_is_no_bcrypt_hash_is_refused_and_not_quoted(hashed: str, tmp_path: Path) -> None:
+def test_a_password_that_is_not_a_bcrypt_hash_is_refused_and_not_shown(hashed: str, tmp_path: Path) -> None:
     (problem,) = problems(f"basic_auth_users:\n  alice: '{hashed}'\n", tmp_path)
     place = "web.yml:2: basic_auth_users.alice: "
     expected = f"{place}the value is not a bcrypt hash, as `htpasswd -nBC 10 ''` writes it"
     assert problem == expected
 
 
-def test_a_cost_that_no_scrape_could_wait_for_is_refused(tmp_path: Path) -> None:
+def test_a_cost_above_the_limit_is_refused(tmp_path: Path) -> None:
     (problem,) = problems(f"basic_auth_users:\n  alice: {HASH.replace('$04$', '$19$')}\n", tmp_path)
     assert problem.startswith("web.yml:2: basic_auth_users.alice: not supported: a cost above 18")
 
@@ -340,14 +344,12 @@ def test_a_cost_that_no_scrape_could_wait_for_is_refused(tmp_path: Path) -> None
     ],
 )
 @pytest.mark.parametrize("secret", [HASH, "'-----BEGIN PRIVATE KEY----- x'"])
-def test_no_error_tells_a_secret_that_stands_in_the_wrong_place(
-    text: str, secret: str, tmp_path: Path
-) -> None:
+def test_no_error_shows_a_secret_in_the_wrong_place(text: str, secret: str, tmp_path: Path) -> None:
     for problem in problems(text.replace("SECRET", secret), tmp_path):
         assert secret.strip("'")[8:] not in problem
 
 
-def test_a_configuration_shows_no_hash(tmp_path: Path) -> None:
+def test_a_hash_is_not_in_the_repr(tmp_path: Path) -> None:
     config = parse_web_config(f"basic_auth_users: {{alice: {HASH}}}", "web.yml", tmp_path)
     assert HASH not in repr(config)
     assert isinstance(config, WebConfig)
@@ -364,20 +366,20 @@ NO_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "complaint"),
+    ("name", "text", "message"),
     [
         ("server.pem", None, NOT_THERE),
         ("server.key", None, NOT_THERE),
         ("ca.pem", None, NOT_THERE),
-        ("server.pem", "x", "there is no certificate in PEM form in it"),
-        ("server.key", "x", "there is no private key in PEM form in it"),
-        ("ca.pem", "x", "there is no certificate in PEM form in it"),
-        ("server.pem", NO_CERTIFICATE, "with key_file it is not usable: "),
-        ("ca.pem", NO_CERTIFICATE, "there is something in it that is no certificate"),
+        ("server.pem", "x", "contains no certificate in PEM format"),
+        ("server.key", "x", "contains no private key in PEM format"),
+        ("ca.pem", "x", "contains no certificate in PEM format"),
+        ("server.pem", NO_CERTIFICATE, "cannot be used with key_file: "),
+        ("ca.pem", NO_CERTIFICATE, "contains an invalid certificate"),
     ],
 )
-def test_a_certificate_that_cannot_be_used_is_told_with_its_key(
-    name: str, text: str | None, complaint: str, directory: Path
+def test_an_invalid_certificate_is_reported_with_its_key(
+    name: str, text: str | None, message: str, directory: Path
 ) -> None:
     break_file(directory, name, text)
     more = "  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n"
@@ -387,27 +389,25 @@ def test_a_certificate_that_cannot_be_used_is_told_with_its_key(
         "ca.pem": (4, "client_ca_file"),
     }[name]
     (problem,) = problems(TLS + more, directory)
-    assert problem.startswith(
-        f"web.yml:{line}: tls_server_config.{key}: {complaint.format(directory / name)}"
-    )
+    assert problem.startswith(f"web.yml:{line}: tls_server_config.{key}: {message.format(directory / name)}")
 
 
 def test_a_key_of_another_certificate_is_refused(authority: Authority, directory: Path) -> None:
     other = authority.issue("other")
     (problem,) = problems(TLS.replace("server.key", other.key.name), directory)
-    assert problem == "web.yml:3: tls_server_config.key_file: it does not belong to cert_file"
+    assert problem == "web.yml:3: tls_server_config.key_file: does not match cert_file"
 
 
-def test_an_encrypted_key_is_refused_and_no_password_asked_for(directory: Path) -> None:
+def test_an_encrypted_key_is_refused_without_a_password_prompt(directory: Path) -> None:
     key = directory / "server.key"
     encrypt = f"openssl pkcs8 -topk8 -passout pass:abcd -in {key} -out {directory}/locked".split()
     subprocess.run(encrypt, check=True, capture_output=True)
     key.write_bytes((directory / "locked").read_bytes())
     (problem,) = problems(TLS, directory)
-    assert problem == "web.yml:3: tls_server_config.key_file: not supported: a private key that is encrypted"
+    assert problem == "web.yml:3: tls_server_config.key_file: not supported: an encrypted private key"
 
 
-def test_a_missing_or_unreadable_file_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_file_is_an_error_on_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yml", tmp_path):
         with pytest.raises(ConfigError) as caught:
             load_web_config(path)

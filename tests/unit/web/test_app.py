@@ -1,79 +1,152 @@
-from unittest.mock import MagicMock
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import structlog
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
+import yaml
+from support.serving import Serving
 
-from taskrouter_exporter.web.app import Web, _ClosingTime, _parameter, _positive_seconds, _wanted_collectors
+from taskrouter_exporter import __version__
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.loader import parse_config
+from taskrouter_exporter.config.model import Config
+from taskrouter_exporter.metrics import ExporterMetrics
+from taskrouter_exporter.runtime import Runtime
+from taskrouter_exporter.web.app import Web
 
-
-def request(query: str, timeout: str | None = None) -> Request:
-    headers = [] if timeout is None else [(b"x-prometheus-scrape-timeout-seconds", timeout.encode())]
-    return Request({"type": "http", "query_string": query.encode(), "headers": headers})
-
-
-def test_twice_the_time_of_the_last_rendering_is_kept_back() -> None:
-    rendering = _ClosingTime()
-    rendering.took(100, 1.0)
-    assert rendering.reserve(100, 9.5) == pytest.approx(2.05)
-    assert rendering.reserve(1, 9.5) == pytest.approx(0.07)
-
-
-def test_no_more_than_half_of_the_time_is_kept_back() -> None:
-    rendering = _ClosingTime()
-    rendering.took(10, 60.0)
-    assert rendering.reserve(10, 9.5) == pytest.approx(4.75)
-
-
-def test_an_answer_without_queries_teaches_nothing() -> None:
-    rendering = _ClosingTime()
-    before = rendering.reserve(100, 9.5)
-    rendering.took(0, 5.0)
-    assert rendering.reserve(100, 9.5) == before
+SID, PASSWORD = "WS" + "0" * 32, "a-secret-of-the-account"
+CONFIG = {
+    "accounts": {
+        "default": {
+            "username": "AC" + "0" * 32,
+            "password": PASSWORD,
+            "base_url": "http://127.0.0.1:9",
+            "workspaces": "auto",
+        }
+    },
+    "targets": [{"workspace": SID, "name": "support", "channels": ["all", "voice"]}],
+}
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("10", 10), ("0.25", 0.25), ("1e2", 100)])
-def test_a_scrape_timeout_is_a_positive_number(header: str, seconds: float) -> None:
-    assert _positive_seconds(header) == seconds
+class File:
+    """The configuration that is loaded; a test may break it."""
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def load(self) -> Config:
+        if self.broken:
+            raise ConfigError(["config.yaml:1: first", "config.yaml:2: second"])
+        return parse_config(json.dumps(CONFIG), "config.yaml", Path(), {})
 
 
-UNREADABLE = ["", "x", "0", "-1", "nan", "inf", "10s", "10, 10", "1,5"]
+@pytest.fixture
+def file() -> File:
+    return File()
 
 
-@pytest.mark.parametrize("header", UNREADABLE)
-def test_anything_else_is_no_timeout(header: str) -> None:
-    assert _positive_seconds(header) is None
+@pytest.fixture
+def serve(file: File) -> Iterator[Callable[..., Serving]]:
+    started: list[Serving] = []
+
+    def start(telemetry_path: str = "/metrics", external_url: str | None = None) -> Serving:
+        runtime = Runtime(file.load, ExporterMetrics("1", "abc"))
+        started.append(Serving(Web(runtime, telemetry_path, 0.5, external_url).app).__enter__())
+        return started[-1]
+
+    yield start
+    for serving in started:
+        serving.__exit__(None, None, None)
 
 
-def test_an_unreadable_scrape_timeout_is_the_default_and_is_logged_once() -> None:
-    web = Web(MagicMock(), "/metrics", 0.5)
-    with structlog.testing.capture_logs() as lines:
-        budgets = {web._budget(request("", timeout=header)) for header in UNREADABLE}
-    assert budgets == {9.5}
-    assert [(line["event"], line["log_level"]) for line in lines] == [
-        ("invalid scrape timeout; using the default", "warning")
-    ]
-    assert lines[0]["header"] == "X-Prometheus-Scrape-Timeout-Seconds"
+@pytest.mark.parametrize(
+    ("method", "path", "message"),
+    [
+        ("GET", "/-/reload", "Method GET is not allowed: /-/reload needs POST or PUT.\n"),
+        ("POST", "/metrics", "Method POST is not allowed: /metrics needs GET or HEAD.\n"),
+        ("DELETE", "/config", "Method DELETE is not allowed: /config needs GET or HEAD.\n"),
+    ],
+)
+def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(
+    method: str, path: str, message: str, serve: Callable[..., Serving]
+) -> None:
+    answer = serve().request(path, method)
+    assert (answer.status, answer.text) == (405, message)
+    assert answer.headers["allow"] == message.rstrip(".\n").partition(" needs ")[2].replace(" or ", ", ")
 
 
-def test_a_readable_scrape_timeout_is_not_logged() -> None:
-    web = Web(MagicMock(), "/metrics", 0.5)
-    with structlog.testing.capture_logs() as lines:
-        assert web._budget(request("", timeout="3")) == 2.5
-        assert web._budget(request("")) == 9.5
-    assert lines == []
+def test_an_unknown_path_is_answered_with_those_of_metrics_and_overview(
+    serve: Callable[..., Serving],
+) -> None:
+    answer = serve(telemetry_path="/own").request("/metrics")
+    assert answer.status == 404
+    assert answer.text == "404 page not found. Metrics are at /own, an overview is at /.\n"
 
 
-def test_collectors_are_both_unless_one_is_asked_for() -> None:
-    assert list(_wanted_collectors(request(""))) == ["targets", "exporter"]
-    assert list(_wanted_collectors(request("collect[]=exporter"))) == ["exporter"]
-    with pytest.raises(HTTPException):
-        _wanted_collectors(request("collect[]=nothing"))
+def test_a_bad_parameter_is_plain_text(serve: Callable[..., Serving]) -> None:
+    answer = serve().request("/probe?workspace=<b>&channel=all")
+    assert (answer.status, answer.headers["content-type"]) == (404, "text/plain; charset=utf-8")
+    assert answer.text.startswith("Unknown target: workspace='<b>' channel='all'.")
 
 
-@pytest.mark.parametrize("query", ["", "workspace=", "workspace=a&workspace=b"])
-def test_a_probe_names_its_target_once(query: str) -> None:
-    with pytest.raises(HTTPException, match="write /probe"):
-        _parameter(request(query), "workspace")
-    assert _parameter(request("workspace=a%20b"), "workspace") == "a b"
+def test_the_effective_configuration_is_yaml_without_the_password(serve: Callable[..., Serving]) -> None:
+    answer = serve().request("/config")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert yaml.safe_load(answer.text)["targets"][0]["name"] == "support"
+    assert PASSWORD not in answer.text
+
+
+def test_the_schema_of_the_configuration_is_served(serve: Callable[..., Serving]) -> None:
+    answer = serve().request("/config.schema.json")
+    assert answer.headers["content-type"] == "application/schema+json"
+    assert "targets" in json.loads(answer.text)["properties"]
+
+
+def test_service_discovery_has_a_probe_of_each_target_behind_the_external_url(
+    serve: Callable[..., Serving],
+) -> None:
+    groups = json.loads(serve(external_url="https://exporter.example/taskrouter/").request("/sd").text)
+    assert [group["labels"]["__param_channel"] for group in groups] == ["all", "voice"]
+    assert groups[0]["targets"] == ["exporter.example"]
+    assert groups[0]["labels"]["__metrics_path__"] == "/taskrouter/probe"
+    assert groups[0]["labels"]["__scheme__"] == "https"
+
+
+def test_service_discovery_uses_the_request_s_host_by_default(serve: Callable[..., Serving]) -> None:
+    serving = serve()
+    (group, _) = json.loads(serving.request("/sd").text)
+    assert group["targets"] == [f"127.0.0.1:{serving.port}"]
+
+
+def test_a_failed_reload_answers_with_every_problem(serve: Callable[..., Serving], file: File) -> None:
+    serving = serve()
+    file.broken = True
+    answer = serving.request("/-/reload", "POST")
+    assert answer.status == 500
+    assert answer.text == (
+        "Invalid configuration; keeping the previous one:\nconfig.yaml:1: first\nconfig.yaml:2: second\n"
+    )
+
+
+def test_the_exporter_is_not_ready_before_its_first_discovery(serve: Callable[..., Serving]) -> None:
+    answer = serve().request("/-/ready")
+    assert (answer.status, answer.text) == (503, "Not ready: discovering workspaces and channels.\n")
+
+
+def test_the_landing_page_links_to_every_page_and_to_the_documentation(
+    serve: Callable[..., Serving],
+) -> None:
+    page = serve(telemetry_path="/own").request("/").text
+    for path in ("/own", "/sd", "/config", "/config.schema.json", "/-/healthy", "/-/ready"):
+        assert f'<a href="{path}">' in page
+    repository = "https://github.com/taskrouter-exporter/twilio-taskrouter-exporter"
+    assert f'<a href="{repository}/tree/' in page
+    assert __version__ in page
+
+
+def test_health_does_not_need_the_runtime() -> None:
+    runtime: Any = SimpleNamespace()
+    with Serving(Web(runtime, "/metrics", 0.5).app) as serving:
+        assert serving.request("/-/healthy").text == "OK\n"

@@ -6,6 +6,8 @@ import pytest
 
 from taskrouter_exporter.api.client import RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.lists import DiscoveredChannel, DiscoveredWorkspace
+from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
 from taskrouter_exporter.statistics.workers import WorkersStatistics
@@ -13,6 +15,8 @@ from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
 
 NOW = 1_700_000_000.0
 SID = "WS" + "0" * 32
+DOCUMENTATION = "https://docs.example/v1"
+LINKS = {"Metrics": "/own-metrics", "Documentation": DOCUMENTATION}
 STATISTICS = WorkersStatistics(created=1234, outcomes={"accepted": 1200, "rejected": 3})
 
 
@@ -22,15 +26,15 @@ def query(
     return Query(Target("main", SID, workspace, channel), period)
 
 
-def outcome(query: Query, **attributes: Any) -> PollResult:
+def result(query: Query, **attributes: Any) -> PollResult:
     values: dict[str, Any] = {"finished": NOW - 7, "duration": 0.25, **attributes}
     return PollResult(query, **values)
 
 
-def page(*outcomes: PollResult, queries: list[Query] | None = None) -> str:
-    last = {each.query: each for each in outcomes}
+def page(*results: PollResult, queries: list[Query] | None = None) -> str:
+    last = {each.query: each for each in results}
     asked = list(last) if queries is None else queries
-    return landing_page(asked, last.get, "/metrics", NOW)
+    return landing_page(asked, last.get, LINKS, NOW)
 
 
 def rows(page: str) -> list[dict[str, str]]:
@@ -51,37 +55,37 @@ def test_a_target_has_one_row_with_all_its_windows() -> None:
     assert (row["Workspace"], row["Channel"], row["Windows"]) == ("support", "all", "15m, 4h, day")
 
 
-def test_a_target_that_was_never_polled_says_so() -> None:
+def test_a_target_is_not_polled_yet_before_the_first_scrape() -> None:
     (row,) = rows(page(queries=[query()]))
-    assert (row["Last poll"], row["Took"], row["State"]) == ("never", "", "not polled yet")
+    assert (row["Last poll"], row["Duration"], row["State"]) == ("never", "", "not polled yet")
     assert [row[name] for name in ("Created", "Accepted", "Rejected", "Timed out")] == ["-"] * 4
 
 
 def test_a_target_that_is_up_shows_when_how_long_and_its_counts() -> None:
-    (row,) = rows(page(outcome(query(), statistics=STATISTICS)))
-    assert (row["Last poll"], row["Took"], row["State"]) == ("7 s ago", "0.25 s", "up")
+    (row,) = rows(page(result(query(), statistics=STATISTICS)))
+    assert (row["Last poll"], row["Duration"], row["State"]) == ("7 s ago", "0.25 s", "up")
     assert (row["Created"], row["Accepted"], row["Rejected"]) == ("1,234", "1,200", "3")
-    assert row["Timed out"] == "-", "what Twilio did not say is not 0"
+    assert row["Timed out"] == "-", "a missing count is not 0"
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_every_reason_has_words(reason: Reason) -> None:
-    (row,) = rows(page(outcome(query(), error=ApiError(reason, "message"))))
+def test_every_reason_has_a_description(reason: Reason) -> None:
+    (row,) = rows(page(result(query(), error=ApiError(reason, "message"))))
     assert re.fullmatch("down: [a-zA-Z ]+", row["State"])
     assert "_" not in row["State"]
 
 
-def test_one_failed_window_makes_the_target_down_and_each_reason_stands_once() -> None:
+def test_a_target_is_down_when_one_window_failed_and_names_each_reason_once() -> None:
     errors = [None, ApiError(Reason.TIMEOUT, ""), ApiError(Reason.TIMEOUT, ""), ApiError(Reason.AUTH, "")]
-    polled = [outcome(query(period=Window(15 * n)), error=each) for n, each in enumerate(errors, 1)]
+    polled = [result(query(period=Window(15 * n)), error=each) for n, each in enumerate(errors, 1)]
     (row,) = rows(page(*polled))
-    assert row["State"] == "down: no answer in time, credentials refused"
+    assert row["State"] == "down: timeout, authentication failed"
 
 
-def test_counts_are_those_of_the_first_window_and_of_the_counters_where_there_is_none() -> None:
+def test_counts_are_those_of_the_first_window_or_else_of_the_counters() -> None:
     day, window, later = query(period=Anchored("day")), query(period=Window(15)), query(period=Window(60))
     polled = [
-        outcome(each, statistics=WorkersStatistics(created=n))
+        result(each, statistics=WorkersStatistics(created=n))
         for n, each in enumerate((day, window, later), 1)
     ]
     assert rows(page(*polled))[0]["Created"] == "2"
@@ -89,55 +93,93 @@ def test_counts_are_those_of_the_first_window_and_of_the_counters_where_there_is
 
 
 def test_a_clock_set_back_shows_no_negative_age() -> None:
-    (row,) = rows(page(outcome(query(), finished=NOW + 60)))
+    (row,) = rows(page(result(query(), finished=NOW + 60)))
     assert row["Last poll"] == "0 s ago"
 
 
 def test_the_newest_rate_limit_of_each_workspace_is_shown() -> None:
-    told = page(
-        outcome(query("a"), rate_limit=RateLimit(100, 40)),
-        outcome(query("a", "voice"), rate_limit=RateLimit(100, 39), finished=NOW - 1),
-        outcome(query("b"), rate_limit=RateLimit(100, None)),
+    html = page(
+        result(query("a"), rate_limit=RateLimit(100, 40)),
+        result(query("a", "voice"), rate_limit=RateLimit(100, 39), finished=NOW - 1),
+        result(query("b"), rate_limit=RateLimit(100, None)),
     )
-    assert re.findall("<li>(.*?)</li>", told) == ["a: 39 of 100 requests left"]
-    assert "Not known yet." in page(queries=[query()])
+    assert re.findall("<li>(.*?)</li>", html) == ["a: 39 of 100 requests remaining"]
+    assert "Unknown." in page(queries=[query()])
 
 
 @pytest.mark.parametrize("hostile", ["<script>x()</script>", '"><img src=x>', "' onclick='x()", "a&amp;b"])
 def test_names_are_escaped_in_text_and_links(hostile: str) -> None:
     asked = query(hostile, hostile)
-    told = page(outcome(asked, rate_limit=RateLimit(10, 5), statistics=STATISTICS))
-    (row,) = rows(told)
+    html = page(result(asked, rate_limit=RateLimit(10, 5), statistics=STATISTICS))
+    (row,) = rows(html)
     assert (row["Workspace"], row["Channel"]) == (hostile, hostile)
-    assert hostile not in told
-    assert set(re.findall(r"<([a-z0-9]+)", told)) == {
+    assert hostile not in html
+    assert set(re.findall(r"<([a-z0-9]+)", html)) == {
         "html", "head", "meta", "title", "style", "body", "h1", "span", "p", "nav", "a", "h2", "div",
         "table", "thead", "tbody", "tr", "th", "td", "ul", "li",
     }  # fmt: skip
 
 
-def test_an_error_s_message_is_not_shown() -> None:
-    assert "from-twilio" not in page(outcome(query(), error=ApiError(Reason.AUTH, "from-twilio")))
+def test_error_messages_of_the_api_are_not_shown() -> None:
+    assert "from-twilio" not in page(result(query(), error=ApiError(Reason.AUTH, "from-twilio")))
 
 
-def test_a_page_of_no_targets_is_a_page() -> None:
+def test_a_page_without_targets_has_an_empty_table() -> None:
     assert "<tbody></tbody>" in page(queries=[])
 
 
-def test_of_very_many_targets_those_that_are_down_come_first_and_the_rest_is_counted() -> None:
+def test_only_the_first_thousand_targets_are_shown_those_that_are_down_first() -> None:
     queries = [query(str(number)) for number in range(1_500)]
-    ill = outcome(queries[-1], error=ApiError(Reason.TIMEOUT, ""))
-    told = page(outcome(queries[0], statistics=STATISTICS), ill, queries=queries)
-    shown = [row["Workspace"] for row in rows(told)]
+    failed = result(queries[-1], error=ApiError(Reason.TIMEOUT, ""))
+    html = page(result(queries[0], statistics=STATISTICS), failed, queries=queries)
+    shown = [row["Workspace"] for row in rows(html)]
     assert shown == ["1499", *(str(number) for number in range(999))]
-    assert "And 500 more that are not shown." in told
+    assert "500 more targets are not shown." in html
     assert "not shown" not in page(queries=queries[:1_000])
     assert len(rows(page(queries=queries[:1_000]))) == 1_000
 
 
-def test_nothing_is_loaded_and_no_script_allowed() -> None:
-    told = page(outcome(query(), statistics=STATISTICS))
-    assert not re.search(r"<script|<img|<link|@import|url\(|src=|https?:", told)
+def test_the_page_loads_nothing_and_allows_no_script() -> None:
+    html = page(result(query(), statistics=STATISTICS))
+    assert not re.search(r"<script|<img|<link|@import|url\(|src=|https?:", html.replace(DOCUMENTATION, ""))
     policy = LANDING_HEADERS["Content-Security-Policy"]
     assert policy.startswith("default-src 'none';")
     assert "script-src" not in policy
+
+
+def test_the_page_links_to_the_given_targets() -> None:
+    html = page(queries=[query()])
+    assert '<a href="/own-metrics">Metrics</a>' in html
+    assert f'<a href="{DOCUMENTATION}">Documentation</a>' in html
+
+
+def test_one_omitted_target_is_written_in_the_singular() -> None:
+    assert "1 more target is not shown." in page(queries=[query(str(number)) for number in range(1_001)])
+
+
+def discovered(**attributes: Any) -> str:
+    html = landing_page([], lambda _: None, LINKS, NOW, {"main": Discovered(**attributes)})
+    (line,) = re.findall("<li>(.*?)</li>", html)
+    return unescape(re.sub("<[^>]*>", "", line))
+
+
+def test_discovery_shows_its_last_refresh_and_what_it_found() -> None:
+    workspace = DiscoveredWorkspace(sid=SID, friendly_name="support")
+    channels = {SID: (DiscoveredChannel(sid="TC" + "0" * 32), DiscoveredChannel(sid="TC" + "1" * 32))}
+    line = discovered(workspaces=(workspace,), channels=channels, refreshed=NOW - 60)
+    assert line == "main: last refresh 60 s ago, found 1 workspace and 2 channels, up"
+    assert discovered(refreshed=NOW) == "main: last refresh 0 s ago, found nothing, up"
+
+
+def test_discovery_shows_why_its_last_refresh_failed() -> None:
+    failures = {"/v1/Workspaces": ApiError(Reason.AUTH, "from-twilio", 401)}
+    line = discovered(refreshed=NOW, failures=failures)
+    assert line.endswith(", down: authentication failed")
+
+
+def test_account_names_are_escaped() -> None:
+    assert "<b>" not in landing_page([], lambda _: None, LINKS, NOW, {"new<b>": Discovered()})
+
+
+def test_discovery_is_in_progress_before_the_first_refresh() -> None:
+    assert discovered() == "main: first refresh in progress"

@@ -1,0 +1,157 @@
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from taskrouter_exporter import __version__, cli
+from taskrouter_exporter.server.listen import ListenAddress
+
+CONFIG = {
+    "accounts": {"default": {"username": "AC" + "0" * 32, "password": "a-secret"}},
+    "targets": [{"workspace": "WS" + "0" * 32}],
+}
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in an empty directory; return its exit status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
+    for name in [name for name in os.environ if name.startswith("TWILIO_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            status = cli.main(arguments)
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+def write(name: str, content: object) -> None:
+    Path(name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_check_prints_what_would_be_polled(run: Run) -> None:
+    write("config.yaml", CONFIG)
+    status, output, errors = run("--config.check")
+    assert (status, errors) == (0, "")
+    assert output.splitlines()[0] == "config.yaml: valid"
+    assert output.splitlines()[-1].startswith("1 API request per scrape")
+    assert "a-secret" not in output
+
+
+def test_a_check_prints_a_table_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("config.yaml", CONFIG)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run("--config.check")[1].splitlines()[2].startswith("WORKSPACE ")
+
+
+def test_a_check_without_any_file_names_the_missing_configuration(run: Run) -> None:
+    status, output, errors = run("--config.check")
+    assert (status, output) == (1, "")
+    assert errors.startswith("config.yaml: no such file")
+
+
+def test_a_web_configuration_is_checked_alone_where_there_is_no_configuration(run: Run) -> None:
+    write("web.yml", {"basic_auth_users": {}})
+    assert run("--config.check", "--web.config.file=web.yml") == (
+        0,
+        "web.yml: valid (TLS disabled, no authentication)\n",
+        "",
+    )
+
+
+def test_a_configuration_that_is_named_is_checked_beside_a_web_configuration(run: Run) -> None:
+    write("web.yml", {})
+    status, output, errors = run("--config.check", "--web.config.file=web.yml", "--config.file=other.yaml")
+    assert (status, output) == (1, "")
+    assert errors.startswith("other.yaml: no such file")
+
+
+def test_both_configurations_are_checked_where_both_are_there(run: Run) -> None:
+    write("web.yml", {})
+    write("config.yaml", CONFIG)
+    status, output, _ = run("--config.check", "--web.config.file=web.yml")
+    assert status == 0
+    assert [line for line in output.splitlines() if ": valid" in line] == [
+        "web.yml: valid (TLS disabled, no authentication)",
+        "config.yaml: valid",
+    ]
+
+
+def test_a_check_reports_the_problems_of_both_files(run: Run) -> None:
+    write("web.yml", {"unknown": 1})
+    write("config.yaml", {"unknown": 1})
+    status, output, errors = run("--config.check", "--web.config.file=web.yml")
+    assert (status, output) == (1, "")
+    files = [line.partition(":")[0] for line in errors.splitlines()]
+    assert files[0] == "web.yml"
+    assert "config.yaml" in files
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--web.listen-address=10142", "'10142' is not an address (expected e.g. :10142"),
+        ("--web.telemetry-path=metrics", "'metrics' is not a path for the metrics (expected e.g. /metrics)"),
+        ("--web.telemetry-path=/-/reload", "is not a path for the metrics"),
+        ("--web.external-url=exporter:10142", "'exporter:10142' is not a URL (expected e.g. https://"),
+        ("--web.external-url=https://user@host", "is not a URL"),
+        ("--web.max-requests=1.5", "'1.5' is not a whole number from 0 to 999999"),
+        ("--timeout-offset=x", "'x' is not a number of seconds from 0 to 3600"),
+        ("--log.level=loud", "invalid choice: 'loud'"),
+    ],
+)
+def test_a_bad_flag_is_an_error_on_one_line(flag: str, message: str, run: Run) -> None:
+    status, output, errors = run(flag)
+    assert (status, output, errors.count("\n")) == (2, "", 1)
+    assert message in errors
+    assert errors.endswith(" (see --help)\n")
+
+
+@pytest.mark.parametrize(
+    ("level", "parsed"), [("debug", "debug"), ("info", "info"), ("warn", "warn"), ("warning", "warn")]
+)
+def test_the_log_level_may_be_warn_or_warning(level: str, parsed: str) -> None:
+    assert cli._parser().parse_args([f"--log.level={level}"]).log_level == parsed
+
+
+def test_flags_have_defaults() -> None:
+    flags = cli._parser().parse_args([])
+    assert (flags.telemetry_path, flags.max_requests, flags.timeout_offset) == ("/metrics", 40, 0.5)
+    assert (flags.log_level, flags.log_format, flags.demo) == ("info", "logfmt", False)
+
+
+def test_listen_addresses_may_be_repeated() -> None:
+    flags = cli._parser().parse_args(["--web.listen-address=:1", "--web.listen-address=[::1]:2"])
+    assert flags.listen_addresses == [ListenAddress("", 1), ListenAddress("::1", 2)]
+
+
+def test_every_help_text_is_a_sentence() -> None:
+    for action in cli._parser()._actions:
+        assert action.help is not None
+        text = action.help.partition(" (default:")[0]
+        assert text[0].isupper(), text
+        assert text.endswith("."), text
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    status, output, _ = run("--version")
+    assert status == 0
+    assert output.startswith(f"taskrouter-exporter {__version__} (revision ")
+
+
+def test_an_address_in_use_is_an_error_on_one_line(run: Run) -> None:
+    write("config.yaml", CONFIG)
+    address = ListenAddress("127.0.0.1", 0).bind()
+    port = address.getsockname()[1]
+    status, _, errors = run(f"--web.listen-address=127.0.0.1:{port}")
+    address.close()
+    assert (status, errors) == (1, f"cannot listen on 127.0.0.1:{port}: Address already in use\n")

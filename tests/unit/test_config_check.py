@@ -1,0 +1,81 @@
+import json
+import ssl
+from pathlib import Path
+from typing import Any
+
+from taskrouter_exporter.config.loader import parse_config
+from taskrouter_exporter.config.model import Config
+from taskrouter_exporter.config_check import config_report, web_config_report
+from taskrouter_exporter.server.web_config import WebConfig
+
+SID, OTHER = "WS" + "0" * 32, "WS" + "1" * 32
+USERNAME = "AC" + "0" * 32
+
+
+def load(*targets: dict[str, Any], **account: Any) -> Config:
+    document = {
+        "accounts": {"default": {"username": USERNAME, "password": "x", **account}},
+        "targets": targets,
+    }
+    return parse_config(json.dumps(document), "config.yaml", Path(), {})
+
+
+def test_each_query_has_a_line_of_keys_and_values() -> None:
+    config = load({"workspace": SID, "name": "support", "windows": ["15m", "240m"], "counters": "day"})
+    assert config_report(config, "config.yaml", table=False).splitlines() == [
+        "config.yaml: valid",
+        f"workspace=support channel=all window=15m account=default workspace_sid={SID}",
+        f"workspace=support channel=all window=4h account=default workspace_sid={SID}",
+        f"workspace=support channel=all window=day account=default workspace_sid={SID}",
+        "3 API requests per scrape, 180 per hour at a scrape interval of 60 s (excluding retries)",
+    ]
+
+
+def test_a_terminal_gets_an_aligned_table() -> None:
+    config = load(
+        {"workspace": SID, "name": "支持", "channels": ["all", "voice"]},
+        {"workspace": OTHER, "name": "sales"},
+    )
+    assert config_report(config, "config.yaml", table=True).splitlines() == [
+        "config.yaml: valid",
+        "",
+        "WORKSPACE  CHANNEL  WINDOW  ACCOUNT  WORKSPACE_SID",
+        f"支持       all      15m     default  {SID}",
+        f"支持       voice    15m     default  {SID}",
+        f"sales      all      15m     default  {OTHER}",
+        "",
+        "3 API requests per scrape, 180 per hour at a scrape interval of 60 s (excluding retries)",
+    ]
+
+
+def test_one_request_is_written_in_the_singular() -> None:
+    report = config_report(load({"workspace": SID}), "config.yaml", table=False)
+    assert report.splitlines()[-1].startswith("1 API request per scrape, 60 per hour")
+
+
+def test_what_is_discovered_at_run_time_has_a_line_and_is_excluded_from_the_cost() -> None:
+    config = load(
+        {"workspace": SID, "name": "mine", "channels": ["auto"]}, workspaces="auto", channels="auto"
+    )
+    for table in (True, False):
+        assert config_report(config, "config.yaml", table=table).splitlines() == [
+            "config.yaml: valid",
+            (
+                f"workspace=mine channel=auto account=default workspace_sid={SID}: "
+                "channels are discovered at run time"
+            ),
+            "workspace=auto account=default: workspaces and channels are discovered at run time",
+            (
+                "0 API requests per scrape, 0 per hour at a scrape interval of 60 s "
+                "(excluding retries and discovered targets)"
+            ),
+        ]
+
+
+def test_a_web_configuration_has_one_line() -> None:
+    context = ssl.create_default_context()
+    assert web_config_report(WebConfig(), "web.yml") == "web.yml: valid (TLS disabled, no authentication)"
+    one = WebConfig(context, {"alice": b"hash"})
+    assert web_config_report(one, "web.yml") == "web.yml: valid (TLS enabled, 1 user)"
+    two = WebConfig(users={"alice": b"hash", "bob": b"hash"})
+    assert web_config_report(two, "web.yml") == "web.yml: valid (TLS disabled, 2 users)"
