@@ -162,7 +162,8 @@ class Poller:
         error = self._pauses.error(query, now, generation)
         if error is None:
             return None
-        result = PollResult(query, finished=self._clock(), duration=0, error=error, begun=now)
+        anchor = self._anchor(query)
+        result = PollResult(query, self._clock(), duration=0, error=error, anchor=anchor, begun=now)
         self._history.record(result)
         return result
 

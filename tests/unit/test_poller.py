@@ -371,6 +371,18 @@ def test_what_is_known_of_a_query_that_went_away_is_forgotten() -> None:
     assert history.last(goes) is None
 
 
+def test_the_result_of_a_paused_query_has_its_anchor() -> None:
+    async def scenario() -> None:
+        api = Api(failing(Reason.FORBIDDEN))
+        poller = api.poller()
+        anchored = query(period=Anchored("day"))
+        results = [(await poller.poll([anchored], now() + 9))[0] for _ in range(3)]
+        assert results[-1].attempts == ()
+        assert {result.anchor for result in results} == {datetime(2026, 11, 25, tzinfo=UTC)}
+
+    run_virtually(scenario())
+
+
 def test_a_query_that_was_never_sent_is_down_and_no_failure_of_its_target() -> None:
     async def scenario() -> None:
         async def never_sent(_call: Call) -> Any:
