@@ -10,9 +10,9 @@ from typing import Final, Protocol
 import structlog
 
 from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.api.listed import DiscoveredChannel
 from taskrouter_exporter.api.lists import (
     WORKSPACES_PATH,
-    DiscoveredChannel,
     Item,
     ListClient,
     Listing,

@@ -7,9 +7,9 @@ from itertools import chain, count, islice
 from typing import Final
 
 from taskrouter_exporter.api.errors import ApiError
-from taskrouter_exporter.api.lists import REPLACEMENT, DiscoveredChannel, DiscoveredWorkspace
-from taskrouter_exporter.config.fields import is_one_line
-from taskrouter_exporter.config.model import AUTO, MAX_QUERIES, Config, WorkspaceDiscovery, queries_of
+from taskrouter_exporter.api.listed import REPLACEMENT, DiscoveredChannel, DiscoveredWorkspace
+from taskrouter_exporter.config.fields import AUTO, is_one_line
+from taskrouter_exporter.config.model import MAX_QUERIES, Config, WorkspaceDiscovery, queries_of
 from taskrouter_exporter.queries import ALL_CHANNELS, Query
 from taskrouter_exporter.sids import is_sid, sid_key
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from taskrouter_exporter.api.client import Attempt, RateLimit
+from taskrouter_exporter.api.call import Attempt, RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.counters import HeldCounters
 from taskrouter_exporter.queries import Anchored, Query

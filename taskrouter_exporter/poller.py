@@ -11,15 +11,19 @@ from typing import Protocol
 
 import structlog
 
-from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.call import Call, HttpAnswer
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Standing
-from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.politeness import Pauses
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.standings import Standings
-from taskrouter_exporter.statistics.workers import BadStatisticsError, WorkersStatistics, parse_statistics
+from taskrouter_exporter.statistics.workers import (
+    BadStatisticsError,
+    WorkersStatistics,
+    parse_statistics,
+    statistics_path,
+)
 
 log = structlog.get_logger()
 
@@ -185,7 +189,7 @@ class Poller:
             anchor = self._anchor(query)
             claim = self._standings.claim(query)
             call = Call(
-                query.path,
+                statistics_path(query.target.workspace_sid),
                 query.parameters(anchor),
                 deadline,
                 claim,

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from taskrouter_exporter.durations import format_duration
-from taskrouter_exporter.statistics.workers import statistics_path
 
 ALL_CHANNELS: Final = "all"
 """The `channel` of a target for statistics over all TaskChannels."""
@@ -79,11 +78,6 @@ class Query:
 
     target: Target
     period: Period
-
-    @property
-    def path(self) -> str:
-        """Path of the API resource."""
-        return statistics_path(self.target.workspace_sid)
 
     def parameters(self, start: datetime | None = None) -> Mapping[str, str]:
         """Return the URL parameters; `start` is the start of an anchored period."""

@@ -5,7 +5,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -22,12 +21,13 @@ from tenacity import (
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
+from taskrouter_exporter.api.call import Attempt, Call, HttpAnswer, RateLimit
 from taskrouter_exporter.api.credentials import Credentials
 from taskrouter_exporter.api.errors import ApiError, Reason, reason_of_status
 from taskrouter_exporter.api.executor import FairExecutor
-from taskrouter_exporter.api.fair_queue import Claim, Job
+from taskrouter_exporter.api.fair_queue import Job
 from taskrouter_exporter.api.secrets import Secrets
-from taskrouter_exporter.api.transport import HttpAnswer, Transport
+from taskrouter_exporter.api.transport import Transport
 from taskrouter_exporter.config.model import Account, Polling
 
 _FIRST_BACKOFF_SECONDS: Final = 0.25
@@ -40,78 +40,6 @@ _IMPATIENT_PART: Final = 0.25
 """The part of the request timeout that an attempt gets which is not expected to be answered."""
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """The `X-Rate-Limit-*` headers of an answer, in requests; limits are averaged over 10 s."""
-
-    limit: float | None
-    remaining: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One HTTP request and its result.
-
-    Attributes:
-        waited: Seconds between the previous attempt (or the start of the call) and this one.
-        duration: Seconds that the request took.
-        status: HTTP status, None without an answer.
-        error: Why the answer is not usable, None where it is.
-    """
-
-    waited: float
-    duration: float
-    status: int | None
-    error: ApiError | None
-
-
-@dataclass(eq=False, slots=True)
-class Call:
-    """One GET with its retries: how long it may take, and its attempts so far.
-
-    Attributes:
-        path: Path of the API resource.
-        parameters: Query parameters.
-        deadline: Instant on the monotonic clock. It may be moved later while the call is under way.
-        claim: What decides when its requests get a thread.
-        short_attempts: So many attempts get a quarter of the request timeout only, but never the last one.
-        attempts: The attempts that ended.
-        rate_limit: Of the newest answer that has one.
-        begun: When the call started, on the monotonic clock.
-        requesting: Whether a request is in flight.
-        asked: When the newest request was sent.
-        patience: A quarter of the request timeout, in seconds; the client sets it.
-        job: The attempt that waits for a thread or has one.
-    """
-
-    path: str
-    parameters: Mapping[str, str]
-    deadline: float
-    claim: Claim = field(default_factory=Claim)
-    short_attempts: int = 0
-    attempts: list[Attempt] = field(default_factory=list)
-    rate_limit: RateLimit | None = None
-    begun: float = field(default_factory=time.monotonic)
-    requesting: bool = False
-    asked: float | None = None
-    patience: float = _IMPATIENT_PART * Polling.request_timeout
-    job: Job | None = None
-
-    def failure_when_given_up(self) -> ApiError:
-        """Return why the call has no answer if it is given up now: the last attempt's reason."""
-        if self.requesting:
-            return ApiError(Reason.TIMEOUT, "no answer before the deadline")
-        if self.attempts and (error := self.attempts[-1].error):
-            return error
-        if self.job is not None and (self.job.parked or self.job.paced):
-            return ApiError(
-                Reason.RATE_LIMITED, "the rate limit admitted no request for this query before the deadline"
-            )
-        return ApiError(
-            Reason.TIMEOUT, "no API request could start before the deadline (polling.concurrency)"
-        )
 
 
 class RequestObserver(Protocol):

@@ -4,8 +4,8 @@ import threading
 
 import structlog
 
-from taskrouter_exporter.config.accounts import read_password
 from taskrouter_exporter.config.model import Account
+from taskrouter_exporter.config.passwords import PasswordError, read_password_file
 from taskrouter_exporter.files import Stamp, stamp
 
 log = structlog.get_logger()
@@ -52,3 +52,16 @@ class Credentials:
 
     def _stamp(self) -> Stamp:
         return stamp(self._account.password_file) if self._account.password_file else None
+
+
+def read_password(account: Account) -> str:
+    """Return the configured password of an account, or the current one in its file.
+
+    Raises:
+        PasswordError: the file does not exist, or does not contain a password.
+    """
+    if account.password is not None:
+        return account.password.get_secret_value()
+    if account.password_file is None:
+        raise PasswordError(f"account {account.name} has neither a password nor a password file")
+    return read_password_file(account.password_file)

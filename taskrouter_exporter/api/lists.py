@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,18 +9,14 @@ from functools import partial
 from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 
-from taskrouter_exporter.api.client import Call
+from taskrouter_exporter.api.call import Call, HttpAnswer
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Claim, Standing
-from taskrouter_exporter.api.transport import HttpAnswer
-from taskrouter_exporter.sids import sid_pattern
+from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace, Listed
 
 WORKSPACES_PATH: Final = "/v1/Workspaces"
-REPLACEMENT: Final = "\ufffd"
-"""Stands for each character of a name that could not be read."""
-
 _PAGE_SIZE: Final = 250
 """A listed workspace takes some 1.5 KB: a page of 1,000, which the API allows, would exceed the limit."""
 
@@ -29,45 +24,9 @@ _MAX_PAGES: Final = 100
 _MAX_ITEMS: Final = 100_000
 _PAGE_SECONDS: Final = 30.0
 _ALL_ATTEMPTS: Final = 1000
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-def _without_surrogates(value: object) -> object:
-    return _SURROGATE.sub(REPLACEMENT, value) if isinstance(value, str) else value
-
-
-def _text_or_none(value: object) -> object:
-    return _without_surrogates(value) if isinstance(value, str) else None
-
-
-_ListedName = Annotated[str | None, BeforeValidator(_without_surrogates)]
-_Time = Annotated[str | None, BeforeValidator(_text_or_none)]
-"""Only orders what is listed; of any other type it counts as missing."""
-
-
-class _Listed(BaseModel):
-    """An object that the API lists. Attributes that the exporter does not use may be anything."""
-
-    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
-
-
-class DiscoveredWorkspace(_Listed):
-    """A workspace as the API lists it."""
-
-    sid: Annotated[str, Field(pattern=sid_pattern("WS"))]
-    friendly_name: _ListedName = None
-    date_created: _Time = None
-
-
-class DiscoveredChannel(_Listed):
-    """A TaskChannel as the API lists it."""
-
-    sid: Annotated[str, Field(pattern=sid_pattern("TC"))]
-    unique_name: _ListedName = None
-    date_created: _Time = None
-
-
-class _Meta(_Listed):
+class _Meta(Listed):
     next_page_url: Annotated[str, Field(max_length=4096)] | None = None
 
 
@@ -75,7 +34,7 @@ Item = TypeVar("Item", DiscoveredWorkspace, DiscoveredChannel)
 _Parsed = TypeVar("_Parsed")
 
 
-class _Page(_Listed):
+class _Page(Listed):
     meta: _Meta
     items: list[Any] = Field(validation_alias=AliasChoices("workspaces", "channels"))
 

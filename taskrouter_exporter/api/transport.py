@@ -18,6 +18,7 @@ from requests.auth import HTTPBasicAuth
 from requests.structures import CaseInsensitiveDict
 from requests.utils import select_proxy
 
+from taskrouter_exporter.api.call import HttpAnswer
 from taskrouter_exporter.api.connection import (
     MAX_BODY_BYTES,
     Connection,
@@ -41,15 +42,6 @@ from taskrouter_exporter.api.streams import Deadline
 _DISTRUST_SECONDS: Final = 60.0
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _GZIP: Final = 16 + zlib.MAX_WBITS
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """An HTTP answer, whatever its status. Header names are matched without regard to case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Transport(Protocol):

@@ -10,19 +10,14 @@ from pydantic_core import ErrorDetails
 from taskrouter_exporter.config.document import Document, Problem
 from taskrouter_exporter.config.errors import ConfigError, message_without_value
 from taskrouter_exporter.config.fields import (
-    CREDENTIAL_FORMAT,
     EDGES,
     has_quotation_marks,
     is_one_line,
-    is_placeholder,
-    is_secret,
     without_newline,
 )
 from taskrouter_exporter.config.model import DEFAULT_ACCOUNT, Account
+from taskrouter_exporter.config.passwords import PasswordError, read_password_file
 from taskrouter_exporter.config.schema import AccountModel
-from taskrouter_exporter.files import FileError, read_regular_file
-
-_MAX_PASSWORD_BYTES: Final = 4096
 
 _ACCOUNT_SID: Final = "TWILIO_ACCOUNT_SID"
 _AUTH_TOKEN: Final = "TWILIO_AUTH_TOKEN"  # noqa: S105 - the name of a variable
@@ -30,40 +25,6 @@ _API_KEY: Final = "TWILIO_API_KEY"
 _API_SECRET: Final = "TWILIO_API_SECRET"  # noqa: S105 - the name of a variable
 _REGION: Final = "TWILIO_REGION"
 _EDGE: Final = "TWILIO_EDGE"
-
-
-class PasswordError(ValueError):
-    """A password file without a password. The message is one line, names the file and quotes none of it."""
-
-
-def read_password(account: Account) -> str:
-    """Return the configured password of the account, or the current one in its file.
-
-    Raises:
-        PasswordError: the file does not exist, or does not contain a password.
-    """
-    if account.password is not None:
-        return account.password.get_secret_value()
-    if account.password_file is None:
-        raise PasswordError(f"account {account.name} has neither a password nor a password file")
-    return _read(account.password_file)
-
-
-def _read(path: Path) -> str:
-    try:
-        content = read_regular_file(path, _MAX_PASSWORD_BYTES)
-    except FileError as error:
-        raise PasswordError(f"{path} {error}") from None
-    password = without_newline(content.decode("utf-8-sig", errors="replace"))
-    if not password:
-        raise PasswordError(f"{path} is empty")
-    if is_placeholder(password):
-        raise PasswordError(f"{path} contains a placeholder, which is not expanded")
-    if has_quotation_marks(password):
-        raise PasswordError(f"{path} contains quotation marks around the password; remove them")
-    if not is_secret(password):
-        raise PasswordError(f"{path} must contain one line of {CREDENTIAL_FORMAT}")
-    return password
 
 
 def account_from(name: str, model: AccountModel, directory: Path) -> Account:
@@ -92,7 +53,7 @@ def check_password_files(
         if not isinstance(file, str) or not is_one_line(file):  # the schema reports these
             continue
         try:
-            _read(_absolute(directory, file))
+            read_password_file(_absolute(directory, file))
         except PasswordError as error:
             yield document.problem(("accounts", name, "password_file"), str(error))
 

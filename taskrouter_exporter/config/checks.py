@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from taskrouter_exporter.config.document import Document, KeyPath, Problem
 from taskrouter_exporter.config.errors import quote
-from taskrouter_exporter.config.model import AUTO, MAX_QUERIES
+from taskrouter_exporter.config.fields import AUTO
+from taskrouter_exporter.config.model import MAX_QUERIES
 from taskrouter_exporter.config.schema import SelectionModel, TargetModel
 from taskrouter_exporter.queries import Target
 from taskrouter_exporter.sids import sid_key

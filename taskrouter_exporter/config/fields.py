@@ -19,10 +19,11 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from taskrouter_exporter.config.model import AUTO
 from taskrouter_exporter.durations import parse_duration
-from taskrouter_exporter.queries import AnchorName
 from taskrouter_exporter.sids import is_sid, sid_pattern
+
+AUTO: Final = "auto"
+"""The word for workspaces or TaskChannels that are discovered at run time."""
 
 CREDENTIAL_FORMAT: Final = "1 to 512 printable ASCII characters without spaces or line breaks"
 
@@ -284,4 +285,4 @@ NamePattern = Annotated[
     Allowed("a valid name pattern", "1 to 200 characters, e.g. support-*", any_string=True),
 ]
 Channels = Annotated[list[Channel], Field(min_length=1), OrAuto()]
-Counters = Annotated[Annotated[AnchorName, Allowed("day or week")] | None, NotNull()]
+Counters = Annotated[Annotated[Literal["day", "week"], Allowed("day or week")] | None, NotNull()]

@@ -19,8 +19,8 @@ from taskrouter_exporter.config.checks import (
 )
 from taskrouter_exporter.config.document import KeyPath, YamlError, read_yaml
 from taskrouter_exporter.config.errors import ConfigError, Schema, check_schema, problem_lines, read_text
+from taskrouter_exporter.config.fields import AUTO
 from taskrouter_exporter.config.model import (
-    AUTO,
     DEFAULT_ACCOUNT,
     Config,
     Polling,

@@ -13,8 +13,6 @@ from taskrouter_exporter.queries import Period, Query, Target
 
 DEFAULT_ACCOUNT: Final = "default"
 
-AUTO: Final = "auto"
-"""The word for workspaces or TaskChannels that are discovered at run time."""
 
 DISCOVERY_SECONDS: Final = 600.0
 """Default of discovery.interval."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 from taskrouter_exporter.config.fields import (
+    AUTO,
     EDGES,
     Allowed,
     BaseUrl,
@@ -26,7 +27,7 @@ from taskrouter_exporter.config.fields import (
     Username,
     WorkspaceSid,
 )
-from taskrouter_exporter.config.model import AUTO, DEFAULT_ACCOUNT, DISCOVERY_SECONDS, Polling
+from taskrouter_exporter.config.model import DEFAULT_ACCOUNT, DISCOVERY_SECONDS, Polling
 from taskrouter_exporter.durations import format_duration
 from taskrouter_exporter.queries import ALL_CHANNELS
 

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.poll_history import PollResult
+from taskrouter_exporter.statistics.workers import statistics_path
 
 _SHOWN_SECONDS: Final = 0.0005
 """A shorter wait is shown as 0.000 s."""
@@ -21,7 +22,8 @@ def _describe(result: PollResult, config: Config) -> Iterator[str]:
     query, target = result.query, result.query.target
     account, polling = config.accounts[target.account], config.polling
     yield f"Query: workspace {target.workspace!r}, channel {target.channel!r}, {query.period.label}"
-    yield f"  GET {account.base_url}{query.path}?{urlencode(query.parameters(result.anchor))}"
+    url = account.base_url + statistics_path(target.workspace_sid)
+    yield f"  GET {url}?{urlencode(query.parameters(result.anchor))}"
     attempts = "1 attempt" if polling.attempts == 1 else f"{polling.attempts} attempts"
     yield f"  account {account.name!r}, up to {attempts} with a timeout of {polling.request_timeout:g} s"
     for number, attempt in enumerate(result.attempts, 1):

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from prometheus_client import Metric
 
+from taskrouter_exporter.api.call import HttpAnswer
 from taskrouter_exporter.api.client import Client
 from taskrouter_exporter.api.executor import FairExecutor
-from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.demo import demo_configuration
 from taskrouter_exporter.metrics import PREFIX, ExporterMetrics, TargetsCollector

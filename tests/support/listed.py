@@ -6,12 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from taskrouter_exporter.api.client import Call
-from taskrouter_exporter.api.lists import (
-    DiscoveredChannel,
-    DiscoveredWorkspace,
-)
-from taskrouter_exporter.api.transport import HttpAnswer
+from taskrouter_exporter.api.call import Call, HttpAnswer
+from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.expansion import Discovered, expand

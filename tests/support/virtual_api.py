@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from taskrouter_exporter.api.client import Attempt, Call
+from taskrouter_exporter.api.call import Attempt, Call, HttpAnswer
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import FairQueue, Job
-from taskrouter_exporter.api.transport import HttpAnswer
 
 REQUEST_TIMEOUT: Final = 5.0
 ATTEMPTS: Final = 4

@@ -20,9 +20,7 @@ from support.virtual_clock import run_virtually
 from taskrouter_exporter import expansion
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Standing
-from taskrouter_exporter.api.lists import (
-    channels_path,
-)
+from taskrouter_exporter.api.lists import channels_path
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.discovery import Discovery
 from taskrouter_exporter.expansion import Discovered

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.listed import channel, configuration, polled, tc, workspace, ws
 
 from taskrouter_exporter import expansion
-from taskrouter_exporter.api.lists import DiscoveredChannel, DiscoveredWorkspace
+from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace
 from taskrouter_exporter.expansion import Discovered, expand
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Metric
 
-from taskrouter_exporter.api.client import RateLimit
+from taskrouter_exporter.api.call import RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.metrics import ExporterMetrics, TargetsCollector
 from taskrouter_exporter.poll_history import PollHistory, PollResult

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from support.virtual_api import HANG, Reply, VirtualClient, cycle
 from support.virtual_clock import run_virtually
 
-from taskrouter_exporter.api.client import Attempt, Call
+from taskrouter_exporter.api.call import Attempt, Call, HttpAnswer
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window

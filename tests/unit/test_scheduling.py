@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 from pydantic import SecretStr
 
-from taskrouter_exporter.api.client import Call, Client
+from taskrouter_exporter.api.call import Call, HttpAnswer
+from taskrouter_exporter.api.client import Client
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.lists import list_channels
-from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.config.model import Account, Polling
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from taskrouter_exporter.api.client import Attempt, Call
+from taskrouter_exporter.api.call import Attempt, Call
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Standing
 from taskrouter_exporter.queries import Query, Target, Window
@@ -19,7 +19,17 @@ def query(name: str = "support") -> Query:
 
 def call(*attempts: tuple[float, ApiError | None], asked: float | None = None, **attributes: Any) -> Call:
     made = [Attempt(0, seconds, error.status if error else 200, error) for seconds, error in attempts]
-    return Call("/", {}, 9.4, attempts=made, asked=asked, begun=0, requesting=asked is not None, **attributes)
+    return Call(
+        "/",
+        {},
+        9.4,
+        patience=1.25,
+        attempts=made,
+        asked=asked,
+        begun=0,
+        requesting=asked is not None,
+        **attributes,
+    )
 
 
 @pytest.mark.parametrize(

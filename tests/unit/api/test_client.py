@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from taskrouter_exporter.api.call import Call, HttpAnswer, RateLimit
 from taskrouter_exporter.api.client import (
-    Call,
     Client,
-    RateLimit,
     _rate_limit,
     _retry_after,
     stop_before_deadline,
@@ -23,7 +22,6 @@ from taskrouter_exporter.api.client import (
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.fair_queue import Job
-from taskrouter_exporter.api.transport import HttpAnswer
 from taskrouter_exporter.config.model import Account, Polling
 
 SECRET = "s3cret-token"

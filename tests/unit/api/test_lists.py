@@ -19,11 +19,7 @@ from support.listed import (
 from support.virtual_clock import run_virtually
 
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.lists import (
-    channels_path,
-    list_channels,
-    list_workspaces,
-)
+from taskrouter_exporter.api.lists import channels_path, list_channels, list_workspaces
 from taskrouter_exporter.expansion import Discovered
 
 

@@ -13,9 +13,10 @@ import pytest
 from support.certificates import Authority
 from support.peer import Behaviour, Peer, answer, answering, reset, swallowing_syns, tunnelling
 
+from taskrouter_exporter.api.call import HttpAnswer
 from taskrouter_exporter.api.connection import MAX_BODY_BYTES
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.transport import HttpAnswer, RequestsTransport
+from taskrouter_exporter.api.transport import RequestsTransport
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from support.config_files import (
     target,
 )
 
-from taskrouter_exporter.config.accounts import PasswordError, read_password
+from taskrouter_exporter.api.credentials import read_password
 from taskrouter_exporter.config.model import Account
+from taskrouter_exporter.config.passwords import PasswordError
 
 SID = "AC or SK and 32 hex digits"
 PASSWORD = "1 to 512 printable ASCII characters without spaces or line breaks"

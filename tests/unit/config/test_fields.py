@@ -12,7 +12,7 @@ from support.config_files import (
     target,
 )
 
-from taskrouter_exporter.config.accounts import read_password
+from taskrouter_exporter.api.credentials import read_password
 from taskrouter_exporter.queries import Target
 
 NAME = "1 to 200 characters, not blank, no control characters"

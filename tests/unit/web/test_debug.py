@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from taskrouter_exporter.api.client import Attempt, RateLimit
+from taskrouter_exporter.api.call import Attempt, RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.config.model import Account, Config, Polling
 from taskrouter_exporter.poll_history import PollResult

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from taskrouter_exporter.api.client import RateLimit
+from taskrouter_exporter.api.call import RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.lists import DiscoveredChannel, DiscoveredWorkspace
+from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace
 from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.queries import Anchored, Query, Target, Window
