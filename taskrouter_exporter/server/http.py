@@ -152,8 +152,8 @@ class HttpServer(uvicorn.Server):
         if now < self._last_closing + _CLOSING_INTERVAL_SECONDS:
             return
         self._last_closing = now
-        connections = [each for each in self.server_state.connections if isinstance(each, _Protocol)]
-        idle = [connection for connection in connections if not connection.answering]
+        connections = self.server_state.connections
+        idle = [peer for peer in connections if isinstance(peer, _Protocol) and not peer.answering]
         idle.sort(key=attrgetter("idle_since"))
         for connection in idle[: (len(idle) + 1) // 2]:
             connection.transport.abort()

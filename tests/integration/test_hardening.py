@@ -93,7 +93,7 @@ def test_two_hundred_half_open_handshakes_are_held_while_scrapes_go_on(
             answer = request(exporter.port, "/metrics", tls=authority.client())
             assert answer.status == 200
             assert answer.seconds < 10
-        assert half_open[0].recv(100) == b""  # cut after the handshake's time-out
+        assert half_open[0].recv(100) == b""  # cut after the handshake's timeout
     assert warnings(exporter) == []
 
 

@@ -145,7 +145,8 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
 
 
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
-    exporter = Exporter(["--demo"], tmp_path / "log", program=[sys.executable, "-m", "taskrouter_exporter"])
+    program, environment = [sys.executable, "-m", "taskrouter_exporter"], {"PYTHONPATH": str(ROOT)}
+    exporter = Exporter(["--demo"], tmp_path / "log", environment, program)
     assert exporter.request("/-/healthy").status == 200
     assert exporter.stop() == 0
 

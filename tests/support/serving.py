@@ -1,4 +1,4 @@
-"""The HTTP server in a thread of the test, with time-outs that a test can wait for."""
+"""The HTTP server in a thread of the test, with timeouts short enough for a test."""
 
 import asyncio
 import http.client

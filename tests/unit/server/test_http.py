@@ -25,7 +25,7 @@ LARGE = 16 * 1024 * 1024
 
 
 class App:
-    """Answers at once on `/`, much on `/large`, when it is told to on `/held`, and badly on `/broken`."""
+    """Answers at once on `/`, much on `/large`, when released on `/held`, and badly on `/broken`."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
