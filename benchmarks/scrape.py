@@ -98,7 +98,7 @@ def running_exporter(api: str, queries: int, concurrency: int) -> Iterator[Expor
 
 
 def listening_port(process: subprocess.Popen[str]) -> int:
-    """The port that the exporter says it listens on."""
+    """Return the port that the exporter says it listens on."""
     for line in process.stderr or ():
         if "msg=listening" in line:
             return int(line.split("address=127.0.0.1:")[1].split()[0])

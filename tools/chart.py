@@ -23,7 +23,7 @@ Thresholds = dict[str, "float | dict[str, float]"]
 
 
 def generated_files() -> dict[Path, str]:
-    """What each file should contain, by its path in the chart."""
+    """Return what each file should contain, by its path in the chart."""
     values = _values_with(RULES.read_text(encoding="utf-8"))
     dashboards = {f"files/dashboards/{each.name}": each for each in _MONITORING.glob("dashboards/*.json")}
     return {
@@ -60,7 +60,7 @@ def _values_with(rules: str) -> str:
 
 
 def _comments_of_thresholds(rules: str) -> dict[str, str]:
-    """The comment that stands before a threshold's rule, by the threshold's name."""
+    """Return the comment that stands before a threshold's rule, by the threshold's name."""
     found: dict[str, str] = {}
     lines = rules.splitlines()
     for number, line in enumerate(lines):
@@ -71,7 +71,7 @@ def _comments_of_thresholds(rules: str) -> dict[str, str]:
 
 
 def _comment_before(lines: list[str], end: int) -> list[str]:
-    """The lines of comment directly before a line, the first without its `# `."""
+    """Return the lines of comment directly before a line, the first without its `# `."""
     begin = end
     while begin and lines[begin - 1].lstrip().startswith("#"):
         begin -= 1
@@ -110,7 +110,7 @@ def _schema(known: Thresholds) -> str:
 
 
 def _draft_7(node: Any) -> Any:  # noqa: ANN401 -- any JSON
-    """A schema in the draft and with the regular expressions that every Helm understands."""
+    """Return a schema in the draft and with the regular expressions that every Helm understands."""
     if isinstance(node, list):
         return [_draft_7(each) for each in node]
     if not isinstance(node, dict):
@@ -130,7 +130,7 @@ def _readme(values: str) -> str:
 
 
 def _tables(values: str) -> Iterator[str]:
-    """A chapter for each `## Heading` of values.yaml, with a row for each value."""
+    """Return a chapter for each `## Heading` of values.yaml, with a row for each value."""
     chapters = re.split(r"(?m)^## (.+)\n", values)
     for heading, text in zip(chapters[1::2], chapters[2::2], strict=True):
         yield f"\n### {heading}\n\n| value | default | description |\n|---|---|---|\n"
@@ -138,7 +138,7 @@ def _tables(values: str) -> Iterator[str]:
 
 
 def _rows(lines: list[str], node: yaml.Node | None, place: str) -> Iterator[str]:
-    """A row for each value that has a description, and for those in a mapping that has none."""
+    """Return a row for each value that has a description, and for those in a mapping that has none."""
     if not isinstance(node, yaml.MappingNode) or not node.value:
         raise ValueError(f"{place} has no description")
     for key, value in node.value:

@@ -13,7 +13,7 @@ class ReleaseError(Exception):
 
 
 def release_notes(tag: str) -> str:
-    """The text of the version's section, without its heading.
+    """Return the text of the version's section, without its heading.
 
     Raises:
         ReleaseError: the tag is not that of this version, or the changelog says nothing about it.

@@ -26,7 +26,7 @@ class Credentials:
         self._password = read_password(account)
 
     def password(self) -> str:
-        """The current password.
+        """Return the current password.
 
         A file that cannot be read, in the middle of a rotation for example, leaves the last one in use.
         """

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from taskrouter_exporter.config.loader import Config
+from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.demo import start_demo
 from taskrouter_exporter.simulator import Scenario, Simulator
 

@@ -30,7 +30,7 @@ _ALERTS: Final = {"Rejected": "rejection_ratio", "Timed out": "timeout_ratio"}
 
 
 def dashboard() -> builders.Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     made = board(
         CHANNEL,
         "TaskRouter / Channel detail",

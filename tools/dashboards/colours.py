@@ -21,18 +21,18 @@ def threshold(name: str) -> dict[str, float]:
 
 
 def above(name: str, base: str = "green") -> ThresholdsConfig:
-    """A base colour, then the colours of the alerts that fire above a threshold."""
+    """Return a base colour, then the colours of the alerts that fire above a threshold."""
     alerts = [(value, COLOURS[severity]) for severity, value in threshold(name).items()]
     return steps(base, *sorted(alerts))
 
 
 def below(name: str) -> ThresholdsConfig:
-    """The colour of the alert that fires below a threshold, then green."""
+    """Return the colour of the alert that fires below a threshold, then green."""
     ((severity, value),) = threshold(name).items()
     return steps(COLOURS[severity], (value, "green"))
 
 
 def steps(base: str, *more: tuple[float, str]) -> ThresholdsConfig:
-    """A colour, and others from a value on."""
+    """Return a colour, and others from a value on."""
     all_steps = [Threshold(color=base), *(Threshold(value, colour) for value, colour in more)]
     return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(all_steps)

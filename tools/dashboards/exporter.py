@@ -32,7 +32,7 @@ _INSTANCE: Final = "{{instance}}"
 
 
 def dashboard() -> builders.Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     made = board(
         EXPORTER,
         "TaskRouter / Exporter health",

@@ -32,7 +32,7 @@ _WINDOW: Final = f'{SELECTED}, window="$window"'
 
 
 def dashboard() -> builders.Dashboard:
-    """The dashboard."""
+    """Return the dashboard."""
     made = board(
         OVERVIEW,
         "TaskRouter / Overview",

@@ -91,7 +91,7 @@ class FiringAlerts(AnnotationQuery):
 def board(
     uid: str, title: str, description: str, *, window: bool = True, everything: bool = True
 ) -> dashboard.Dashboard:
-    """A dashboard with what all of them have.
+    """Return a dashboard with what all of them have.
 
     Args:
         uid: By which links find it.
@@ -136,19 +136,19 @@ def board(
 
 
 def query(expr: str, legend: str = "__auto", *, instant: bool = False) -> prometheus.Dataquery:
-    """A query over the dashboard's time range, or of its end only."""
+    """Return a query over the dashboard's time range, or of its end only."""
     made = prometheus.Dataquery().datasource(_DATASOURCE).expr(expr).legend_format(legend).interval(_STEP)
     return made.instant() if instant else made.range()
 
 
 def alert_line(name: str) -> prometheus.Dataquery:
-    """A threshold as it is in Prometheus now, as one line for each severity."""
+    """Return a threshold as it is in Prometheus now, as one line for each severity."""
     line = f'max by (severity) (taskrouter:threshold{{threshold="{name}"}})'
     return query(line, ALERT + ", {{severity}}" if any(threshold(name)) else ALERT)
 
 
 def whole(metric: str, by: str, selected: str) -> str:
-    """Sums by labels, of which one is the workspace, without counting a channel twice.
+    """Return sums by labels, of which one is the workspace, without counting a channel twice.
 
     That is the channel "all" where it is polled and selected, else the sum of the channels. Replicas agree,
     so that one of them is taken.
@@ -209,7 +209,7 @@ def number(
     *queries: prometheus.Dataquery,
     colours: dashboard.ThresholdsConfig | None = None,
 ) -> stat.Panel:
-    """The values of now, large."""
+    """Return the values of now, large."""
     made = (
         stat.Panel()
         .unit(unit)
@@ -228,7 +228,7 @@ def rows(  # noqa: PLR0913 -- what tells one table from another
     columns: dict[str, str],
     worst: str,
 ) -> table.Panel:
-    """A table of the values of now.
+    """Return a table of the values of now.
 
     Args:
         title: Of the panel.
