@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from support.configurations import simulated
 from support.exporter import Exporter
+from support.faults import Fault, FaultySimulator
 
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 
 SCRAPE_TIMEOUT = 4
 OFFSET = 0.5
@@ -49,7 +50,7 @@ def test_every_reason_is_reached() -> None:
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
 def test_only_the_target_concerned_is_down_and_says_why(
-    fault: Fault, reason: str, simulator: Simulator, start_exporter: Callable[..., Exporter]
+    fault: Fault, reason: str, simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator, attempts=2, request_timeout="1s"))
     ill, *well = (workspace.friendly_name for workspace in simulator.centre.workspaces)
@@ -90,7 +91,7 @@ def test_only_the_target_concerned_is_down_and_says_why(
     ids=["slow", "503 once each", "429 once each with Retry-After", "reset once each", "truncated once each"],
 )
 def test_what_passes_within_the_deadline_harms_nobody(
-    fault: Fault, simulator: Simulator, start_exporter: Callable[..., Exporter]
+    fault: Fault, simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator, attempts=5))
     simulator.faults.set(simulator.centre.workspaces[0].sid, fault)
@@ -101,7 +102,7 @@ def test_what_passes_within_the_deadline_harms_nobody(
 
 
 def test_null_attributes_are_absent_and_the_target_is_up(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     simulator.faults.set(simulator.centre.workspaces[0].sid, Fault.nulls())
@@ -111,7 +112,7 @@ def test_null_attributes_are_absent_and_the_target_is_up(
 
 
 def test_a_missing_attribute_is_absent_and_all_others_are_published(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     workspace = simulator.centre.workspaces[0]
@@ -123,7 +124,7 @@ def test_a_missing_attribute_is_absent_and_all_others_are_published(
 
 
 def test_an_answer_without_any_statistics_is_a_bad_response(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     workspace = simulator.centre.workspaces[0]
@@ -150,7 +151,7 @@ def test_wrong_credentials_are_an_auth_error_and_nothing_is_retried(
 
 
 def test_hung_requests_never_fill_the_pool_for_good(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator, concurrency=2, attempts=1, request_timeout="1s"))
     for workspace in simulator.centre.workspaces:
@@ -162,10 +163,10 @@ def test_hung_requests_never_fill_the_pool_for_good(
 
 
 def test_a_hanging_account_does_not_starve_another(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     config = simulated(simulator, concurrency=4)
-    with Simulator(simulator.centre) as other:
+    with FaultySimulator(simulator.centre) as other:
         hanging = simulator.centre.workspaces[0].sid
         other.faults.set(hanging, Fault.hang())
         config["accounts"]["hanging"] = {**config["accounts"]["default"], "base_url": other.base_url}

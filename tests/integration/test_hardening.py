@@ -14,9 +14,10 @@ import pytest
 from support.certificates import Authority
 from support.configurations import simulated
 from support.exporter import Exporter
+from support.faults import Fault, FaultySimulator
 from support.serving import request
 
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 
 StartExporter = Callable[..., Exporter]
 CLIENT_HELLO_BEGINS = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -115,7 +116,7 @@ def test_with_no_file_descriptors_left_idle_clients_give_way_and_the_log_stays_s
 
 
 def test_the_end_is_in_order_with_no_file_descriptors_left(
-    simulator: Simulator, start_exporter: StartExporter
+    simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     exporter.scrape()
@@ -151,7 +152,7 @@ def test_a_huge_body_is_neither_kept_nor_waited_for(
 
 
 def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(
-    simulator: Simulator, start_exporter: StartExporter
+    simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator), ["--web.max-requests=1"])
     for workspace in simulator.centre.workspaces:

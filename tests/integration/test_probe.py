@@ -17,9 +17,10 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from support.configurations import simulated
 from support.exporter import ROOT, Answer, Exporter, Scrape
+from support.faults import Fault, FaultySimulator
 from support.prometheus import Prometheus, scraping
 
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 
 StartExporter = Callable[..., Exporter]
 UNKNOWN_SID = "WS" + "0" * 32
@@ -37,7 +38,7 @@ class Probing:
     """An exporter of a simulator with odd workspace names."""
 
     exporter: Exporter
-    simulator: Simulator
+    simulator: FaultySimulator
     names: Sequence[str]
 
     def path(self, workspace: str, channel: str = "voice", **more: str) -> str:
@@ -60,7 +61,7 @@ def oddly_named(simulator: Simulator, **polling: Any) -> str:
 
 
 @pytest.fixture
-def probing(simulator: Simulator, start_exporter: StartExporter) -> Probing:
+def probing(simulator: FaultySimulator, start_exporter: StartExporter) -> Probing:
     exporter = start_exporter(oddly_named(simulator, attempts=2, request_timeout="1m"))
     return Probing(exporter, simulator, ODD_NAMES)
 

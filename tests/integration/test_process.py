@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from support.configurations import simulated
 from support.exporter import ROOT, Exporter, Scrape
+from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter import __version__
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 StartExporter = Callable[..., Exporter]
@@ -60,7 +61,7 @@ def test_the_demo_exports_believable_statistics_of_three_workspaces(start_export
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_scrape_in_flight_finish(
-    number: signal.Signals, simulator: Simulator, start_exporter: StartExporter
+    number: signal.Signals, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     for workspace in simulator.centre.workspaces:
@@ -76,7 +77,7 @@ def test_a_signal_lets_the_scrape_in_flight_finish(
 
 
 def test_a_signal_does_not_wait_long_for_a_hanging_api(
-    simulator: Simulator, start_exporter: StartExporter
+    simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator, request_timeout="1m"))
     for workspace in simulator.centre.workspaces:

@@ -12,9 +12,10 @@ import pytest
 from support.configurations import simulated
 from support.exporter import PREFIX, Exporter, Labels, Scrape
 from support.faked_clock import FakedClock, SetClock
+from support.faults import Fault, FaultySimulator
 from support.prometheus import Prometheus, increase, scraping
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Outcome, Simulator, WorkspaceModel
+from taskrouter_exporter.simulator import ContactCentre, Outcome, Simulator, WorkspaceModel
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 CHANNELS = ("all", "voice")
@@ -203,7 +204,7 @@ HOSTILE_NAMES = [
 """Names of Activities that a label value has to carry."""
 
 
-def answer_with_hostile_names(simulator: Simulator, workspace: WorkspaceModel) -> None:
+def answer_with_hostile_names(simulator: FaultySimulator, workspace: WorkspaceModel) -> None:
     durations = [
         {"sid": f"WA{number:032}", "friendly_name": name, "min": 9.5, "avg": None, "max": 1, "total": 1e15}
         for number, name in enumerate(HOSTILE_NAMES)
@@ -212,7 +213,7 @@ def answer_with_hostile_names(simulator: Simulator, workspace: WorkspaceModel) -
 
 
 def test_prometheus_reads_hostile_label_values_as_they_are(
-    simulator: Simulator, start_exporter: StartExporter, start_prometheus: StartPrometheus
+    simulator: FaultySimulator, start_exporter: StartExporter, start_prometheus: StartPrometheus
 ) -> None:
     workspace = simulator.centre.workspaces[0]
     answer_with_hostile_names(simulator, workspace)
@@ -256,7 +257,7 @@ def test_promtool_has_nothing_to_say_about_the_demo(
 
 
 def test_promtool_has_nothing_to_say_about_hostile_missing_and_failed_answers(
-    program: FindProgram, simulator: Simulator, start_exporter: StartExporter
+    program: FindProgram, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     promtool = program("promtool", "prometheus")
     hostile, empty, failing = simulator.centre.workspaces
@@ -272,7 +273,7 @@ def test_promtool_has_nothing_to_say_about_hostile_missing_and_failed_answers(
 
 
 def test_promtool_has_nothing_to_say_where_no_query_has_an_answer(
-    program: FindProgram, simulator: Simulator, start_exporter: StartExporter
+    program: FindProgram, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     promtool = program("promtool", "prometheus")
     for workspace in simulator.centre.workspaces:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 from support.configurations import simulated
 from support.exporter import Exporter
+from support.faults import Fault, FaultySimulator
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+from taskrouter_exporter.simulator import ContactCentre, Simulator
 
 WINDOWS = [f"{number}m" for number in range(1, 21)]
 
@@ -15,7 +16,7 @@ WINDOWS = [f"{number}m" for number in range(1, 21)]
     "fault", [Fault.hang(), Fault.slow_drip(0.05, headers=True), Fault.slow_drip(0.05)], ids=str
 )
 def test_twenty_good_queries_are_up_beside_forty_that_hang(
-    fault: Fault, simulator: Simulator, start_exporter: Callable[..., Exporter]
+    fault: Fault, simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     config = simulated(simulator, request_timeout="2s")
     for target in config["targets"]:

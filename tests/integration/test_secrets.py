@@ -20,8 +20,9 @@ import pytest
 from integration.test_faults import FAULTS
 from support.configurations import simulated
 from support.exporter import ROOT, Exporter
+from support.faults import Fault, FaultySimulator
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+from taskrouter_exporter.simulator import ContactCentre, Simulator
 
 StartExporter = Callable[..., Exporter]
 
@@ -90,9 +91,7 @@ def echo(status: int) -> Fault:
     names = ("X-Rate-Limit-Limit", "X-Rate-Limit-Remaining", "Retry-After", "Location", "Set-Cookie")
     headers = tuple((name, told) for name in names)
     content = json.dumps(body).encode()
-    return Fault(
-        "echo", {}, None, lambda answer: replace(answer, status=status, body=content, headers=headers)
-    )
+    return Fault("echo", rewrite=lambda answer: replace(answer, status=status, body=content, headers=headers))
 
 
 ECHOES: Final = {f"{status} that echoes": echo(status) for status in (200, 302, 400, 401, 407, 429, 500)}
@@ -140,7 +139,7 @@ def test_no_failure_of_the_api_shows_the_credentials(
     plant: Callable[[dict[str, Any], Path], dict[str, str]],
     failures: Mapping[str, Fault | None],
     log_format: str,
-    simulator: Simulator,
+    simulator: FaultySimulator,
     tmp_path: Path,
 ) -> None:
     config = simulated(simulator, attempts=2, request_timeout="200ms")

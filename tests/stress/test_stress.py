@@ -27,8 +27,9 @@ from stress.stress import TIMEOUT, Row, Size, by_password_file, full_or, midnigh
 from support.configurations import simulated
 from support.exporter import ROOT, Exporter, Scrape
 from support.faked_clock import FakedClock
+from support.faults import Fault, FaultySimulator
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+from taskrouter_exporter.simulator import ContactCentre, Simulator
 
 StartExporter = Callable[..., Exporter]
 BeginRow = Callable[[str], Row]
@@ -112,7 +113,7 @@ def test_the_api_goes_down_and_comes_back(
 
 
 def test_half_of_the_targets_fail(
-    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
+    simulator: FaultySimulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("02 half of the targets fail")
     config = simulated(simulator, **POLLING)
@@ -154,7 +155,7 @@ def test_every_fault_at_once_leaves_the_one_without_unharmed(
         config["polling"]["concurrency"] = 64
         for number, (fault, _) in enumerate(FAULTS.values()):
             other = ContactCentre(seed=100 + number)
-            simulator = stack.enter_context(Simulator(other))
+            simulator = stack.enter_context(FaultySimulator(other))
             simulator.faults.set(other.workspaces[0].sid, fault)
             name = f"fault-{number}"
             config["accounts"][name] = simulated(simulator)["accounts"]["default"]
@@ -188,7 +189,7 @@ def test_four_scrapers_scrape_every_100_milliseconds(
 
 
 def test_reloads_in_the_middle_of_scrapes(
-    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow, tmp_path: Path
+    simulator: FaultySimulator, start_exporter: StartExporter, begin_row: BeginRow, tmp_path: Path
 ) -> None:
     row = begin_row("06 reloads in mid-scrape")
     configs = [simulated(simulator, concurrency=number) for number in (16, 5)]
@@ -287,7 +288,7 @@ class UnheardExporter(Exporter):
         return False
 
 
-def test_the_disk_for_logs_is_full(simulator: Simulator, begin_row: BeginRow, tmp_path: Path) -> None:
+def test_the_disk_for_logs_is_full(simulator: FaultySimulator, begin_row: BeginRow, tmp_path: Path) -> None:
     row = begin_row("09 disk full for logs")
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(simulated(simulator, **POLLING)), encoding="utf-8")
@@ -308,7 +309,7 @@ def test_the_disk_for_logs_is_full(simulator: Simulator, begin_row: BeginRow, tm
 
 
 def test_a_scrape_in_flight_survives_sigterm(
-    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
+    simulator: FaultySimulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("10 SIGTERM in mid-scrape")
     for _ in range(int(full_or(10, 1))):

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter.api.errors import Reason
 from taskrouter_exporter.config.loader import Config, ConfigError, parse_config
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.runtime import Runtime
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+from taskrouter_exporter.simulator import ContactCentre
 
 CENTRE = ContactCentre(seed=3)
 WORKSPACES = [workspace.sid for workspace in CENTRE.workspaces]
@@ -181,7 +182,7 @@ def test_scrapes_are_answered_while_a_configuration_is_read(file: File) -> None:
 
 
 def test_what_is_known_of_a_query_that_stays_is_kept_and_of_the_others_forgotten() -> None:
-    async def scenario(simulator: Simulator) -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         for sid in WORKSPACES:
             simulator.faults.set(sid, Fault.status(403))
         file = File(written(simulator.base_url))
@@ -196,12 +197,12 @@ def test_what_is_known_of_a_query_that_stays_is_kept_and_of_the_others_forgotten
             assert (runtime.history.last(query) is not None) == kept
             assert runtime.history.errors(query)[Reason.FORBIDDEN] == kept
 
-    with Simulator(CENTRE) as simulator:
+    with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))
 
 
 def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) -> None:
-    async def scenario(simulator: Simulator) -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         file.text = written(simulator.base_url, more="polling: {concurrency: 2}")
         runtime = runtime_of(file.load)
         polls = [asyncio.create_task(runtime.snapshot.poll(runtime.snapshot.queries, time.monotonic() + 20))]
@@ -230,13 +231,13 @@ def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) 
 
     most: list[int] = []
     before = sum(thread.name.startswith("slot-") for thread in threading.enumerate())
-    with Simulator(CENTRE, latency=0.1) as simulator:
+    with FaultySimulator(CENTRE, latency=0.1) as simulator:
         asyncio.run(scenario(simulator))
     assert max(most) == 2
 
 
 def test_a_reload_and_a_change_by_discovery_ask_refused_queries_again() -> None:
-    async def scenario(simulator: Simulator) -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         simulator.faults.set(WORKSPACES[0], Fault.status(404))
         runtime = runtime_of(File(written(simulator.base_url, WORKSPACES[:1])).load)
 
@@ -257,12 +258,12 @@ def test_a_reload_and_a_change_by_discovery_ask_refused_queries_again() -> None:
         assert await requests() == 4
         await runtime.stop()
 
-    with Simulator(CENTRE) as simulator:
+    with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))
 
 
 def test_a_new_password_asks_refused_queries_again(tmp_path: Path) -> None:
-    async def scenario(simulator: Simulator) -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         password = tmp_path / "auth_token"
         password.write_text(CENTRE.auth_token, encoding="utf-8")
         simulator.faults.set(WORKSPACES[0], Fault.status(403))
@@ -282,12 +283,12 @@ def test_a_new_password_asks_refused_queries_again(tmp_path: Path) -> None:
         assert all(await poll())
         await runtime.stop()
 
-    with Simulator(CENTRE) as simulator:
+    with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))
 
 
 def test_what_the_poller_keeps_is_pruned_with_the_queries(file: File) -> None:
-    async def scenario(simulator: Simulator) -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         file.text = written(simulator.base_url, more="polling: {cache: 1m}")
         runtime = runtime_of(file.load)
         await runtime.snapshot.poll(runtime.snapshot.queries, time.monotonic() + 10)
@@ -301,5 +302,5 @@ def test_what_the_poller_keeps_is_pruned_with_the_queries(file: File) -> None:
         assert len(runtime._standings._known) == 4
         await runtime.stop()
 
-    with Simulator(CENTRE) as simulator:
+    with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))

@@ -1,4 +1,3 @@
-import json
 import math
 import socket
 import threading
@@ -8,16 +7,16 @@ from typing import Any
 
 import pytest
 import requests
+from support.faults import Fault, Faults, FaultySimulator
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
-from taskrouter_exporter.simulator.faults import FAULT_NAMES, Faults
+from taskrouter_exporter.simulator import ContactCentre
 
 Get = Callable[..., requests.Response]
 Switch = Callable[[Fault], None]
 
 
 @pytest.fixture
-def switch_on(simulator: Simulator, centre: ContactCentre) -> Switch:
+def switch_on(simulator: FaultySimulator, centre: ContactCentre) -> Switch:
     """Switch on a fault of the first workspace."""
 
     def switch_on(fault: Fault) -> None:
@@ -44,7 +43,7 @@ def test_a_fault_is_one_workspaces_own(
 
 
 def test_a_fault_lasts_until_it_is_cleared_or_used_up(
-    get: Get, switch_on: Switch, simulator: Simulator, centre: ContactCentre, statistics_path: str
+    get: Get, switch_on: Switch, simulator: FaultySimulator, centre: ContactCentre, statistics_path: str
 ) -> None:
     switch_on(Fault.status(503, times=2))
     assert [get(statistics_path).status_code for _ in range(3)] == [503, 503, 200]
@@ -106,7 +105,7 @@ def test_latency_delays_the_right_answer(
 
 
 def test_a_hang_never_answers(
-    get: Get, switch_on: Switch, session: requests.Session, simulator: Simulator
+    get: Get, switch_on: Switch, session: requests.Session, simulator: FaultySimulator
 ) -> None:
     switch_on(Fault.hang())
     with pytest.raises(requests.ReadTimeout):
@@ -124,7 +123,7 @@ def test_a_hang_never_answers(
 def test_a_waiting_connections_thread_ends_with_the_client_or_the_simulator(
     centre: ContactCentre, statistics_path: str, fault: Fault, leaves_first: str
 ) -> None:
-    with Simulator(centre) as simulator:
+    with FaultySimulator(centre) as simulator:
         simulator.faults.set(centre.workspaces[0].sid, fault)
         host, port = simulator.base_url.removeprefix("http://").split(":")
         client = socket.create_connection((host, int(port)), timeout=10)
@@ -149,7 +148,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_reset_is_a_tcp_reset(simulator: Simulator, switch_on: Switch, statistics_path: str) -> None:
+def test_a_reset_is_a_tcp_reset(simulator: FaultySimulator, switch_on: Switch, statistics_path: str) -> None:
     switch_on(Fault.reset())
     host, port = simulator.base_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as sock:
@@ -160,7 +159,7 @@ def test_a_reset_is_a_tcp_reset(simulator: Simulator, switch_on: Switch, statist
 
 @pytest.mark.parametrize("headers", [False, True])
 def test_a_slow_drip_sends_a_byte_at_a_time(
-    simulator: Simulator, switch_on: Switch, statistics_path: str, *, headers: bool
+    simulator: FaultySimulator, switch_on: Switch, statistics_path: str, *, headers: bool
 ) -> None:
     switch_on(Fault.slow_drip(0.05, headers=headers))
     host, port = simulator.base_url.removeprefix("http://").split(":")
@@ -263,96 +262,6 @@ def test_an_error_stays_an_error_under_a_fault_of_the_content(
 ) -> None:
     switch_on(Fault.nulls())
     assert get(statistics_path, Minutes="0").json()["code"] == 20001
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"fault": "latency", "seconds": 1},
-        {"fault": "hang", "times": 3},
-        {"fault": "slow_drip", "interval": 0.01, "headers": True},
-        {"fault": "wrong_types", "attribute": "end_time", "value": [True]},
-        {"fault": "status", "status": 503, "times": 2, "retry_after": "Wed, 25 Nov 2026 12:00:00 GMT"},
-    ],
-    ids=lambda content: str(content["fault"]),
-)
-def test_a_fault_is_put_listed_and_deleted_over_http(
-    simulator: Simulator, centre: ContactCentre, content: dict[str, Any]
-) -> None:
-    sid = centre.workspaces[0].sid
-    url = f"{simulator.base_url}/simulator/faults"
-    put = requests.put(f"{url}/{sid}", json=content, timeout=10)
-    assert put.status_code == 200
-    assert content.items() <= put.json().items()
-    assert requests.get(url, timeout=10).json() == {sid: put.json()}
-    assert simulator.faults.active() == {sid: Fault.from_json(content)}
-    assert requests.delete(f"{url}/{sid}", timeout=10).status_code == 204
-    assert requests.get(url, timeout=10).json() == {}
-
-
-def test_every_fault_survives_the_way_to_json_and_back() -> None:
-    needed: dict[str, dict[str, Any]] = {"latency": {"seconds": 1}, "status": {"status": 500}}
-    for name in FAULT_NAMES:
-        fault = getattr(Fault, name)(**needed.get(name, {}))
-        assert fault.name == name
-        assert Fault.from_json(json.loads(json.dumps(fault.to_json()))) == fault
-
-
-def test_deleting_without_a_workspace_clears_every_fault(simulator: Simulator, centre: ContactCentre) -> None:
-    for workspace in centre.workspaces:
-        simulator.faults.set(workspace.sid, Fault.hang())
-    assert requests.delete(f"{simulator.base_url}/simulator/faults", timeout=10).status_code == 204
-    assert simulator.faults.active() == {}
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"{", "Expecting"),
-        (b"\xff", "utf-8"),
-        (b"[]", "write an object"),
-        (b"{}", "no fault None: choose from latency, hang"),
-        (b'{"fault": []}', "no fault"),
-        (b'{"fault": "from_json"}', "no fault 'from_json'"),
-        (b'{"fault": "latency"}', "latency: .*seconds"),
-        (b'{"fault": "latency", "seconds": NaN}', "between 0 and 3600"),
-        (b'{"fault": "latency", "seconds": true}', "seconds is not True"),
-        (b'{"fault": "latency", "second": 1}', "has no 'second'"),
-        (b'{"fault": "hang", "times": 0}', "at least 1"),
-        (b'{"fault": "hang", "times": 1.5}', "times is not 1.5"),
-        (b'{"fault": "status", "status": 99}', "between 200 and 599"),
-        (b'{"fault": "status", "status": 500, "retry_after": "1\\r\\nX: y"}', "printable"),
-        (b'{"fault": "redirect", "location": "\\u00e9"}', "printable"),
-        (b'{"fault": "huge_body", "size": 0}', "size"),
-        (b'{"fault": "slow_drip", "headers": 1}', "headers is not 1"),
-    ],
-)
-def test_a_fault_that_makes_no_sense_is_a_bad_request_that_says_why(
-    simulator: Simulator, centre: ContactCentre, body: bytes, message: str
-) -> None:
-    url = f"{simulator.base_url}/simulator/faults/{centre.workspaces[0].sid}"
-    response = requests.put(url, data=body, timeout=10)
-    assert response.status_code == 400
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(response.json()["message"])
-    assert simulator.faults.active() == {}
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("PUT", "/simulator/faults/WS0", 404),
-        ("DELETE", "/simulator/faults/WS0", 404),
-        ("GET", "/simulator/faultsWS0", 404),
-        ("GET", "/simulator/", 404),
-        ("PUT", "/simulator/faults", 405),
-        ("POST", "/simulator/faults", 405),
-    ],
-)
-def test_the_test_api_refuses_what_it_does_not_have(
-    simulator: Simulator, method: str, path: str, status: int
-) -> None:
-    assert requests.request(method, simulator.base_url + path, timeout=10).status_code == status
 
 
 def test_concurrent_requests_use_a_fault_up_exactly() -> None:
