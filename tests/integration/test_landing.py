@@ -199,7 +199,7 @@ def test_a_hostile_workspace_name_is_shown_and_does_nothing(
 
 
 def test_a_hostile_activity_name_is_text_on_a_probe_and_its_story(
-    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+    browser: Browser, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     def rewrite(answer: Answer) -> Answer:
         content = json.loads(answer.body)
