@@ -1,14 +1,16 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter.api.errors import Reason
+from taskrouter_exporter.api.transport import RequestsTransport
 from taskrouter_exporter.config.loader import Config, ConfigError, parse_config
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.runtime import Runtime
@@ -43,6 +45,21 @@ class File:
 
 def runtime_of(load: Callable[[], Config]) -> Runtime:
     return Runtime(load, ExporterMetrics("1.2.3", "abc"))
+
+
+@pytest.fixture(autouse=True)
+def _closed_transports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close every connection at the end: no test here waits until a snapshot has retired."""
+    transports: list[RequestsTransport] = []
+
+    def transport(*arguments: Any) -> RequestsTransport:
+        transports.append(RequestsTransport(*arguments))
+        return transports[-1]
+
+    monkeypatch.setattr("taskrouter_exporter.runtime.RequestsTransport", transport)
+    yield
+    for each in transports:
+        each.close()
 
 
 def gauge(runtime: Runtime, name: str) -> float:

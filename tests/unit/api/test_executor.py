@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from support.threads import fail_to_start_threads
 
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import Claim, FairExecutor, Job, Standing, reserve_of_each_account
@@ -216,16 +217,9 @@ def test_close_lets_the_threads_end() -> None:
 def test_after_threads_could_not_be_started_every_request_is_still_carried_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")] * 2
-
-    def failing_start(thread: threading.Thread) -> None:
-        if failures:
-            raise failures.pop()
-        start(thread)
-
     async def scenario() -> None:
         executor = FairExecutor(8, 1)
-        monkeypatch.setattr(threading.Thread, "start", failing_start)
+        fail_to_start_threads(monkeypatch, 2)
         results = await asyncio.gather(
             *(run(executor, "a", lambda: 1) for _ in range(8)), return_exceptions=True
         )
