@@ -60,7 +60,7 @@ def warnings(exporter: Exporter) -> list[str]:
 
 
 @pytest.mark.usefixtures("many_files")
-def test_a_thousand_idle_connections_are_held_while_scrapes_go_on(
+def test_a_thousand_idle_connections_do_not_disturb_scrapes(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -78,7 +78,7 @@ def test_a_thousand_idle_connections_are_held_while_scrapes_go_on(
 
 
 @pytest.mark.usefixtures("many_files")
-def test_two_hundred_half_open_handshakes_are_held_while_scrapes_go_on(
+def test_two_hundred_half_open_handshakes_do_not_disturb_scrapes(
     simulator: Simulator, start_exporter: StartExporter, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
@@ -94,11 +94,11 @@ def test_two_hundred_half_open_handshakes_are_held_while_scrapes_go_on(
             answer = request(exporter.port, "/metrics", tls=authority.client())
             assert answer.status == 200
             assert answer.seconds < 10
-        assert half_open[0].recv(100) == b""  # cut after the handshake's time-out
+        assert half_open[0].recv(100) == b""  # closed after the handshake timeout
     assert warnings(exporter) == []
 
 
-def test_with_no_file_descriptors_left_idle_clients_give_way_and_the_log_stays_short(
+def test_without_free_file_descriptors_idle_clients_are_closed_and_the_log_stays_short(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -115,7 +115,7 @@ def test_with_no_file_descriptors_left_idle_clients_give_way_and_the_log_stays_s
     assert sum("no file descriptors left" in line for line in warnings(exporter)) == 1
 
 
-def test_the_end_is_in_order_with_no_file_descriptors_left(
+def test_shutdown_is_clean_without_free_file_descriptors(
     simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -136,7 +136,7 @@ def test_the_end_is_in_order_with_no_file_descriptors_left(
     assert len(warnings(exporter)) < 30
 
 
-def test_a_huge_body_is_neither_kept_nor_waited_for(
+def test_a_huge_request_body_is_neither_stored_nor_awaited(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -151,7 +151,7 @@ def test_a_huge_body_is_neither_kept_nor_waited_for(
     assert process.memory_info().rss - before < 50_000_000
 
 
-def test_requests_beyond_the_bound_are_refused_and_health_checks_are_not(
+def test_requests_over_the_limit_are_refused_and_health_checks_are_not(
     simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator), ["--web.max-requests=1"])

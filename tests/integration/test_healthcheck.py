@@ -48,7 +48,7 @@ def test_an_exporter_that_hangs_is_not_healthy() -> None:
         assert check(url(hanging.getsockname()[1])).endswith(": timed out")
 
 
-def test_nobody_is_not_healthy() -> None:
+def test_a_port_without_a_server_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     assert "Connection refused" in check(url(port))

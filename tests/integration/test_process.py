@@ -47,7 +47,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
     )
 
 
-def test_the_demo_exports_believable_statistics_of_three_workspaces(start_exporter: StartExporter) -> None:
+def test_the_demo_exports_plausible_statistics_of_three_workspaces(start_exporter: StartExporter) -> None:
     scrape = start_exporter(arguments=["--demo"]).scrape()
     assert set(scrape.find("up").values()) == {1}
     assert len({dict(labels)["workspace"] for labels in scrape.find("up")}) == 3
@@ -93,7 +93,7 @@ def test_a_signal_does_not_wait_long_for_a_hanging_api(
         assert 4 < time.monotonic() - begin < 15
 
 
-def test_an_idle_connection_does_not_delay_the_end(start_exporter: StartExporter) -> None:
+def test_an_idle_connection_does_not_delay_shutdown(start_exporter: StartExporter) -> None:
     exporter = start_exporter(arguments=["--demo"])
     with socket.create_connection(("127.0.0.1", exporter.port)):
         begin = time.monotonic()
@@ -101,7 +101,7 @@ def test_an_idle_connection_does_not_delay_the_end(start_exporter: StartExporter
         assert time.monotonic() - begin < 4
 
 
-def test_a_missing_configuration_is_one_line_that_names_the_demo(tmp_path: Path) -> None:
+def test_a_missing_configuration_is_a_one_line_error_that_mentions_the_demo(tmp_path: Path) -> None:
     ended = run(cwd=tmp_path)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
@@ -109,7 +109,7 @@ def test_a_missing_configuration_is_one_line_that_names_the_demo(tmp_path: Path)
     assert "--demo" in line
 
 
-def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = run("--demo", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
@@ -131,18 +131,20 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         ("--unknown", "unrecognized arguments: --unknown"),
     ],
 )
-def test_a_bad_flag_is_one_line(flag: str, complaint: str, tmp_path: Path) -> None:
+def test_an_invalid_flag_is_a_one_line_error(flag: str, complaint: str, tmp_path: Path) -> None:
     ended = run(flag, cwd=tmp_path)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert complaint in line
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_printed(tmp_path: Path) -> None:
     assert f"taskrouter-exporter {__version__} (revision " in run("--version", cwd=tmp_path).stdout
 
 
-def test_a_check_says_what_would_be_polled_and_asks_nobody(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_check_prints_what_would_be_polled_and_sends_no_request(
+    simulator: Simulator, tmp_path: Path
+) -> None:
     (tmp_path / "config.yaml").write_text(json.dumps(simulated(simulator)), encoding="utf-8")
     ended = run("--config.check", cwd=tmp_path)
     assert ended.returncode == 0
@@ -155,7 +157,7 @@ def test_a_check_says_what_would_be_polled_and_asks_nobody(simulator: Simulator,
 
 
 @pytest.mark.parametrize("output", ["/dev/full", "latin-1"])
-def test_a_check_ends_in_order_where_its_output_cannot_be_written(
+def test_a_check_exits_cleanly_if_its_output_cannot_be_written(
     output: str, simulator: Simulator, tmp_path: Path
 ) -> None:
     config = simulated(simulator)
@@ -176,14 +178,14 @@ def test_a_check_ends_in_order_where_its_output_cannot_be_written(
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "no-such-host.invalid"])
-def test_a_host_that_is_none_is_one_line(host: str, tmp_path: Path) -> None:
+def test_an_invalid_host_is_a_one_line_error(host: str, tmp_path: Path) -> None:
     ended = run("--demo", f"--web.listen-address={host}:0", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith(f"cannot listen on {host}:0: ")
     assert "Traceback" not in ended.stderr
 
 
-def test_several_addresses_are_listened_on_ipv6_among_them(tmp_path: Path) -> None:
+def test_the_exporter_listens_on_several_addresses_including_ipv6(tmp_path: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     exporter = Exporter(["--demo", "--web.listen-address=[::1]:0"], tmp_path / "log")
@@ -195,7 +197,7 @@ def test_several_addresses_are_listened_on_ipv6_among_them(tmp_path: Path) -> No
     assert exporter.stop() == 0
 
 
-def test_a_check_of_a_bad_file_says_every_error_and_fails(tmp_path: Path) -> None:
+def test_a_check_of_an_invalid_file_prints_every_error_and_fails(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(
         "targets:\n- workspace: 1\n  windows: [15 minutes]\n", encoding="utf-8"
     )
@@ -236,9 +238,7 @@ def test_formats_and_compression_follow_the_headers(
     assert b"twilio_taskrouter_up{" in gzip.decompress(packed.body)
 
 
-def test_one_of_the_two_collectors_can_be_asked_for(
-    simulator: Simulator, start_exporter: StartExporter
-) -> None:
+def test_each_collector_can_be_selected(simulator: Simulator, start_exporter: StartExporter) -> None:
     exporter = start_exporter(simulated(simulator))
     own = exporter.scrape(path="/metrics?collect[]=exporter")
     assert simulator.requests.count() == 0
@@ -266,7 +266,7 @@ def test_other_methods_are_not_allowed(method: str, path: str, demo: Exporter) -
     assert "GET" in answer.headers["allow"]
 
 
-def test_elsewhere_there_is_a_hint(demo: Exporter) -> None:
+def test_an_unknown_path_is_answered_with_a_hint(demo: Exporter) -> None:
     answer = demo.request("/metrics/")
     assert answer.status == 404
     assert "/metrics" in answer.text
@@ -280,7 +280,7 @@ def test_health_never_touches_the_api(simulator: Simulator, start_exporter: Star
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/probe?workspace=support&channel=voice"])
-def test_a_scrape_tells_how_long_its_polls_may_take(path: str, demo: Exporter) -> None:
+def test_a_scrape_exposes_the_deadline_of_its_polls(path: str, demo: Exporter) -> None:
     for timeout in (3, 30):
         told = demo.scrape(timeout=timeout, path=path).value("scrape_deadline_seconds")
         assert timeout / 2 - 0.5 < told < timeout - 0.5
@@ -288,7 +288,7 @@ def test_a_scrape_tells_how_long_its_polls_may_take(path: str, demo: Exporter) -
 
 @pytest.mark.parametrize("path", ["/metrics", "/probe?workspace=support&channel=voice"])
 @pytest.mark.parametrize("timeout", ["", "10s", "10, 10", "-1", "nan"])
-def test_a_malformed_scrape_timeout_does_not_cost_the_scrape(timeout: str, path: str, demo: Exporter) -> None:
+def test_a_malformed_scrape_timeout_is_ignored(timeout: str, path: str, demo: Exporter) -> None:
     answer = demo.request(path, headers={"X-Prometheus-Scrape-Timeout-Seconds": timeout})
     assert answer.status == 200
     (deadline,) = re.findall(r"(?m)^twilio_taskrouter_scrape_deadline_seconds (.*)$", answer.text)
@@ -307,7 +307,7 @@ def test_nothing_else_is_served_as_a_document(name: str, demo: Exporter) -> None
     assert demo.request(f"/docs/{name}").status == 404
 
 
-def test_answers_name_no_server(demo: Exporter) -> None:
+def test_answers_have_no_server_header(demo: Exporter) -> None:
     for path in ("/metrics", "/nowhere", "/-/healthy"):
         assert "server" not in demo.request(path).headers
 
@@ -317,7 +317,9 @@ def test_answers_name_no_server(demo: Exporter) -> None:
     [b"GET /metrics\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01", b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000],
     ids=["HTTP 0.9", "TLS", "endless header"],
 )
-def test_a_malformed_head_is_refused_and_the_server_goes_on(head: bytes, demo: Exporter) -> None:
+def test_a_malformed_request_head_is_refused_and_the_server_keeps_running(
+    head: bytes, demo: Exporter
+) -> None:
     with socket.create_connection(("127.0.0.1", demo.port), timeout=20) as connection:
         connection.sendall(head)
         connection.shutdown(socket.SHUT_WR)

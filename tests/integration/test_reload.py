@@ -133,7 +133,7 @@ def workspaces(scrape: Scrape) -> set[str]:
 
 
 @pytest.mark.parametrize("reload", [reload_by_request, reload_by_put, reload_by_signal])
-def test_targets_come_and_go_without_leaving_series_behind(
+def test_added_and_removed_targets_leave_no_series_behind(
     reload: Callable[[Exporter], None],
     simulator: FaultySimulator,
     start_exporter: StartExporter,
@@ -162,7 +162,7 @@ def test_targets_come_and_go_without_leaving_series_behind(
     assert gone not in exporter.request("/sd").text
 
 
-def test_a_target_that_comes_back_starts_over(
+def test_a_target_that_is_added_again_starts_over(
     simulator: FaultySimulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator, attempts=1)
@@ -178,7 +178,7 @@ def test_a_target_that_comes_back_starts_over(
     assert exporter.scrape().value("poll_errors_total", **errors) == 0
 
 
-def test_error_counters_of_a_target_that_stays_go_on(
+def test_error_counters_of_a_remaining_target_continue(
     simulator: FaultySimulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator, attempts=1)
@@ -230,7 +230,7 @@ def test_changed_credentials_apply(
     exporter.assert_clean_log(["an-old-secret"])
 
 
-def test_an_account_that_went_away_leaves_no_series(
+def test_a_removed_account_leaves_no_series(
     simulator: Simulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator)
@@ -262,7 +262,7 @@ def test_a_changed_concurrency_applies_to_requests_in_flight(
         assert in_flight.most == concurrency
 
 
-def test_a_scrape_in_flight_ends_with_the_configuration_it_began_with(
+def test_a_scrape_in_flight_finishes_with_the_configuration_it_started_with(
     simulator: Simulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator, concurrency=4)
@@ -290,7 +290,7 @@ def test_a_scrape_in_flight_ends_with_the_configuration_it_began_with(
     exporter.assert_clean_log(["a-wrong-secret"])
 
 
-def test_a_broken_file_is_refused_with_the_lines_of_the_start_and_the_old_one_goes_on(
+def test_an_invalid_file_is_refused_with_the_errors_of_startup_and_the_previous_one_is_kept(
     simulator: Simulator, start_exporter: StartExporter, write_config: WriteConfig, tmp_path: Path
 ) -> None:
     config = simulated(simulator)
@@ -338,7 +338,7 @@ def test_a_broken_file_is_refused_with_the_lines_of_the_start_and_the_old_one_go
     assert started.value(SUCCESS_TIME) < recovered.value(SUCCESS_TIME) < time.time()
 
 
-def test_a_broken_file_does_not_end_the_process_on_sighup(
+def test_an_invalid_file_does_not_end_the_process_on_sighup(
     simulator: Simulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -350,7 +350,7 @@ def test_a_broken_file_does_not_end_the_process_on_sighup(
     assert set(scrape.find("up").values()) == {1}
 
 
-def test_a_file_or_password_file_that_went_away_keeps_the_old_configuration(
+def test_a_removed_file_or_password_file_keeps_the_previous_configuration(
     simulator: Simulator, start_exporter: StartExporter, tmp_path: Path, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator)
@@ -374,9 +374,7 @@ def test_a_file_or_password_file_that_went_away_keeps_the_old_configuration(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-def test_a_reload_is_asked_for_by_post_or_put_only(
-    method: str, simulator: Simulator, start_exporter: StartExporter
-) -> None:
+def test_only_post_and_put_reload(method: str, simulator: Simulator, start_exporter: StartExporter) -> None:
     exporter = start_exporter(simulated(simulator))
     answer = exporter.request("/-/reload", method)
     assert answer.status == 405

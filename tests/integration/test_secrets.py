@@ -219,7 +219,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def test_no_reload_of_a_broken_file_shows_a_password_and_the_last_good_one_stays(
+def test_no_reload_of_an_invalid_file_shows_a_password_and_the_previous_configuration_is_kept(
     simulator: Simulator, start_exporter: StartExporter, tmp_path: Path
 ) -> None:
     exporter = start_exporter(simulated(simulator), ["--log.level=debug"])
@@ -279,7 +279,9 @@ def run(directory: Path, *arguments: str, **environment: str) -> subprocess.Comp
 @pytest.mark.parametrize(
     "name", ["a number", "a mapping", "an open quotation mark", "nothing but a password"]
 )
-def test_no_bad_start_and_no_check_shows_a_password(name: str, arguments: list[str], tmp_path: Path) -> None:
+def test_no_failed_startup_and_no_failed_check_shows_a_password(
+    name: str, arguments: list[str], tmp_path: Path
+) -> None:
     write(tmp_path / "config.yaml", BAD_FILES[name])
     ended = run(tmp_path, *arguments)
     assert ended.returncode == 1
@@ -288,7 +290,7 @@ def test_no_bad_start_and_no_check_shows_a_password(name: str, arguments: list[s
     outputs.assert_no_secret()
 
 
-def test_a_good_check_shows_no_password(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_successful_check_shows_no_password(simulator: Simulator, tmp_path: Path) -> None:
     config = simulated(simulator)
     config["accounts"]["more"] = {"username": "SK" + "1" * 32, "password_file": "auth_token"}
     (tmp_path / "auth_token").write_text(OTHER_PASSWORD, encoding="utf-8")
@@ -403,7 +405,7 @@ def test_no_failing_proxy_shows_its_password(simulator: Simulator, start_exporte
         "one word",
     ],
 )
-def test_no_malformed_proxy_shows_its_password_or_harms_the_process(
+def test_no_malformed_proxy_shows_its_password_or_stops_the_process(
     url: str, simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     config = simulated(simulator, attempts=1, request_timeout="500ms")

@@ -75,24 +75,24 @@ def test_the_installed_demo_answers_a_scrape(demo: Exporter) -> None:
     assert scrape.find("exporter_build_info", version=__version__)
 
 
-def test_the_documents_came_along(demo: Exporter) -> None:
+def test_the_wheel_contains_the_documents(demo: Exporter) -> None:
     for file in (ROOT / "docs").glob("*.md"):
         assert demo.request(f"/docs/{file.stem}").text == file.read_text(encoding="utf-8")
 
 
-def test_the_requirements_are_complete_and_fit_each_other(environment: Path) -> None:
+def test_the_requirements_are_complete_and_compatible(environment: Path) -> None:
     check = [str(environment / "python"), "-m", "pip", "check"]
     done = subprocess.run(check, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "No broken requirements found.\n")
 
 
-def test_the_installed_program_tells_its_version(environment: Path) -> None:
+def test_the_installed_program_prints_its_version(environment: Path) -> None:
     version = [str(environment / "taskrouter-exporter"), "--version"]
     output = subprocess.run(version, check=True, capture_output=True, text=True).stdout
     assert output.startswith(f"taskrouter-exporter {__version__} ")
 
 
-def test_the_revision_that_a_build_wrote_comes_along(source: Path, tmp_path: Path) -> None:
+def test_the_wheel_contains_the_revision_written_by_the_build(source: Path, tmp_path: Path) -> None:
     revision = source / "taskrouter_exporter" / "REVISION"
     revision.write_text("0123abc\n", encoding="ascii")
     build(source, tmp_path, "wheel")
@@ -117,7 +117,7 @@ def test_the_source_distribution_can_be_tested(source: Path) -> None:
     assert there == here
 
 
-def test_the_metadata_is_valid_and_says_what_the_project_says(metadata: Metadata) -> None:
+def test_the_metadata_is_valid_and_matches_the_project(metadata: Metadata) -> None:
     assert (metadata.name, str(metadata.version)) == ("taskrouter-exporter", __version__)
     assert metadata.license_expression == "Apache-2.0"
     assert metadata.description_content_type == "text/markdown"

@@ -146,7 +146,7 @@ def test_the_rate_limit_is_exhausted(
         assert_flat(row, exporter)
 
 
-def test_every_fault_at_once_leaves_the_one_without_unharmed(
+def test_every_fault_at_once_leaves_the_healthy_account_up(
     centre: ContactCentre, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("04 every fault at once")
@@ -328,7 +328,7 @@ def test_a_scrape_in_flight_survives_sigterm(
     assert len(row.kept) == row.sent
 
 
-def test_killed_and_started_again_it_counts_on(
+def test_counters_continue_after_a_kill_and_a_restart(
     simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("11 kill -9 and start")
@@ -381,7 +381,7 @@ def test_the_clock_is_set_back(
         assert list(exporter.scrape().find("up").values()) == [1] * QUERIES
 
 
-def test_what_is_wrong_or_stale_would_be_found(
+def test_the_checks_find_wrong_and_stale_values(
     simulator: Simulator, start_exporter: StartExporter, centre: ContactCentre
 ) -> None:
     row = Row("none", centre)

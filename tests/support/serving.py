@@ -1,4 +1,4 @@
-"""The HTTP server in a thread of the test, with time-outs that a test can wait for."""
+"""The HTTP server in a thread of the test, with timeouts short enough for a test."""
 
 import asyncio
 import http.client
@@ -70,7 +70,7 @@ class Serving:
     def wait_until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, "it has not come to pass"
+            assert time.monotonic() < end, "the condition has not become true"
             time.sleep(0.01)
 
 
@@ -99,7 +99,7 @@ def request(
 
 
 def is_cut(connection: socket.socket) -> bool:
-    """Whether the other side ends the connection, after whatever it still has to say."""
+    """Read until the other side closes the connection."""
     try:
         while connection.recv(65536):
             pass

@@ -57,7 +57,7 @@ def test_a_duration_is_read_and_written_canonically(text: str, duration: timedel
         "00",
     ],
 )
-def test_anything_else_is_no_duration(text: str) -> None:
+def test_other_text_is_not_a_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 
@@ -68,7 +68,7 @@ def test_a_duration_longer_than_python_can_hold_is_refused() -> None:
 
 
 @given(MILLISECONDS)
-def test_what_is_written_reads_back_as_the_same_duration(duration: timedelta) -> None:
+def test_a_formatted_duration_parses_to_the_same_duration(duration: timedelta) -> None:
     assert parse_duration(format_duration(duration)) == duration
 
 

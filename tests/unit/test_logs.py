@@ -48,11 +48,11 @@ def test_json_is_an_object_per_event() -> None:
 
 
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
-def test_what_is_below_the_level_is_not_written(level: str, count: int) -> None:
+def test_messages_below_the_level_are_not_written(level: str, count: int) -> None:
     assert len(lines(level)) == count
 
 
-def test_a_full_disk_ends_nothing() -> None:
+def test_a_full_disk_does_not_stop_the_process() -> None:
     program = PROGRAM.format(level="info", form="logfmt") + "\nprint('still here')"
     with open("/dev/full", "w", encoding="ascii") as full:  # noqa: PTH123 -- a device
         ended = subprocess.run(

@@ -37,7 +37,7 @@ def test_an_anchored_period_asks_from_its_anchor_in_utc_and_never_for_minutes() 
     assert query.parameters(start) == {"StartDate": "2026-11-23T00:00:00Z", "TaskChannel": "chat"}
 
 
-def test_an_anchored_period_without_its_anchor_is_a_mistake() -> None:
+def test_an_anchored_period_without_its_anchor_is_an_error() -> None:
     with pytest.raises(ValueError, match="from its anchor on"):
         Query(target("all"), Anchored("day")).parameters()
 

@@ -17,7 +17,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="ascii")
 
 
-def test_what_the_build_wrote_comes_first(package: Path) -> None:
+def test_the_revision_written_by_the_build_takes_precedence(package: Path) -> None:
     write(package / "REVISION", "abc123\n")
     write(package.parent / ".git" / "HEAD", "def456\n")
     assert revision(package) == "abc123"
@@ -32,7 +32,7 @@ def test_what_the_build_wrote_comes_first(package: Path) -> None:
     ],
     ids=["detached", "loose", "packed"],
 )
-def test_a_checkout_is_asked(package: Path, files: dict[str, str]) -> None:
+def test_in_a_checkout_git_names_the_revision(package: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         write(package.parent / ".git" / name, text)
     assert revision(package) == "abc123"
@@ -41,7 +41,7 @@ def test_a_checkout_is_asked(package: Path, files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "files", [{}, {"HEAD": "ref: refs/heads/main\n"}, {"HEAD": "ref: refs/heads/main\n", "packed-refs": ""}]
 )
-def test_elsewhere_it_is_unknown(package: Path, files: dict[str, str]) -> None:
+def test_otherwise_the_revision_is_unknown(package: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         write(package.parent / ".git" / name, text)
     assert revision(package) == "unknown"

@@ -126,7 +126,7 @@ def test_a_first_configuration_that_is_wrong_is_an_error() -> None:
         runtime_of(File("targets: []").load)
 
 
-def test_a_reload_exchanges_the_setup_and_a_failed_one_does_not(file: File) -> None:
+def test_a_reload_replaces_the_snapshot_and_a_failed_one_does_not(file: File) -> None:
     async def scenario() -> None:
         begin = time.time()
         runtime = runtime_of(file.load)
@@ -154,7 +154,7 @@ def test_a_reload_exchanges_the_setup_and_a_failed_one_does_not(file: File) -> N
     asyncio.run(scenario())
 
 
-def test_reloads_at_the_same_time_follow_each_other(file: File) -> None:
+def test_concurrent_reloads_run_one_after_the_other(file: File) -> None:
     loading = 0
     most = 0
     lock = threading.Lock()
@@ -198,7 +198,7 @@ def test_scrapes_are_answered_while_a_configuration_is_read(file: File) -> None:
     asyncio.run(scenario())
 
 
-def test_what_is_known_of_a_query_that_stays_is_kept_and_of_the_others_forgotten() -> None:
+def test_a_reload_keeps_the_history_of_remaining_queries_and_forgets_the_others() -> None:
     async def scenario(simulator: FaultySimulator) -> None:
         for sid in WORKSPACES:
             simulator.faults.set(sid, Fault.status(403))
@@ -253,7 +253,7 @@ def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) 
     assert max(most) == 2
 
 
-def test_a_reload_and_a_change_by_discovery_ask_refused_queries_again() -> None:
+def test_a_reload_and_a_change_by_discovery_retry_refused_queries() -> None:
     async def scenario(simulator: FaultySimulator) -> None:
         simulator.faults.set(WORKSPACES[0], Fault.status(404))
         runtime = runtime_of(File(written(simulator.base_url, WORKSPACES[:1])).load)
@@ -279,7 +279,7 @@ def test_a_reload_and_a_change_by_discovery_ask_refused_queries_again() -> None:
         asyncio.run(scenario(simulator))
 
 
-def test_a_new_password_asks_refused_queries_again(tmp_path: Path) -> None:
+def test_a_new_password_retries_refused_queries(tmp_path: Path) -> None:
     async def scenario(simulator: FaultySimulator) -> None:
         password = tmp_path / "auth_token"
         password.write_text(CENTRE.auth_token, encoding="utf-8")
@@ -304,7 +304,7 @@ def test_a_new_password_asks_refused_queries_again(tmp_path: Path) -> None:
         asyncio.run(scenario(simulator))
 
 
-def test_what_the_poller_keeps_is_pruned_with_the_queries(file: File) -> None:
+def test_the_pollers_caches_are_pruned_with_the_queries(file: File) -> None:
     async def scenario(simulator: FaultySimulator) -> None:
         file.text = written(simulator.base_url, more="polling: {cache: 1m}")
         runtime = runtime_of(file.load)

@@ -8,7 +8,7 @@ SID = "WS0123456789abcdefABCDEF0123456789"
 
 
 @pytest.mark.parametrize("text", ["", "WS", SID[:-1], SID + "0", SID + "\n", SID.lower(), SID[:-1] + "g"])
-def test_what_is_no_sid_equals_itself_alone(text: str) -> None:
+def test_text_that_is_not_a_sid_equals_only_itself(text: str) -> None:
     assert not is_sid("WS", text)
     assert not re.fullmatch(sid_pattern("WS"), text)
     assert sid_key(text) == text

@@ -32,7 +32,7 @@ def good(get: Get, statistics_path: str) -> dict[str, Any]:
     return answer
 
 
-def test_a_fault_is_one_workspaces_own(
+def test_a_fault_affects_one_workspace_only(
     get: Get, switch_on: Switch, centre: ContactCentre, statistics_path: str
 ) -> None:
     switch_on(Fault.status(500))
@@ -87,7 +87,7 @@ def test_a_status_can_have_a_problem_detail_as_its_body(
 
 
 @pytest.mark.parametrize("status", [204, 304, 520])
-def test_a_status_without_a_body_or_a_name_keeps_the_connection_in_step(
+def test_a_connection_is_reusable_after_a_status_without_a_body_or_a_name(
     get: Get, switch_on: Switch, statistics_path: str, status: int
 ) -> None:
     switch_on(Fault.status(status, times=1))
@@ -95,7 +95,7 @@ def test_a_status_without_a_body_or_a_name_keeps_the_connection_in_step(
     assert get(statistics_path).status_code == 200
 
 
-def test_latency_delays_the_right_answer(
+def test_latency_delays_the_correct_answer(
     get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
 ) -> None:
     switch_on(Fault.latency(0.2))
@@ -210,7 +210,7 @@ def test_invalid_json_is_a_complete_body_that_does_not_parse(
         response.json()
 
 
-def test_wrong_types_stand_where_numbers_belong(
+def test_wrong_types_replace_numbers(
     get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
 ) -> None:
     switch_on(Fault.wrong_types())
@@ -219,7 +219,7 @@ def test_wrong_types_stand_where_numbers_belong(
     assert '"reservations_accepted": NaN' in get(statistics_path).text
 
 
-def test_nulls_and_missing_take_all_attributes_or_one(
+def test_nulls_and_missing_affect_all_attributes_or_one(
     get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
 ) -> None:
     switch_on(Fault.nulls())
@@ -240,7 +240,7 @@ def test_not_object_is_a_list(
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_huge_body_is_right_but_for_its_size(
+def test_a_huge_body_is_correct_except_for_its_size(
     get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str, *, chunked: bool
 ) -> None:
     switch_on(Fault.huge_body(chunked=chunked, times=1))
