@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from support.exporter import ROOT, Exporter
+from support.waiting import wait_until
 
 from taskrouter_exporter.simulator import Simulator
 
@@ -33,15 +33,8 @@ def discovering(simulator: Simulator, targets: Any = (), password: str = "", **k
     }
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def wait_until_ready(exporter: Exporter) -> None:
-    wait_until(lambda: exporter.request("/-/ready").status == 200)
+    wait_until("readiness", lambda: exporter.request("/-/ready").status == 200)
 
 
 def discovered(exporter: Exporter) -> set[tuple[str, str]]:
@@ -162,7 +155,7 @@ def test_discovered_targets_are_kept_while_the_api_is_down(
     wait_until_ready(exporter)
     before = discovered(exporter)
     simulator.close()
-    wait_until(lambda: exporter.scrape(2).value("discovery_up", account="main") == 0)
+    wait_until("failed discovery", lambda: exporter.scrape(2).value("discovery_up", account="main") == 0)
     assert discovered(exporter) == before
     up = exporter.scrape(2).find("up")
     assert len(up) == len(before)
@@ -189,7 +182,7 @@ def test_a_reload_answers_at_once_and_keeps_discovered_targets(
     up = exporter.scrape().find("up")
     assert {dict(labels)["window"] for labels in up} == {"4h"}
     assert len(up) == len(before)
-    wait_until(lambda: len(simulator.requests.latest()) > lists + len(before))
+    wait_until("requests for lists", lambda: len(simulator.requests.latest()) > lists + len(before))
 
 
 def test_a_reload_that_ends_discovery_removes_its_series(

@@ -13,9 +13,8 @@ import psutil
 import pytest
 from support.certificates import Authority
 from support.configurations import simulated
-from support.exporter import Exporter
+from support.exporter import Exporter, request
 from support.faults import Fault, FaultySimulator
-from support.serving import request
 
 from taskrouter_exporter.simulator import Simulator
 
@@ -32,14 +31,6 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2000), before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    exporter = Exporter(["--demo"], tmp_path_factory.mktemp("demo") / "log")
-    yield exporter
-    exporter.stop()
-    exporter.assert_clean_log()
 
 
 def connect(port: int) -> socket.socket:

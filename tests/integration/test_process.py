@@ -10,12 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.configurations import simulated
-from support.exporter import ROOT, Exporter, Scrape
+from support.exporter import ROOT, Exporter, Scrape, run_exporter
 from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter import __version__
@@ -23,28 +23,6 @@ from taskrouter_exporter.simulator import Simulator
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 StartExporter = Callable[..., Exporter]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    exporter = Exporter(["--demo"], tmp_path_factory.mktemp("demo") / "log")
-    yield exporter
-    exporter.stop()
-    exporter.assert_clean_log()
-
-
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the exporter to its end."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("TWILIO_")}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "exporter.py"), *arguments],
-        cwd=cwd,
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 def test_the_demo_exports_plausible_statistics_of_three_workspaces(start_exporter: StartExporter) -> None:
@@ -102,7 +80,7 @@ def test_an_idle_connection_does_not_delay_shutdown(start_exporter: StartExporte
 
 
 def test_a_missing_configuration_is_a_one_line_error_that_mentions_the_demo(tmp_path: Path) -> None:
-    ended = run(cwd=tmp_path)
+    ended = run_exporter(cwd=tmp_path)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "config.yaml" in line
@@ -112,7 +90,7 @@ def test_a_missing_configuration_is_a_one_line_error_that_mentions_the_demo(tmp_
 def test_a_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = run("--demo", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
+        ended = run_exporter("--demo", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
     assert "Traceback" not in ended.stderr
@@ -132,21 +110,21 @@ def test_a_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_flag_is_a_one_line_error(flag: str, complaint: str, tmp_path: Path) -> None:
-    ended = run(flag, cwd=tmp_path)
+    ended = run_exporter(flag, cwd=tmp_path)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert complaint in line
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:
-    assert f"taskrouter-exporter {__version__} (revision " in run("--version", cwd=tmp_path).stdout
+    assert f"taskrouter-exporter {__version__} (revision " in run_exporter("--version", cwd=tmp_path).stdout
 
 
 def test_a_check_prints_what_would_be_polled_and_sends_no_request(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(json.dumps(simulated(simulator)), encoding="utf-8")
-    ended = run("--config.check", cwd=tmp_path)
+    ended = run_exporter("--config.check", cwd=tmp_path)
     assert ended.returncode == 0
     lines = ended.stdout.splitlines()
     assert lines[0] == "config.yaml: valid"
@@ -179,7 +157,7 @@ def test_a_check_exits_cleanly_if_its_output_cannot_be_written(
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "no-such-host.invalid"])
 def test_an_invalid_host_is_a_one_line_error(host: str, tmp_path: Path) -> None:
-    ended = run("--demo", f"--web.listen-address={host}:0", cwd=tmp_path)
+    ended = run_exporter("--demo", f"--web.listen-address={host}:0", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith(f"cannot listen on {host}:0: ")
     assert "Traceback" not in ended.stderr
@@ -201,7 +179,9 @@ def test_a_check_of_an_invalid_file_prints_every_error_and_fails(tmp_path: Path)
     (tmp_path / "config.yaml").write_text(
         "targets:\n- workspace: 1\n  windows: [15 minutes]\n", encoding="utf-8"
     )
-    ended = run("--config.check", cwd=tmp_path, TWILIO_ACCOUNT_SID="AC" + "0" * 32, TWILIO_AUTH_TOKEN="x")
+    ended = run_exporter(
+        "--config.check", cwd=tmp_path, TWILIO_ACCOUNT_SID="AC" + "0" * 32, TWILIO_AUTH_TOKEN="x"
+    )
     assert ended.returncode == 1
     assert [line.split(": ")[:2] for line in ended.stderr.splitlines()] == [
         ["config.yaml:2", "targets[0].workspace"],
@@ -331,7 +311,9 @@ def test_a_malformed_request_head_is_refused_and_the_server_keeps_running(
 def test_json_logs_are_json(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = run("--demo", "--log.format=json", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
+        ended = run_exporter(
+            "--demo", "--log.format=json", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path
+        )
     line = json.loads(ended.stderr.splitlines()[0])
     assert (line["level"], line["msg"]) == ("info", "demo: simulated TaskRouter")
     assert line["ts"].endswith("Z")

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from support.alertmanager import Alertmanager
 from support.exporter import ROOT, Exporter
-from support.programs import wait_until
 from support.prometheus import Prometheus
+from support.waiting import wait_until
 
 COMPOSE: Final = ROOT / "compose.yaml"
 SETTINGS: Final = ROOT / ".env.example"

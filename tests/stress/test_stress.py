@@ -28,6 +28,7 @@ from support.configurations import simulated
 from support.exporter import ROOT, Exporter, Scrape
 from support.faked_clock import FakedClock
 from support.faults import Fault, FaultySimulator
+from support.waiting import wait_until
 
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 
@@ -58,7 +59,7 @@ def begin_row(centre: ContactCentre) -> Iterator[BeginRow]:
 def warm_up(row: Row, exporter: Exporter) -> None:
     """Let it open the connections and threads that it keeps, and measure it."""
     with row.scrapers(exporter, interval=0.05):
-        wait_until(lambda: len(row.kept) >= 12)
+        wait_until("12 scrapes", lambda: len(row.kept) >= 12)
     row.before = Size.of(exporter)
 
 
@@ -66,17 +67,10 @@ def assert_flat(row: Row, exporter: Exporter) -> None:
     """It has come back to its size; what may differ are threads and connections that it keeps in reserve."""
     before = row.before
     assert before is not None
-    wait_until(lambda: Size.of(exporter).fds <= before.fds + 24)
+    wait_until("closed connections", lambda: Size.of(exporter).fds <= before.fds + 24)
     row.after = Size.of(exporter)
     assert row.after.threads <= before.threads + 24
     assert row.after.memory <= before.memory + 48
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.02)
 
 
 def assert_all_up(row: Row, exporter: Exporter) -> None:
@@ -206,7 +200,7 @@ def test_reloads_in_the_middle_of_scrapes(
             replace(tmp_path / "config.yaml", json.dumps(configs[(number + 1) % 2]))
             assert exporter.request("/-/reload", "POST").status == 200
             wanted = QUERIES - 4 * ((number + 1) % 2)
-            wait_until(lambda wanted=wanted: len(row.kept[-1][2].find("up")) == wanted)  # type: ignore[misc]
+            wait_until(f"{wanted} queries", lambda wanted=wanted: len(row.kept[-1][2].find("up")) == wanted)  # type: ignore[misc]
     assert len(row.kept) == row.sent
     assert {len(scrape.find("up")) for _, _, scrape in row.kept} == {QUERIES, QUERIES - 4}
     assert all(set(scrape.find("up").values()) == {1} for _, _, scrape in row.kept)
@@ -226,9 +220,9 @@ def test_a_password_file_is_rotated_under_load(
             token.unlink()
             wait_for_another_scrape(row)
             replace(token, f"wrong-secret-{number}")
-            wait_until(lambda: 0.0 in row.kept[-1][2].find("up").values())
+            wait_until("a failed query", lambda: 0.0 in row.kept[-1][2].find("up").values())
             replace(token, simulator.centre.auth_token)
-            wait_until(lambda: set(row.kept[-1][2].find("up").values()) == {1})
+            wait_until("every query up", lambda: set(row.kept[-1][2].find("up").values()) == {1})
     last = row.kept[-1][2]
     failed = {dict(labels)["reason"] for labels, count in last.find("poll_errors_total").items() if count}
     assert failed == {"auth"}
@@ -239,7 +233,7 @@ def test_a_password_file_is_rotated_under_load(
 
 def wait_for_another_scrape(row: Row) -> None:
     known = len(row.kept)
-    wait_until(lambda: len(row.kept) > known)
+    wait_until("another scrape", lambda: len(row.kept) > known)
 
 
 def test_file_descriptors_are_exhausted(
@@ -256,9 +250,9 @@ def test_file_descriptors_are_exhausted(
                 with suppress(OSError):
                     idle = socket.create_connection(("127.0.0.1", exporter.port), timeout=5)
                     stack.enter_context(closing(idle))
-            wait_until(lambda: Size.of(exporter).fds >= 60)
+            wait_until("60 open files", lambda: Size.of(exporter).fds >= 60)
             row.scrape(exporter, timeout=TIMEOUT)
-        wait_until(lambda: Size.of(exporter).fds < 48)
+        wait_until("closed connections", lambda: Size.of(exporter).fds < 48)
         assert_all_up(row, exporter)
     for _ in for_seconds(1.5):  # asyncio tries each refused connection again after a second
         assert_all_up(row, exporter)
@@ -279,7 +273,7 @@ class UnheardExporter(Exporter):
         ]  # fmt: skip
         with Path("/dev/full").open("wb") as full:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=full, stderr=full)
-        wait_until(self._is_healthy)
+        wait_until("a healthy exporter", self._is_healthy)
 
     def _is_healthy(self) -> bool:
         assert self.process.poll() is None, "it ended"
@@ -320,7 +314,7 @@ def test_a_scrape_in_flight_survives_sigterm(
             simulator.faults.set(workspace.sid, Fault.latency(0.5))
         scraping = threading.Thread(target=row.scrape, args=(exporter,))
         scraping.start()
-        wait_until(lambda: simulator.requests.count() > 0)
+        wait_until("a request", lambda: simulator.requests.count() > 0)
         assert exporter.stop() == 0
         scraping.join()
         simulator.faults.clear()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 from support.faults import Fault, Faults, FaultySimulator
+from support.waiting import wait_until
 
 from taskrouter_exporter.simulator import ContactCentre
 
@@ -128,24 +129,17 @@ def test_a_waiting_connections_thread_ends_with_the_client_or_the_simulator(
         host, port = simulator.base_url.removeprefix("http://").split(":")
         client = socket.create_connection((host, int(port)), timeout=10)
         client.sendall(f"GET {statistics_path} HTTP/1.1\r\n\r\n".encode())
-        wait_until(lambda: simulator.requests.count() == 1)
+        wait_until("a request", lambda: simulator.requests.count() == 1)
         assert connections(port) == 1
         if leaves_first == "client":
             client.close()
-            wait_until(lambda: connections(port) == 0)
-    wait_until(lambda: connections(port) == 0)
+            wait_until("the end of the thread", lambda: connections(port) == 0)
+    wait_until("the end of the thread", lambda: connections(port) == 0)
     client.close()
 
 
 def connections(port: str) -> int:
     return sum(thread.name == f"simulator-{port}-connection" for thread in threading.enumerate())
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_reset_is_a_tcp_reset(simulator: FaultySimulator, switch_on: Switch, statistics_path: str) -> None:
