@@ -6,13 +6,18 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test help stress weeks lint actionlint bench dashboards picture docs chart dist lock clean
+.PHONY: run test coverage help stress weeks lint actionlint bench dashboards picture docs chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
 
-test: $(DEV_ENV) ## Run all tests (PYTEST_ARGS=... for pytest)
-	$(BIN)/python -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
+test: $(DEV_ENV) ## Run all tests (PYTEST_ARGS=... for pytest, COVERAGE=1 to measure coverage)
+	$(if $(COVERAGE),rm -rf build/coverage && mkdir -p build/coverage)
+	$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
+
+coverage: $(DEV_ENV) ## Report the coverage of `make test COVERAGE=1`; fail if it is below 95 %
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support.exporter import Exporter
+from support.faults import FaultySimulator
 
-from taskrouter_exporter.simulator import ContactCentre, Simulator
+from taskrouter_exporter.simulator import ContactCentre
 
 # A test asserts no seconds: a busy machine is no failure.
 settings.register_profile("default", deadline=None)
@@ -39,8 +40,8 @@ def centre() -> ContactCentre:
 
 
 @pytest.fixture
-def simulator(centre: ContactCentre) -> Iterator[Simulator]:
-    with Simulator(centre) as simulator:
+def simulator(centre: ContactCentre) -> Iterator[FaultySimulator]:
+    with FaultySimulator(centre) as simulator:
         yield simulator
 
 

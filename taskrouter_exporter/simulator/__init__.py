@@ -1,7 +1,6 @@
-"""A TaskRouter of our own: a deterministic contact centre behind a real HTTP server on loopback."""
+"""A TaskRouter simulator: a deterministic contact centre behind an HTTP server on loopback."""
 
 from taskrouter_exporter.simulator.api import ReceivedRequest, Simulator
-from taskrouter_exporter.simulator.faults import Fault
 from taskrouter_exporter.simulator.traffic import (
     ActivityModel,
     ChannelModel,
@@ -17,7 +16,6 @@ __all__ = [
     "ActivityModel",
     "ChannelModel",
     "ContactCentre",
-    "Fault",
     "Incident",
     "Outcome",
     "ReceivedRequest",

@@ -1,6 +1,6 @@
-"""The TaskRouter API, as far as the exporter uses it, served on loopback out of a contact centre.
+"""The part of the TaskRouter API that the exporter uses, served on loopback from a contact centre's data.
 
-What it does follows Twilio's OpenAPI description and documentation pages of TaskRouter v1. Where these say
+The behaviour follows Twilio's OpenAPI description and documentation of TaskRouter v1. Where these say
 nothing, a comment says what was chosen.
 """
 
@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 from urllib.parse import urlencode
 
 from taskrouter_exporter.sids import sid_key
-from taskrouter_exporter.simulator.faults import Faults, answer_about_faults
 from taskrouter_exporter.simulator.traffic import ContactCentre, WorkspaceModel
 from taskrouter_exporter.simulator.wire import (
     Answer,
@@ -42,6 +41,8 @@ _REQUESTS_KEPT: Final = 2_000
 _POLL_SECONDS: Final = 0.05
 _CREATED: Final = "2024-02-05T09:30:00Z"
 
+Deliver = Callable[[Connection, Request, Answer], None]
+
 _PATH: Final = re.compile(
     r"/v1/Workspaces(?:/(?P<sid>[^/]+)(?:/(?P<resource>TaskChannels|Workers/CumulativeStatistics))?)?"
 )
@@ -49,7 +50,7 @@ _PATH: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """A line of the request log. `workspace_sid` is what stands in the path, known or not."""
+    """A line of the request log. `workspace_sid` is the path's, whether the workspace exists or not."""
 
     method: str
     path: str
@@ -62,7 +63,7 @@ def _key(sid: str | None) -> str | None:
 
 
 class RequestLog:
-    """The latest requests to the TaskRouter API (2,000 at most), and how many there were in all.
+    """The latest requests to the TaskRouter API (2,000 at most), and the number of all requests.
 
     SIDs are compared without regard to case.
     """
@@ -73,26 +74,26 @@ class RequestLog:
         self._counts: dict[str | None, int] = {}
 
     def add(self, request: ReceivedRequest, *, known: bool) -> None:
-        """Note a request; only known workspaces are counted by themselves."""
+        """Add a request; only known workspaces have a count of their own."""
         with self._lock:
             self._latest.append(request)
             for key in {None, _key(request.workspace_sid) if known else None}:
                 self._counts[key] = self._counts.get(key, 0) + 1
 
     def count(self, workspace_sid: str | None = None) -> int:
-        """How many requests there were, about a workspace or in all."""
+        """Return the number of requests about a workspace, or of all requests."""
         with self._lock:
             return self._counts.get(_key(workspace_sid), 0)
 
     def latest(self, workspace_sid: str | None = None) -> list[ReceivedRequest]:
-        """The requests that are still kept, oldest first, about a workspace or all."""
+        """Return the requests that are still kept, oldest first: those about a workspace, or all."""
         with self._lock:
             kept = list(self._latest)
         key = _key(workspace_sid)
         return [request for request in kept if key in (None, _key(request.workspace_sid))]
 
     def clear(self) -> None:
-        """Forget every request."""
+        """Remove every request."""
         with self._lock:
             self._latest.clear()
             self._counts.clear()
@@ -100,12 +101,12 @@ class RequestLog:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What the limiter says about one request.
+    """The rate limiter's decision about one request.
 
     Attributes:
-        limit: Requests that ten seconds have room for.
-        remaining: What is left of them after this one.
-        retry_after: Whole seconds until there is room again, if this one had none.
+        limit: The number of requests allowed in ten seconds.
+        remaining: How many of them are left after this one.
+        retry_after: Whole seconds until the next request is allowed, if this one is refused.
     """
 
     limit: int
@@ -114,11 +115,11 @@ class Allowance:
 
 
 class RateLimiter:
-    """Bounds the requests per key to a rate that is averaged over the last ten seconds.
+    """A limit on the requests per key: a rate, averaged over the last ten seconds.
 
     Args:
         rate: Requests per second.
-        clock: Seconds that never go back.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -129,7 +130,7 @@ class RateLimiter:
         self._admitted: dict[tuple[str | None, str], deque[float]] = {}
 
     def admit(self, key: tuple[str | None, str]) -> Allowance:
-        """Ask for one request. One that is refused does not count."""
+        """Decide whether one more request is allowed. A refused request does not count."""
         now = self._clock()
         with self._lock:
             admitted = self._admitted.setdefault(key, deque())
@@ -143,7 +144,7 @@ class RateLimiter:
 
 
 class _ApiError(Exception):
-    """A request that is answered with an error."""
+    """Raised for a request that is answered with an error."""
 
     def __init__(self, status: int, message: str | None = None, *headers: tuple[str, str]) -> None:
         super().__init__(message)
@@ -151,22 +152,22 @@ class _ApiError(Exception):
 
 
 class Simulator:
-    """A TaskRouter of our own on `http://127.0.0.1`, for the demo and for tests.
+    """A TaskRouter simulator on `http://127.0.0.1`, for the demo and for tests.
 
-    It listens as soon as it is made and answers between `start` and `close`, or within a `with` block.
+    It listens as soon as it is created, and answers between `start` and `close`, or within a `with` block.
 
     Args:
-        centre: Where the numbers come from.
-        clock: Seconds since the epoch; nothing after it is counted.
-        port: To listen on; 0 for any that is free.
+        centre: The source of the data.
+        clock: Seconds since the epoch; events after that time are not counted.
+        port: The port to listen on; 0 for any free port.
         rate_limit: Requests per second, per workspace and resource, averaged over ten seconds of real time.
-        latency: Seconds added to every answer.
-        retry_after: Whether a 429 tells when to come back.
+        latency: Seconds by which every answer is delayed.
+        retry_after: Whether a 429 has a Retry-After header.
+        deliver: Sends each answer; tests pass a function that changes or withholds some.
 
     Attributes:
-        base_url: What to use in place of `https://taskrouter.twilio.com`.
-        faults: What goes wrong, by workspace.
-        requests: What was asked.
+        base_url: The URL to use instead of `https://taskrouter.twilio.com`.
+        requests: The requests received.
     """
 
     def __init__(  # noqa: PLR0913 - the rest are options
@@ -178,13 +179,14 @@ class Simulator:
         rate_limit: float = 500,
         latency: float = 0.0,
         retry_after: bool = False,
+        deliver: Deliver | None = None,
     ) -> None:
         self.centre = centre
-        self.faults = Faults()
         self.requests = RequestLog()
         self.latency = latency
         self._clock = clock
         self._retry_after = retry_after
+        self._deliver = deliver or _send_answer
         self._limiter = RateLimiter(rate_limit)
         self._workspaces = {sid_key(workspace.sid): workspace for workspace in centre.workspaces}
         credentials = f"{centre.account_sid}:{centre.auth_token}"
@@ -203,14 +205,14 @@ class Simulator:
         self.close()
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Start answering requests."""
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_SECONDS,), name="simulator", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, and end every connection."""
+        """Stop answering, and close every connection."""
         if self._thread is not None:
             self._server.shutdown()
             self._thread.join()
@@ -218,29 +220,22 @@ class Simulator:
         self._server.close_all()
 
     def _respond(self, connection: Connection, request: Request) -> None:
-        """Answer one request, with the workspace's fault if there is one."""
-        if request.path.startswith("/simulator/"):
-            connection.send_answer(answer_about_faults(self.faults, self._workspaces.keys(), request))
-            return
+        """Answer one request."""
         route = _PATH.fullmatch(request.path)
         sid = route["sid"] if route else None
         self.requests.add(
             ReceivedRequest(request.method, request.path, request.parameters, sid),
             known=_key(sid) in self._workspaces,
         )
-        fault = self.faults.take(sid) if sid else None
         answer = self.answer(request)
-        if fault is not None:
-            answer = fault.rewrite(answer)
         if request.method == "HEAD":
             answer = replace(answer, body=b"")
         if self.latency and connection.gone_within(self.latency):
             return
-        deliver = fault.deliver if fault is not None else Connection.send_answer
-        deliver(connection, answer)
+        self._deliver(connection, request, answer)
 
     def answer(self, request: Request) -> Answer:
-        """The answer of a TaskRouter without faults."""
+        """Return the answer to a request."""
         try:
             return self._good_answer(request)
         except _ApiError as error:
@@ -270,9 +265,10 @@ class Simulator:
             raise _ApiError(HTTPStatus.UNAUTHORIZED, None, ("WWW-Authenticate", 'Basic realm="Twilio API"'))
 
     def _limit(self, sid: str | None, resource: str) -> tuple[tuple[str, str], ...]:
-        """The rate limit headers, of which Twilio documents names and meaning.
+        """Return the rate limit headers, or raise an error if the limit is exceeded.
 
-        Limit and remaining are in requests per ten seconds here, and the text of the third is made up.
+        Twilio documents their names and meaning. Here, limit and remaining are requests per ten seconds, and
+        the text of `X-Rate-Limit-Config` is invented.
         Source: https://support.twilio.com/hc/en-us/articles/37736751264283-Monitoring-TaskRouter-API-Usage
         """
         allowance = self._limiter.admit((sid, resource))
@@ -288,11 +284,11 @@ class Simulator:
         return headers
 
     def _statistics(self, workspace: WorkspaceModel, sid: str, request: Request) -> dict[str, Any]:
-        """Return statistics that name the workspace as the path does."""
+        """Return statistics; they write the workspace's SID in the same case as the path."""
         name = request.parameters.get("TaskChannel")
         if name is not None and workspace.channel(name) is None:
-            # What the real API says to an unknown TaskChannel is not documented; a resource by that name is
-            # not there, so 404 it is here.
+            # The real API's answer about an unknown TaskChannel is not documented. No resource has that name,
+            # hence a 404.
             raise _ApiError(HTTPStatus.NOT_FOUND, f"TaskChannel {name} was not found")
         start, end = _interval(request.parameters, datetime.fromtimestamp(int(self._clock()), UTC))
         statistics = self.centre.statistics(sid, start, end, name)
@@ -353,10 +349,10 @@ class Simulator:
         }
 
     def _page(self, request: Request, key: str, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """One page of a list with its `meta`.
+        """Return one page of a list with its `meta`.
 
-        A PageToken belongs to its page. Without one, `Page` alone is enough here; clients are told to follow
-        `next_page_url` instead. Source: https://www.twilio.com/docs/usage/twilios-response
+        A PageToken is valid for its page only. Here, `Page` alone is enough; Twilio's documentation asks
+        clients to follow `next_page_url` instead. Source: https://www.twilio.com/docs/usage/twilios-response
         """
         size = _integer(request.parameters, "PageSize", _DEFAULT_PAGE_SIZE, 1, _MAX_PAGE_SIZE)
         page = _integer(request.parameters, "Page", 0, 0, 1_000_000)
@@ -380,15 +376,19 @@ class Simulator:
         return {key: items[page * size : (page + 1) * size], "meta": meta}
 
 
+def _send_answer(connection: Connection, _request: Request, answer: Answer) -> None:
+    connection.send_answer(answer)
+
+
 def _page_token(items: Sequence[Mapping[str, Any]], offset: int) -> str | None:
-    """The token of the page that begins at this offset: the last item before it."""
+    """Return the token of the page that starts at this offset: the SID of the last item before it."""
     return f"PT{items[offset - 1]['sid']}" if 0 < offset <= len(items) else None
 
 
 def _interval(parameters: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
-    """Start and end of what is asked about.
+    """Return start and end of the period that the parameters select.
 
-    EndDate without StartDate is not documented: here it asks about the 15 minutes before it.
+    EndDate without StartDate is not documented. Here it selects the 15 minutes before EndDate.
     """
     dates = {name: _date(parameters, name) for name in ("StartDate", "EndDate") if name in parameters}
     if "Minutes" in parameters and dates:
@@ -404,7 +404,7 @@ def _interval(parameters: Mapping[str, str], now: datetime) -> tuple[datetime, d
 
 
 def _date(parameters: Mapping[str, str], name: str) -> datetime:
-    """An ISO 8601 time; UTC where it does not say."""
+    """Parse an ISO 8601 time; without an offset it is UTC."""
     try:
         moment = datetime.fromisoformat(parameters[name])
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

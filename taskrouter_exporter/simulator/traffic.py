@@ -1,9 +1,9 @@
 """A seeded contact centre whose whole history is a pure function of time.
 
-Reservations are generated an hour and a TaskChannel at a time, Workers' activities a UTC day and a workspace
-at a time, each from a random source of its own that is seeded with what it stands for. So any interval can
-be asked for in any order, overlapping intervals agree, and two processes with one seed answer alike.
-Instants are whole microseconds since the epoch inside, of which reservations use whole milliseconds.
+Reservations are generated per TaskChannel and hour, Workers' activities per workspace and UTC day. Each of
+these has its own random source, seeded with its name. Therefore intervals can be requested in any order,
+overlapping intervals agree, and two processes with the same seed give the same answers. Internally, times are
+whole microseconds since the epoch; reservations use whole milliseconds.
 """
 
 import enum
@@ -27,13 +27,13 @@ _HOUR: Final = 3600 * _SECOND
 _DAY_SECONDS: Final = 86_400
 
 _HOURS_CACHED: Final = 8192
-"""Hours of one TaskChannel kept: 30 days of all nine are 6,480, some 10 MB."""
+"""Cached hours of single TaskChannels: 30 days of all nine are 6,480 hours, about 10 MB."""
 _DAYS_CACHED: Final = 128
-"""Days of one workspace's Workers kept: 30 days of all three are 93, some 2 MB."""
+"""Cached days of single workspaces' Workers: 30 days of all three are 93, about 2 MB."""
 
 
 class Scenario(enum.StrEnum):
-    """What goes wrong in the voice channel of the first workspace during the incident."""
+    """The problem in the voice channel of the first workspace during the incident."""
 
     CALM = "calm"
     REJECTION_SPIKE = "rejection-spike"
@@ -42,7 +42,7 @@ class Scenario(enum.StrEnum):
 
 
 class Outcome(enum.StrEnum):
-    """How a reservation ended, in the words of the API's `reservations_*` attributes."""
+    """How a reservation ended, named as in the API's `reservations_*` attributes."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -54,12 +54,12 @@ class Outcome(enum.StrEnum):
 _OUTCOMES: Final = tuple(Outcome)
 _SPIKES: Final = {Scenario.REJECTION_SPIKE: Outcome.REJECTED, Scenario.TIMEOUT_SPIKE: Outcome.TIMED_OUT}
 _SPIKE_SHARE: Final = 0.43
-"""Share of the reservations that a spike takes; with the calm share of the rest it makes some 45 %."""
+"""Share of the reservations that a spike affects. Together with the usual share of the rest, about 45 %."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """When a scenario's trouble lasts: `[start, end)`, aware datetimes."""
+    """The interval `[start, end)` of a scenario's problem, as aware datetimes."""
 
     start: datetime
     end: datetime
@@ -89,7 +89,7 @@ class ChannelModel:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceModel:
-    """A workspace with what can be asked about it."""
+    """A workspace with its TaskChannels and Activities."""
 
     sid: str
     friendly_name: str
@@ -97,7 +97,7 @@ class WorkspaceModel:
     activities: tuple[ActivityModel, ...]
 
     def channel(self, name: str) -> ChannelModel | None:
-        """Return the TaskChannel of this SID, in any case, or unique name."""
+        """Return the TaskChannel with this unique name or SID (in upper or lower case)."""
         key = sid_key(name)
         return next(
             (channel for channel in self.channels if key in (sid_key(channel.sid), channel.unique_name)), None
@@ -106,13 +106,13 @@ class WorkspaceModel:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A line of the event log. Every reservation ends some day, at most an hour after its creation.
+    """A line of the event log. Every reservation ends at most an hour after its creation.
 
     Attributes:
         channel: The TaskChannel's unique name.
-        created: In UTC.
+        created: The time of creation, in UTC.
         outcome: How it ends.
-        ended: In UTC; until then it is pending.
+        ended: The time of the end, in UTC; until then it is pending.
     """
 
     channel: str
@@ -136,7 +136,7 @@ class _WorkspaceProfile:
     name: str
     workers: int
     night_workers: int
-    weekend: float  # traffic in relation to a weekday's
+    weekend: float  # traffic relative to a weekday's
     channels: tuple[_ChannelProfile, ...]
 
 
@@ -163,7 +163,7 @@ _BY_HOUR: Final = (
     *(0.8, 0.85, 0.95, 1.0, 0.9, 0.7, 0.5, 0.38, 0.3, 0.24, 0.2, 0.17),
     0.15,
 )
-"""Traffic at each full hour of a UTC day in relation to the busiest; in between it is interpolated."""
+"""Traffic at each full hour of a UTC day relative to the busiest hour; interpolated in between."""
 
 _ACTIVITIES: Final = (
     "Offline", "Available", "Unavailable", "Break", "Lunch", "Training", "Meeting", "Wrap-up",
@@ -186,7 +186,7 @@ _PAUSE_WEIGHTS: Final = (60, 20, 13, 4, 3)
 
 @dataclass(frozen=True, slots=True)
 class _Hour:
-    """The reservations of one TaskChannel that were created in one hour, microseconds since the epoch."""
+    """The reservations of one TaskChannel created in one hour; times are in microseconds since the epoch."""
 
     created: "array[int]"
     outcomes: bytes
@@ -195,7 +195,7 @@ class _Hour:
 
 
 class _Draw(NamedTuple):
-    """What chance says about a reservation: the calm outcome, the seconds until an answer, and in a spike."""
+    """The random numbers of a reservation: calm outcome, seconds until an answer, effect of a spike."""
 
     outcome: Outcome
     answer: float
@@ -203,19 +203,19 @@ class _Draw(NamedTuple):
 
 
 _Timeline = tuple["array[int]", bytes]
-"""Starts of a Worker's stints of a day, epoch seconds, and the index of each one's Activity."""
+"""The starts of a Worker's stints on a day, in epoch seconds, and the index of each stint's Activity."""
 
 
 class ContactCentre:
-    """The model: three workspaces with their reservations and their Workers' activities.
+    """Three workspaces with their reservations and their Workers' activities.
 
-    Outside the incident everything is what it is in the calm scenario with the same seed. (After an outage,
-    what is missing still is missing among the endings, for as long as reservations pend.)
+    Outside the incident, the data are the same as in the calm scenario with the same seed. Only after an
+    outage, the outcomes of the missing reservations are missing until the last of them would have ended.
 
     Args:
-        seed: What everything is derived from.
-        scenario: What goes wrong during the incident.
-        incident: When. Every scenario but the calm one needs it, and the calm one takes none.
+        seed: The seed of all random sources.
+        scenario: The problem during the incident.
+        incident: The time of the problem. Every scenario needs one, except the calm one, which has none.
 
     Raises:
         ValueError: The scenario and the incident do not go together.
@@ -254,7 +254,7 @@ class ContactCentre:
     def reservations(
         self, workspace_sid: str, start: datetime, end: datetime, channel: str | None = None
     ) -> list[Reservation]:
-        """The event log: every reservation created in `[start, end)`, in the order of creation.
+        """Return the event log: every reservation created in `[start, end)`, in the order of creation.
 
         Raises:
             KeyError: There is no such workspace or TaskChannel (SID or unique name).
@@ -278,11 +278,11 @@ class ContactCentre:
     def statistics(
         self, workspace_sid: str, start: datetime, end: datetime, channel: str | None = None
     ) -> dict[str, Any]:
-        """Cumulative statistics of `[start, end)` in the API's form, without `account_sid` and `url`.
+        """Return cumulative statistics of `[start, end)` in the API's form, without `account_sid` and `url`.
 
-        `reservations_created` counts by time of creation, the outcomes by the time of the end. Durations are
-        clipped to the interval, whose bounds are cut to whole seconds for them, so that totals add up. They
-        are the same for every channel: whether the real API's `TaskChannel` filters them is not known.
+        `reservations_created` counts by the time of creation, the outcomes by the time of the end. Durations
+        are clipped to the interval, with bounds truncated to whole seconds, so that totals add up. They are
+        the same for every channel: it is not known whether the real API's `TaskChannel` filters them.
 
         Raises:
             KeyError: There is no such workspace or TaskChannel (SID or unique name).
@@ -307,7 +307,7 @@ class ContactCentre:
         }
 
     def _activity_durations(self, index: int, start: int, end: int) -> list[dict[str, Any]]:
-        """Each Activity's durations within the epoch seconds `[start, end)`."""
+        """Return each Activity's durations within the epoch seconds `[start, end)`."""
         durations: list[list[int]] = [[] for _ in _ACTIVITIES]
         days = [self._day(index, day) for day in range(start // _DAY_SECONDS, -(-end // _DAY_SECONDS))]
         for worker in range(_PROFILES[index].workers if end > start else 0):
@@ -315,7 +315,7 @@ class ContactCentre:
             for timelines in days:
                 starts, activities = timelines[worker]
                 for stint in range(max(bisect(starts, start) - 1, 0), bisect_left(starts, end)):
-                    # A stint that midnight cuts, or a pause that ends in another of its kind, is one.
+                    # A stint that continues after midnight is one, as are two pauses of a kind in a row.
                     if activities[stint] != activity:
                         if activity >= 0:
                             durations[activity].append(starts[stint] - since)
@@ -335,19 +335,19 @@ class ContactCentre:
         ]
 
     def _find(self, workspace_sid: str, channel: str | None) -> tuple[int, range]:
-        """Index of the workspace and of the channels asked for."""
+        """Return the index of the workspace and those of the selected channels."""
         index = self._index[sid_key(workspace_sid)]
         channels = self.workspaces[index].channels
         if channel is None:
             return index, range(len(channels))
-        found = self.workspaces[index].channel(channel)
-        if found is None:
+        model = self.workspaces[index].channel(channel)
+        if model is None:
             raise KeyError(channel)
-        number = channels.index(found)
+        number = channels.index(model)
         return index, range(number, number + 1)
 
     def _hours(self, index: int, number: int, start: int, end: int) -> Iterator[_Hour]:
-        """Every hour that has a part in the microseconds `[start, end)`."""
+        """Return every hour that overlaps the microseconds `[start, end)`."""
         return (self._hour(index, number, hour) for hour in range(start // _HOUR, -(-end // _HOUR)))
 
     def _generate_hour(self, index: int, number: int, hour: int) -> _Hour:
@@ -365,7 +365,8 @@ class ContactCentre:
         position = random.expovariate(busiest)
         while position < 1:
             kept = random.random() * busiest < at_start + (at_end - at_start) * position
-            # Drawn for every instant, kept or not, and used in every scenario or not: so none shifts another.
+            # Drawn for every instant, even if not kept or not used in a scenario, so that all later draws are
+            # the same in every scenario.
             draw = _Draw(
                 outcome=_OUTCOMES[min(bisect(shares, random.random()), len(shares) - 1)],
                 answer=random.lognormvariate(0, 0.6) * channel.answer,
@@ -385,10 +386,10 @@ class ContactCentre:
         )
 
     def _fate(self, index: int, number: int, created: int, draw: _Draw) -> tuple[Outcome, int] | None:
-        """Outcome and end of a reservation under the scenario; none for one that an outage prevents.
+        """Return outcome and end of a reservation in the scenario; None if an outage prevents it.
 
-        A spike changes only what is created and ends within the incident, so that no count of any other
-        interval changes.
+        A spike changes only reservations that are created and end within the incident, so that the counts of
+        all other intervals stay the same.
         """
         channel = _PROFILES[index].channels[number]
         calm = draw.outcome, _end(channel, created, draw.outcome, draw.answer)
@@ -404,7 +405,7 @@ class ContactCentre:
         return struck if draw.luck < _SPIKE_SHARE and max(calm[1], struck[1]) < end else calm
 
     def _generate_day(self, index: int, day: int) -> tuple[_Timeline, ...]:
-        """Draw what each Worker of a workspace does on a day (days since the epoch)."""
+        """Draw the activities of each Worker of a workspace on a day (days since the epoch)."""
         profile = _PROFILES[index]
         random = self._random(profile.name, "workers", day)
         midnight = day * _DAY_SECONDS
@@ -423,16 +424,16 @@ class ContactCentre:
         return tuple(timelines)
 
     def _hex(self, *names: str) -> str:
-        """32 hexadecimal digits that stand for these names."""
+        """Return 32 hexadecimal digits derived from these names."""
         return hashlib.sha256("/".join(("sid", str(self.seed), *names)).encode()).hexdigest()[:32]
 
     def _random(self, *names: str | int) -> Random:
-        """The random source for these names, the same in every process: hash() is not asked."""
-        return Random("/".join(map(str, (self.seed, *names))))  # noqa: S311 - invents traffic, no secrets
+        """Return the random source for these names. hash() would differ between processes."""
+        return Random("/".join(map(str, (self.seed, *names))))  # noqa: S311 - generates traffic, no secrets
 
 
 def api_time(moment: datetime) -> str:
-    """A time as the API writes it, cut to seconds: `2026-11-23T00:00:00Z`."""
+    """Format a time as the API does, truncated to seconds: `2026-11-23T00:00:00Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -441,12 +442,12 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _is_weekend(day: int) -> bool:
-    """Whether this day since the epoch is a Saturday or a Sunday; the epoch was a Thursday."""
+    """Return whether this day since the epoch is a Saturday or a Sunday; the epoch was a Thursday."""
     return (day + 3) % 7 > 4  # noqa: PLR2004 - Friday, counted from Monday
 
 
 def _end(channel: _ChannelProfile, created: int, outcome: Outcome, answer: float) -> int:
-    """When a reservation ends, in microseconds; `answer` is how many seconds its answer would take."""
+    """Return the end of a reservation in microseconds; a Worker would answer after `answer` seconds."""
     seconds = (
         channel.timeout if outcome is Outcome.TIMED_OUT else min(max(answer, 0.5), channel.timeout - 0.5)
     )
@@ -454,7 +455,7 @@ def _end(channel: _ChannelProfile, created: int, outcome: Outcome, answer: float
 
 
 def _shifts(random: Random, profile: _WorkspaceProfile, worker: int, day: int) -> Iterator[tuple[int, int]]:
-    """When a Worker is at work, in seconds of the UTC day. A night shift has a part in each of two days."""
+    """Yield start and end of a Worker's shifts in seconds of the UTC day. A night shift spans two days."""
     if worker >= profile.workers - profile.night_workers:
         if _works(worker, day - 1):
             yield 0, 6 * 3600 + random.randint(0, 900)
@@ -466,12 +467,12 @@ def _shifts(random: Random, profile: _WorkspaceProfile, worker: int, day: int) -
 
 
 def _works(worker: int, day: int) -> bool:
-    """Every fourth Worker has two changing days off a week, all others have the weekend."""
+    """Return whether a Worker works on a day. Every fourth has changing days off, all others the weekend."""
     return (day + worker) % 7 > 1 if worker % 4 == 0 else not _is_weekend(day)
 
 
 def _stints(random: Random, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Starts and activities of a shift: available, in turn with pauses, and lunch after half a long one."""
+    """Yield the starts and activities of a shift: available, with pauses, and lunch halfway if it is long."""
     lunch = begin + (end - begin) // 2 if end - begin > 7 * 3600 else end
     now = begin
     while now < end:

@@ -1,7 +1,7 @@
-"""HTTP/1.1 over sockets, as little of it as the simulator needs, and open to misbehaviour.
+"""A minimal HTTP/1.1 server over sockets.
 
-`http.server` parses headers with the e-mail package and looks up its own host name; this costs a fraction
-of it, and hands the bare connection to whoever answers.
+`http.server` parses headers with the email package and looks up its own host name. This server needs a
+fraction of that time, and the code that answers controls the connection itself.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import secrets
 import select
 import socket
 import socketserver
-import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,61 +29,54 @@ _ERROR_CODES: Final[dict[int, tuple[int, str]]] = {
     HTTPStatus.UNAUTHORIZED: (20003, "Authenticate"),
     HTTPStatus.METHOD_NOT_ALLOWED: (20004, "Method not allowed"),
 }
-"""Twilio's codes that are not 20000 plus the status. Source: https://www.twilio.com/docs/api/errors."""
+"""Twilio's error codes other than 20000 plus the status. Source: https://www.twilio.com/docs/api/errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client sent; header names in lower case, of a repeated parameter the last."""
+    """A client's request. Header names are in lower case; of a repeated parameter, the last value counts."""
 
     method: str
     path: str
     parameters: Mapping[str, str]
     headers: Mapping[str, str]
-    body: bytes = b""
     keep_alive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back."""
+    """An answer to a request."""
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
 
-    def head(self, *, keep_alive: bool, chunked: bool = False) -> bytes:
-        """Return status line and headers, up to the body, with a request ID of their own as at Twilio."""
+    def head(self, *, keep_alive: bool) -> bytes:
+        """Return status line and headers, up to the body. As at Twilio, each has its own request ID."""
         lines = [
             f"HTTP/1.1 {self.status} {_phrase(self.status)}",
             f"Content-Type: {self.content_type}",
             f"Twilio-Request-Id: RQ{secrets.token_hex(16)}",
         ]
         lines += [f"{name}: {value}" for name, value in self.headers]
-        lines.append("Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(self.body)}")
+        lines.append(f"Content-Length: {len(self.body)}")
         if not keep_alive:
             lines.append("Connection: close")
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def json_answer(value: object, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """An answer with a JSON body."""
+    """Return an answer with a JSON body."""
     return Answer(status, json.dumps(value, separators=(",", ":")).encode(), headers=headers)
 
 
-def error_answer(status: int, message: str | None = None, *, problem: bool = False) -> Answer:
-    """An error as Twilio's APIs send it, or in its newer form, a problem detail (RFC 9457)."""
-    code, usual = _ERROR_CODES.get(status, (20000 + status, _phrase(status)))
+def error_answer(status: int, message: str | None = None) -> Answer:
+    """Return an error in the form of Twilio's APIs."""
+    code, default = _ERROR_CODES.get(status, (20000 + status, _phrase(status)))
     more_info = f"https://www.twilio.com/docs/errors/{code}"
-    text = message or usual
-    content: dict[str, Any]
-    if problem:
-        content = {"type": more_info, "title": usual, "status": status, "code": code, "detail": text}
-    else:
-        content = {"code": code, "message": text, "more_info": more_info, "status": status}
-    body = b"" if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED) else json.dumps(content).encode()
-    return Answer(status, body, "application/problem+json" if problem else "application/json")
+    content = {"code": code, "message": message or default, "more_info": more_info, "status": status}
+    return Answer(status, json.dumps(content).encode())
 
 
 def _phrase(status: int) -> str:
@@ -92,47 +84,44 @@ def _phrase(status: int) -> str:
 
 
 class Connection:
-    """A client's connection, as whoever answers sees it.
+    """A client's connection.
 
     Attributes:
-        keep_alive: Whether another request may follow on it.
+        socket: The connection's socket.
+        keep_alive: Whether another request may follow.
     """
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+        self.socket = sock
         self.keep_alive = True
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
-        self._socket.sendall(data)
+        """Send all of the data."""
+        self.socket.sendall(data)
 
     def send_answer(self, answer: Answer) -> None:
         """Send an answer in one write."""
         self.send(answer.head(keep_alive=self.keep_alive) + answer.body)
 
     def gone_within(self, seconds: float | None) -> bool:
-        """Wait so long, or without end, and say whether the client (or our close) ended the connection.
+        """Wait up to this many seconds, None for ever, and return whether either side closed the connection.
 
-        A client that sends on before it has its answer counts as gone: none that we serve pipelines.
+        A client that sends more data before it has its answer also counts as gone: the simulator does not
+        support pipelining.
         """
         poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
+        poll.register(self.socket, select.POLLIN)
         if poll.poll(None if seconds is None else seconds * 1000):
             self.keep_alive = False
             return True
         return False
 
-    def reset(self) -> None:
-        """End the connection with a TCP reset instead of an orderly close."""
-        self.keep_alive = False
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
 
 class Server(socketserver.ThreadingTCPServer):
-    """A thread for each connection of loopback clients; it listens from the beginning on.
+    """A server on loopback with one thread per connection. It listens as soon as it is created.
 
     Args:
-        port: To listen on; 0 for any that is free.
+        port: The port to listen on; 0 for any free port.
         respond: Answers a request on its connection.
     """
 
@@ -148,11 +137,11 @@ class Server(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the server listens on."""
         return int(self.server_address[1])
 
     def close_all(self) -> None:
-        """Stop listening and end every connection, whatever its thread is waiting for."""
+        """Stop listening and close every connection, whatever its thread is waiting for."""
         self.server_close()
         with self._lock:
             still_open = dict(self._open)
@@ -163,7 +152,7 @@ class Server(socketserver.ThreadingTCPServer):
             thread.join(_JOIN_SECONDS)
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - socketserver's own signature
-        """Hand a new connection to a thread of its own."""
+        """Start a thread for a new connection."""
         thread = threading.Thread(
             target=self.process_request_thread,
             args=(request, client_address),
@@ -175,10 +164,10 @@ class Server(socketserver.ThreadingTCPServer):
         thread.start()
 
     def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - as above
-        """Answer one request after the other until either side has enough."""
+        """Answer one request after the other until either side closes the connection."""
         sock = cast("socket.socket", request)
         connection = Connection(sock)
-        # An OSError is a client that went away in the middle: its right.
+        # An OSError means that the client went away, which it may do at any time.
         with contextlib.suppress(OSError), sock.makefile("rb") as stream:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while connection.keep_alive:
@@ -195,14 +184,14 @@ class Server(socketserver.ThreadingTCPServer):
                 self._respond(connection, received)
 
     def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - as above
-        """Close a connection. Without a FIN before, which would spoil a reset."""
+        """Close a connection, without the FIN that socketserver sends first: it would prevent a TCP reset."""
         with self._lock:
             self._open.pop(request, None)
         self.close_request(request)
 
 
 class _UnreadableError(Exception):
-    """A request that cannot be read to its end, with the status that says so."""
+    """Raised for a request that cannot be read to its end; the status is the answer's."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -210,7 +199,7 @@ class _UnreadableError(Exception):
 
 
 def _read_request(stream: IO[bytes]) -> Request | None:
-    """The next request, or none if the client has no more."""
+    """Read the next request; return None if the client has no more."""
     line = _read_line(stream, HTTPStatus.REQUEST_URI_TOO_LONG)
     if not line:
         return None
@@ -232,7 +221,8 @@ def _read_request(stream: IO[bytes]) -> Request | None:
     except ValueError as error:
         raise _UnreadableError(HTTPStatus.BAD_REQUEST) from error
     keep_alive = version != "HTTP/1.0" and headers.get("connection", "").lower() != "close"
-    return Request(method, url.path, parameters, headers, stream.read(int(length)), keep_alive)
+    stream.read(int(length))  # no resource needs a body, but the next request follows it
+    return Request(method, url.path, parameters, headers, keep_alive)
 
 
 def _read_headers(stream: IO[bytes]) -> dict[str, str]:
@@ -256,7 +246,10 @@ def _read_line(stream: IO[bytes], too_long: HTTPStatus) -> str:
 
 
 def _drain(sock: socket.socket) -> None:
-    """Read what still comes, within bounds: closing over unread data would reset the answer away."""
+    """Read the remaining data, up to a limit.
+
+    Closing a socket with unread data resets the connection, and the client would lose the answer.
+    """
     sock.shutdown(socket.SHUT_WR)
     sock.settimeout(1)
     left = _DRAIN_LIMIT

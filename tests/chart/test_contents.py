@@ -89,7 +89,7 @@ def test_the_rules_are_the_projects_own_with_the_namespace_on_alerts() -> None:
     assert _groups() == source
 
 
-def test_alerts_take_more_labels() -> None:
+def test_alerts_can_have_additional_labels() -> None:
     assert _groups(alertLabels={"team": "voice"}) == _projects_groups(namespace=NAMESPACE, team="voice")
 
 
@@ -151,7 +151,7 @@ def test_dashboards_fit_into_config_maps_and_all_into_the_releases_secret() -> N
     assert sum(sizes) < 3 * 2**20
 
 
-def test_a_secret_holds_what_it_was_given_byte_for_byte() -> None:
+def test_a_secret_contains_the_given_bytes() -> None:
     content = "line: 'one'\n\ttwo {{ three }}\n"
     files = {"auth_token": content}
     secret = render({**TARGETS, "credentials": {"files": files}}).one("Secret", "-credentials")

@@ -18,7 +18,7 @@ COMMAND = "make chart"
 
 
 @pytest.mark.parametrize("path", chart.generated_files(), ids=lambda path: path.name)
-def test_a_file_is_as_it_would_be_written_now(path: Path) -> None:
+def test_generated_files_are_up_to_date(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == chart.generated_files()[path], f"out of date: {COMMAND}"
 
 
@@ -50,7 +50,7 @@ def test_the_readme_lists_every_value() -> None:
     assert missing == []
 
 
-def test_a_value_without_a_description_is_no_readme() -> None:
+def test_a_value_without_a_description_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"service\.port has no description"):
         list(chart._tables("## A\nservice:\n  port: 1\n"))
 

@@ -19,7 +19,7 @@ def read(file: Path) -> dict[str, Any]:
     return values
 
 
-def test_the_schemas_reach_from_the_oldest_supported_kubernetes_to_a_new_one() -> None:
+def test_the_schemas_cover_the_oldest_supported_and_a_recent_kubernetes() -> None:
     assert KUBERNETES[0] == "1.28"
     assert len(KUBERNETES) >= 10
 
@@ -33,7 +33,7 @@ def test_every_object_fits_its_schema(file: Path, kubernetes: str) -> None:
 
 @pytest.mark.parametrize("kubernetes", [KUBERNETES[0], KUBERNETES[-1]])
 @values_files
-def test_strict_lint_has_nothing_but_the_missing_icon(file: Path, kubernetes: str) -> None:
+def test_strict_lint_reports_only_the_missing_icon(file: Path, kubernetes: str) -> None:
     report = helm_python.lint(CHART, read(file), strict=True, kube_version=f"v{kubernetes}.0")
     assert report["errors"] == []
     assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
@@ -44,7 +44,7 @@ def test_strict_lint_passes_with_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("kubernetes", [KUBERNETES[0], KUBERNETES[-1]])
-def test_the_schemas_of_kubernetes_refuse_what_is_unknown_or_of_another_type(kubernetes: str) -> None:
+def test_the_kubernetes_schemas_refuse_unknown_keys_and_wrong_types(kubernetes: str) -> None:
     deployment = render(TARGETS).one("Deployment")
     for place, value in (("readOnlyRootFileSystem", True), ("runAsNonRoot", "yes")):
         bad = copy.deepcopy(deployment)
@@ -82,7 +82,7 @@ def _monitored() -> Objects:
         ("PrometheusRule", ("spec", "rules"), []),
     ],
 )
-def test_the_schemas_of_the_operator_refuse_what_is_unknown_or_of_another_type(
+def test_the_operators_schemas_refuse_unknown_keys_and_wrong_types(
     kind: str, path: tuple[str | int, ...], value: object
 ) -> None:
     resource = _monitored().one(kind)
@@ -96,7 +96,7 @@ def test_the_schemas_of_the_operator_refuse_what_is_unknown_or_of_another_type(
 
 
 @values_files
-def test_no_name_is_given_twice(file: Path) -> None:
+def test_object_names_are_unique(file: Path) -> None:
     names = [(each["kind"], each["metadata"]["name"]) for each in render(read(file))]
     assert len(set(names)) == len(names)
 
@@ -122,7 +122,7 @@ def test_pods_are_hardened(file: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [TARGETS, DEMO])
-def test_what_is_off_renders_nothing(values: dict[str, Any]) -> None:
+def test_a_disabled_feature_renders_nothing(values: dict[str, Any]) -> None:
     config = ["ConfigMap"] if values is TARGETS else []
     assert render(values).kinds() == [*config, "Deployment", "Pod", "Service", "ServiceAccount"]
 

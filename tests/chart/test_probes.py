@@ -91,7 +91,7 @@ def serve(tmp_path: Path, start_exporter: Callable[..., Exporter]) -> Serve:
         "rate-limit",
     ],
 )
-def test_a_sound_exporter_passes_and_one_that_is_gone_does_not(web: Values, serve: Serve) -> None:
+def test_a_healthy_exporter_passes_and_a_stopped_one_fails(web: Values, serve: Serve) -> None:
     served = serve(web)
     for name in ("startupProbe", "livenessProbe", "readinessProbe"):
         result = served.probe(name)
@@ -128,7 +128,7 @@ def test_an_exporter_that_is_not_ready_is_alive_but_not_ready(
 @pytest.mark.parametrize(
     ("secret", "password"), [("", "right"), ("login", "wrong")], ids=["no-password", "wrong-password"]
 )
-def test_without_the_right_password_an_answer_is_all_that_is_known(
+def test_without_the_right_password_any_answer_passes(
     secret: str, password: str, serve: Serve, discovering: dict[str, Any]
 ) -> None:
     web = {"config": {"basic_auth_users": USERS}, "basicAuthSecret": secret}
@@ -146,7 +146,7 @@ def test_the_password_is_in_no_command_and_liveness_needs_none() -> None:
     assert [name for name, command in commands.items() if login in command] == ["readinessProbe"]
 
 
-def test_without_a_web_configuration_the_kubelet_asks_by_itself() -> None:
+def test_without_a_web_configuration_the_kubelet_sends_the_probes() -> None:
     container = render(TARGETS).container
     paths = {
         name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")

@@ -33,7 +33,7 @@ def _selector(each: Object) -> Any:
     return spec.get("selector", spec.get("podSelector"))
 
 
-def test_names_and_selectors_outlast_a_new_version_and_other_values(tmp_path: Path) -> None:
+def test_names_and_selectors_do_not_change_with_the_version_or_values(tmp_path: Path) -> None:
     newer = helm_python.package(CHART, destination=tmp_path, version="7.0.0", app_version="9.9.9")
     before = render({**TARGETS, **EVERYTHING_ON})
     after = render({**TARGETS, **EVERYTHING_ON, **CHANGED}, chart=Path(newer))
@@ -43,7 +43,7 @@ def test_names_and_selectors_outlast_a_new_version_and_other_values(tmp_path: Pa
     ]
 
 
-def test_selectors_are_name_and_instance_and_meet_the_exporters_pods_alone() -> None:
+def test_selectors_are_name_and_instance_and_match_only_the_exporters_pods() -> None:
     objects = render({**TARGETS, **EVERYTHING_ON, **CHANGED})
     selectors = {each["kind"]: _selector(each) for each in objects if _selector(each)}
     labels = {"matchLabels": SELECTOR}

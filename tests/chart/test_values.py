@@ -45,7 +45,7 @@ def _refusal(values: Values) -> str:
         ),
     ],
 )
-def test_what_cannot_work_is_refused_with_what_to_do(values: Values, line: str) -> None:
+def test_impossible_values_are_refused_with_advice(values: Values, line: str) -> None:
     refusal = _refusal(values)
     assert re.search(line, refusal)
     assert "\n" not in refusal.strip()
@@ -87,7 +87,7 @@ def test_the_schema_quotes_no_password_of_an_account() -> None:
     assert SECRET not in _refusal(_accounts(password=f"{SECRET} with spaces", regoin="ie1"))
 
 
-def test_a_parent_chart_can_switch_it_and_give_globals() -> None:
+def test_a_parent_chart_can_disable_the_chart_and_set_globals() -> None:
     assert render({**TARGETS, "global": {"imageRegistry": "x"}, "enabled": True}).find("Deployment")
 
 
@@ -111,7 +111,7 @@ def test_credentials_are_files_beside_the_configuration_and_not_by_sub_path() ->
     assert yaml.safe_load(files["config.yaml"]) == TARGETS["config"]
 
 
-def test_an_existing_secret_goes_before_files() -> None:
+def test_an_existing_secret_takes_precedence_over_files() -> None:
     objects = render({**TARGETS, "credentials": {"existingSecret": "twilio", "files": {"auth_token": "x"}}})
     assert not objects.find("Secret")
 
@@ -144,7 +144,9 @@ def _scrape_config(objects: Objects) -> Any:
 @pytest.mark.parametrize(
     ("name", "monitored"), [("serviceMonitor", _endpoint), ("scrapeConfig", _scrape_config)]
 )
-def test_prometheus_asks_as_the_exporter_is_served(name: str, monitored: Callable[[Objects], Any]) -> None:
+def test_prometheus_scrapes_with_the_scheme_and_credentials_of_the_web_configuration(
+    name: str, monitored: Callable[[Objects], Any]
+) -> None:
     on: dict[str, Any] = {name: {"enabled": True}}
     plain = monitored(render({**TARGETS, **on}))
     assert plain.keys().isdisjoint({"tlsConfig", "basicAuth"})
@@ -172,7 +174,7 @@ def test_a_service_monitor_names_port_scheme_and_times() -> None:
     }
 
 
-def test_service_discovery_asks_the_service_and_leaves_the_exporters_own_metrics_to_the_service_monitor() -> (
+def test_service_discovery_uses_the_service_and_the_service_monitor_scrapes_the_exporters_own_metrics() -> (
     None
 ):
     on = {"enabled": True}
@@ -193,7 +195,7 @@ def test_service_discovery_asks_the_service_and_leaves_the_exporters_own_metrics
     assert _scrape_config(objects)["jobName"] == service
 
 
-def test_autoscaling_takes_the_number_of_replicas_over() -> None:
+def test_autoscaling_controls_the_number_of_replicas() -> None:
     assert render(TARGETS).one("Deployment")["spec"]["replicas"] == 1
     scaled = render({**TARGETS, "autoscaling": {"enabled": True}})
     assert "replicas" not in scaled.one("Deployment")["spec"]
@@ -203,7 +205,7 @@ def test_autoscaling_takes_the_number_of_replicas_over() -> None:
     )
 
 
-def test_replicas_that_multiply_the_requests_are_warned_of() -> None:
+def test_notes_warn_of_replicas_that_multiply_the_requests() -> None:
     monitored = {**TARGETS, "replicaCount": 2, "serviceMonitor": {"enabled": True}}
     assert "WARNING: each replica that is scraped" in render(monitored).notes
     assert "WARNING" not in render({**monitored, "replicaCount": 1}).notes
@@ -211,13 +213,13 @@ def test_replicas_that_multiply_the_requests_are_warned_of() -> None:
 
 
 @pytest.mark.parametrize("values", [TARGETS, DEMO])
-def test_notes_tell_what_to_do_next(values: Values) -> None:
+def test_notes_explain_the_next_steps(values: Values) -> None:
     notes = render(values).notes
     for step in ("helm test taskrouter", "port-forward service/taskrouter", "serviceMonitor.enabled=true"):
         assert step in notes
 
 
-def test_a_password_that_prometheus_does_not_know_is_told_in_the_notes() -> None:
+def test_notes_mention_a_password_that_prometheus_does_not_know() -> None:
     web = {"config": WITH_PASSWORD["web"]["config"]}
     assert "`web.basicAuthSecret` is not set" in render({**TARGETS, "web": web}).notes
     assert "basicAuthSecret" not in render({**TARGETS, **WITH_PASSWORD}).notes
@@ -272,7 +274,7 @@ def test_a_security_context_can_leave_the_user_to_openshift() -> None:
     assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def test_a_service_account_is_made_named_or_neither() -> None:
+def test_a_service_account_is_created_named_or_omitted() -> None:
     def account(**values: object) -> tuple[list[str], str]:
         objects = render({**TARGETS, "serviceAccount": values})
         names = [each["metadata"]["name"] for each in objects.find("ServiceAccount")]

@@ -58,7 +58,7 @@ WORDS = (
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_no_file_is_a_crash_or_shows_the_password(part: int, tmp_path: Path) -> None:
+def test_no_file_crashes_the_loader_or_shows_the_password(part: int, tmp_path: Path) -> None:
     (tmp_path / "auth_token").write_text(f"{PASSWORD}\n", encoding="utf-8")
     read = refused = 0
     for seed in seeds(part):

@@ -110,12 +110,12 @@ def test_no_request_makes_the_server_fail(part: int, exporter: Exporter) -> None
     assert "level=error" not in exporter.log
 
 
-def test_a_request_as_it_should_be_is_answered(exporter: Exporter) -> None:
+def test_a_valid_request_is_answered(exporter: Exporter) -> None:
     for request in CORPUS:
         assert send(exporter, request, patience=20).startswith(b"HTTP/1.1 200"), request
 
 
-def test_the_same_seed_is_the_same_request() -> None:
+def test_the_same_seed_gives_the_same_request() -> None:
     requests = [mutate(seed, CORPUS, WORDS) for seed in seeds(0)]
     assert requests == [mutate(seed, CORPUS, WORDS) for seed in seeds(0)]
     assert len(set(requests)) > 0.95 * len(requests)

@@ -14,8 +14,8 @@ from support.alertmanager import Alert, Alertmanager, Webhook
 from support.exporter import ROOT, Exporter
 from support.faked_clock import FakedClock
 from support.faster import faster
-from support.programs import wait_until
 from support.prometheus import Prometheus
+from support.waiting import wait_until
 
 from taskrouter_exporter.demo import demo_configuration
 from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator

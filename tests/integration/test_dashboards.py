@@ -113,7 +113,7 @@ def prometheus(
         yield server
 
 
-def test_the_files_are_what_the_code_builds() -> None:
+def test_the_dashboard_files_are_up_to_date() -> None:
     committed = {file.name: file.read_text(encoding="utf-8") for file in DIRECTORY.iterdir()}
     assert committed == dashboards(), "write them again: make dashboards"
 
@@ -131,7 +131,7 @@ def test_each_dashboard_can_be_found_and_opens_on_the_last_day() -> None:
         assert list(variables(dashboard))[:3] == ["datasource", "workspace", "channel"]
 
 
-def test_every_panel_says_what_it_is_and_in_which_unit() -> None:
+def test_every_panel_has_a_description_and_a_unit() -> None:
     for name, panel in panels():
         place = f"{name}: {panel.get('title')}"
         assert panel["title"], place
@@ -156,7 +156,7 @@ def test_a_panel_that_needs_counters_says_so_and_most_do_not() -> None:
             assert "`counters: day`" in panel["description"], panel["title"]
 
 
-def test_panels_have_their_own_numbers_and_places() -> None:
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     for name, dashboard in DASHBOARDS.items():
         numbers = [panel["id"] for panel in dashboard["panels"]]
         assert sorted(set(numbers)) == numbers, name
@@ -209,14 +209,14 @@ def test_colours_change_at_the_thresholds_of_the_alerts(dashboard: str, title: s
     assert thresholds()[threshold] in list(steps(panel["fieldConfig"]))
 
 
-def test_no_other_colour_has_a_limit_of_its_own() -> None:
+def test_no_other_panel_has_colour_thresholds() -> None:
     known = [*thresholds().values(), [], [1]]
     assert [
         found for _, panel in panels() for found in steps(panel["fieldConfig"]) if found not in known
     ] == []
 
 
-def test_links_lead_to_these_dashboards_and_keep_what_is_chosen() -> None:
+def test_links_lead_to_these_dashboards_and_keep_the_selection() -> None:
     for dashboard in DASHBOARDS.values():
         (link,) = dashboard["links"]
         assert link["type"] == "dashboards"
@@ -232,7 +232,7 @@ def test_links_lead_to_these_dashboards_and_keep_what_is_chosen() -> None:
             assert "${__url_time_range}" in parameters
 
 
-def test_a_row_of_the_overview_leads_to_its_channel() -> None:
+def test_a_row_of_the_overview_links_to_its_channel() -> None:
     assert "/d/taskrouter-channel?" in json.dumps(DASHBOARDS["taskrouter-overview"])
 
 
@@ -315,7 +315,7 @@ def test_the_worst_channel_of_the_overview_is_the_one_that_has_the_spike(prometh
     assert part == {"workspace": "support", "channel": "voice"}
 
 
-def test_what_is_down_is_counted_by_reason(program: Callable[[str, str], str], tmp_path: Path) -> None:
+def test_failed_queries_are_counted_by_reason(program: Callable[[str, str], str], tmp_path: Path) -> None:
     exporter, query = 'job="t", instance="a"', 'workspace="support", channel="voice"'
     short, long = (f'{{{exporter}, {query}, window="{window}"}}' for window in ("15m", "4h"))
     inputs = {

@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from support.exporter import ROOT, Exporter
+from support.waiting import wait_until
 
 from taskrouter_exporter.simulator import Simulator
 
@@ -33,15 +33,8 @@ def discovering(simulator: Simulator, targets: Any = (), password: str = "", **k
     }
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def wait_until_ready(exporter: Exporter) -> None:
-    wait_until(lambda: exporter.request("/-/ready").status == 200)
+    wait_until("readiness", lambda: exporter.request("/-/ready").status == 200)
 
 
 def discovered(exporter: Exporter) -> set[tuple[str, str]]:
@@ -83,7 +76,7 @@ def test_every_workspace_and_channel_is_found_polled_and_listed(
     assert '<span class="up">up</span></li>' in page
 
 
-def test_a_configured_workspace_keeps_what_is_configured(
+def test_a_configured_workspace_keeps_its_configuration(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     first, second, _ = simulator.centre.workspaces
@@ -96,7 +89,7 @@ def test_a_configured_workspace_keeps_what_is_configured(
     }
 
 
-def test_a_workspace_configured_in_upper_case_is_polled_and_not_found_again(
+def test_a_workspace_configured_in_upper_case_is_polled_once(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     first, second, _ = simulator.centre.workspaces
@@ -112,7 +105,7 @@ def test_a_workspace_configured_in_upper_case_is_polled_and_not_found_again(
     assert [dict(labels)["workspace"] for labels in probe.find("up")] == [sid]
 
 
-def test_it_is_not_ready_before_the_first_refresh_is_over_and_answers_all_the_same(
+def test_the_exporter_answers_but_is_not_ready_before_the_first_refresh_ends(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     simulator.latency = 1.5
@@ -127,7 +120,9 @@ def test_it_is_not_ready_before_the_first_refresh_is_over_and_answers_all_the_sa
     assert exporter.scrape(30).find("up")
 
 
-def test_without_discovery_it_is_ready_at_once(simulator: Simulator, start_exporter: StartExporter) -> None:
+def test_without_discovery_the_exporter_is_ready_at_once(
+    simulator: Simulator, start_exporter: StartExporter
+) -> None:
     config = discovering(simulator, [{"workspace": simulator.centre.workspaces[0].sid, "account": "main"}])
     del config["accounts"]["main"]["workspaces"]
     exporter = start_exporter(config)
@@ -137,7 +132,7 @@ def test_without_discovery_it_is_ready_at_once(simulator: Simulator, start_expor
     assert all(request.path.endswith("CumulativeStatistics") for request in simulator.requests.latest())
 
 
-def test_wrong_credentials_are_told_and_what_is_configured_is_polled_all_the_same(
+def test_wrong_credentials_are_logged_and_configured_targets_are_still_polled(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     target = {"workspace": simulator.centre.workspaces[0].sid, "name": "mine", "account": "main"}
@@ -153,21 +148,21 @@ def test_wrong_credentials_are_told_and_what_is_configured_is_polled_all_the_sam
     exporter.assert_clean_log(["wrong-password"])
 
 
-def test_what_was_found_stays_while_the_api_is_away(
+def test_discovered_targets_are_kept_while_the_api_is_down(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(discovering(simulator, channels=["auto"]))
     wait_until_ready(exporter)
     before = discovered(exporter)
     simulator.close()
-    wait_until(lambda: exporter.scrape(2).value("discovery_up", account="main") == 0)
+    wait_until("failed discovery", lambda: exporter.scrape(2).value("discovery_up", account="main") == 0)
     assert discovered(exporter) == before
     up = exporter.scrape(2).find("up")
     assert len(up) == len(before)
     assert {*up.values()} == {0}
 
 
-def test_a_reload_answers_at_once_and_keeps_what_was_found(
+def test_a_reload_answers_at_once_and_keeps_discovered_targets(
     tmp_path: Path, simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     config = discovering(simulator, channels=["all", "auto"])
@@ -187,10 +182,10 @@ def test_a_reload_answers_at_once_and_keeps_what_was_found(
     up = exporter.scrape().find("up")
     assert {dict(labels)["window"] for labels in up} == {"4h"}
     assert len(up) == len(before)
-    wait_until(lambda: len(simulator.requests.latest()) > lists + len(before))
+    wait_until("requests for lists", lambda: len(simulator.requests.latest()) > lists + len(before))
 
 
-def test_a_reload_that_ends_discovery_takes_its_series_away(
+def test_a_reload_that_ends_discovery_removes_its_series(
     tmp_path: Path, simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     config = discovering(simulator)
@@ -204,7 +199,7 @@ def test_a_reload_that_ends_discovery_takes_its_series_away(
     assert exporter.scrape().find("discovery_up") == {}
 
 
-def test_the_check_stays_offline_and_names_what_is_found_at_run_time(
+def test_the_check_stays_offline_and_names_what_is_discovered_at_run_time(
     tmp_path: Path, simulator: Simulator
 ) -> None:
     workspace = simulator.centre.workspaces[0]

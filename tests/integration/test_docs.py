@@ -121,7 +121,7 @@ def test_every_metric_has_an_example_query_that_names_it_and_that_promtool_accep
     assert f"{len(rules)} rules found" in done.stdout
 
 
-def test_the_configuration_page_is_what_the_models_say() -> None:
+def test_the_configuration_page_matches_the_models() -> None:
     command = [sys.executable, "-m", "tools.configuration_page"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30, check=True)
     assert (DOCS / "configuration.md").read_bytes() == done.stdout, "out of date: make docs"
@@ -175,5 +175,5 @@ def test_the_minimal_configuration_of_the_readme_is_valid(tmp_path: Path) -> Non
     assert done.stdout.startswith("config.yaml: valid"), done.stderr
 
 
-def test_relative_links_lead_somewhere() -> None:
+def test_relative_links_are_valid() -> None:
     assert list(check_links(ROOT)) == []

@@ -1,14 +1,15 @@
-"""Every fault of the simulator against the real process: its target is down, all others are unharmed."""
+"""Every fault of the simulator against the real process: its target is down, all others are unaffected."""
 
 from collections.abc import Callable
 
 import pytest
 from support.configurations import simulated
 from support.exporter import Exporter
+from support.faults import Fault, FaultySimulator
 
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 
-SCRAPE_TIMEOUT = 4
+SCRAPE_TIMEOUT = 8
 OFFSET = 0.5
 
 FAULTS = {
@@ -18,8 +19,8 @@ FAULTS = {
     "slow head": (Fault.slow_drip(0.05, headers=True), "timeout"),
     "reset": (Fault.reset(), "connection"),
     "truncated body": (Fault.truncated(), "connection"),
-    "proxy's HTML": (Fault.html(502), "server_error"),
-    "HTML that says 200": (Fault.html(200), "bad_response"),
+    "HTML from a proxy": (Fault.html(502), "server_error"),
+    "HTML with status 200": (Fault.html(200), "bad_response"),
     "invalid JSON": (Fault.invalid_json(), "bad_response"),
     "a string for a number": (Fault.wrong_types(), "bad_response"),
     "NaN for a number": (Fault.wrong_types(value=float("nan")), "bad_response"),
@@ -36,41 +37,41 @@ FAULTS = {
     "status 429 with a long Retry-After": (Fault.status(429, retry_after=60), "rate_limited"),
     "status 500": (Fault.status(500), "server_error"),
     "status 501": (Fault.status(501), "server_error"),
-    "status 503 with a senseless Retry-After": (Fault.status(503, retry_after="soon"), "server_error"),
+    "status 503 with an invalid Retry-After": (Fault.status(503, retry_after="soon"), "server_error"),
 }
 REASONS = {
     "auth", "forbidden", "not_found", "rate_limited", "server_error", "timeout", "connection", "bad_response",
 }  # fmt: skip
 
 
-def test_every_reason_is_reached() -> None:
+def test_the_faults_cover_every_reason() -> None:
     assert {reason for _, reason in FAULTS.values()} == REASONS
 
 
 @pytest.mark.parametrize(("fault", "reason"), FAULTS.values(), ids=FAULTS)
-def test_only_the_target_concerned_is_down_and_says_why(
-    fault: Fault, reason: str, simulator: Simulator, start_exporter: Callable[..., Exporter]
+def test_only_the_affected_target_is_down_with_the_right_reason(
+    fault: Fault, reason: str, simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
-    exporter = start_exporter(simulated(simulator, attempts=2, request_timeout="1s"))
-    ill, *well = (workspace.friendly_name for workspace in simulator.centre.workspaces)
+    exporter = start_exporter(simulated(simulator, attempts=2, request_timeout="2s"))
+    failing, *healthy = (workspace.friendly_name for workspace in simulator.centre.workspaces)
     before = exporter.scrape(SCRAPE_TIMEOUT)
     simulator.faults.set(simulator.centre.workspaces[0].sid, fault)
     during = exporter.scrape(SCRAPE_TIMEOUT)
 
     assert during.answer.seconds < SCRAPE_TIMEOUT - OFFSET
-    assert set(during.find("up", workspace=ill).values()) == {0}
-    assert during.statistics(workspace=ill) == set()
+    assert set(during.find("up", workspace=failing).values()) == {0}
+    assert during.statistics(workspace=failing) == set()
     for channel in ("all", "voice"):
         for window in ("15m", "day"):
-            labels = {"workspace": ill, "channel": channel, "window": window}
+            labels = {"workspace": failing, "channel": channel, "window": window}
             counted = during.find("poll_errors_total", **labels)
             assert {dict(labels)["reason"]: value for labels, value in counted.items() if value} == {
                 reason: 1
             }
-    for workspace in well:
+    for workspace in healthy:
         assert set(during.find("up", workspace=workspace).values()) == {1}
         assert during.statistics(workspace=workspace) == before.statistics(workspace=workspace)
-    exporter.wait_for_log(rf'msg="poll failed".*workspace={ill}.*reason={reason}')
+    exporter.wait_for_log(rf'msg="poll failed".*workspace={failing}.*reason={reason}')
 
     simulator.faults.clear()
     after = exporter.scrape(SCRAPE_TIMEOUT)
@@ -89,8 +90,8 @@ def test_only_the_target_concerned_is_down_and_says_why(
     ],
     ids=["slow", "503 once each", "429 once each with Retry-After", "reset once each", "truncated once each"],
 )
-def test_what_passes_within_the_deadline_harms_nobody(
-    fault: Fault, simulator: Simulator, start_exporter: Callable[..., Exporter]
+def test_a_fault_that_ends_within_the_deadline_takes_no_query_down(
+    fault: Fault, simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator, attempts=5))
     simulator.faults.set(simulator.centre.workspaces[0].sid, fault)
@@ -101,7 +102,7 @@ def test_what_passes_within_the_deadline_harms_nobody(
 
 
 def test_null_attributes_are_absent_and_the_target_is_up(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     simulator.faults.set(simulator.centre.workspaces[0].sid, Fault.nulls())
@@ -111,7 +112,7 @@ def test_null_attributes_are_absent_and_the_target_is_up(
 
 
 def test_a_missing_attribute_is_absent_and_all_others_are_published(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     workspace = simulator.centre.workspaces[0]
@@ -123,7 +124,7 @@ def test_a_missing_attribute_is_absent_and_all_others_are_published(
 
 
 def test_an_answer_without_any_statistics_is_a_bad_response(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     workspace = simulator.centre.workspaces[0]
@@ -149,8 +150,8 @@ def test_wrong_credentials_are_an_auth_error_and_nothing_is_retried(
     exporter.assert_clean_log(["wrong-secret"])
 
 
-def test_hung_requests_never_fill_the_pool_for_good(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+def test_hanging_requests_never_block_the_pool_permanently(
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     exporter = start_exporter(simulated(simulator, concurrency=2, attempts=1, request_timeout="1s"))
     for workspace in simulator.centre.workspaces:
@@ -162,10 +163,10 @@ def test_hung_requests_never_fill_the_pool_for_good(
 
 
 def test_a_hanging_account_does_not_starve_another(
-    simulator: Simulator, start_exporter: Callable[..., Exporter]
+    simulator: FaultySimulator, start_exporter: Callable[..., Exporter]
 ) -> None:
     config = simulated(simulator, concurrency=4)
-    with Simulator(simulator.centre) as other:
+    with FaultySimulator(simulator.centre) as other:
         hanging = simulator.centre.workspaces[0].sid
         other.faults.set(hanging, Fault.hang())
         config["accounts"]["hanging"] = {**config["accounts"]["default"], "base_url": other.base_url}

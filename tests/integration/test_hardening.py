@@ -13,10 +13,10 @@ import psutil
 import pytest
 from support.certificates import Authority
 from support.configurations import simulated
-from support.exporter import Exporter
-from support.serving import request
+from support.exporter import Exporter, request
+from support.faults import Fault, FaultySimulator
 
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 
 StartExporter = Callable[..., Exporter]
 CLIENT_HELLO_BEGINS = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -31,14 +31,6 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2000), before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    exporter = Exporter(["--demo"], tmp_path_factory.mktemp("demo") / "log")
-    yield exporter
-    exporter.stop()
-    exporter.assert_clean_log()
 
 
 def connect(port: int) -> socket.socket:
@@ -59,7 +51,7 @@ def warnings(exporter: Exporter) -> list[str]:
 
 
 @pytest.mark.usefixtures("many_files")
-def test_a_thousand_idle_connections_are_held_while_scrapes_go_on(
+def test_a_thousand_idle_connections_do_not_disturb_scrapes(
     simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
@@ -77,7 +69,7 @@ def test_a_thousand_idle_connections_are_held_while_scrapes_go_on(
 
 
 @pytest.mark.usefixtures("many_files")
-def test_two_hundred_half_open_handshakes_are_held_while_scrapes_go_on(
+def test_two_hundred_half_open_handshakes_do_not_disturb_scrapes(
     simulator: Simulator, start_exporter: StartExporter, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
@@ -114,7 +106,9 @@ def test_without_file_descriptors_idle_connections_are_closed_and_one_warning_is
     assert sum("no file descriptors left" in line for line in warnings(exporter)) == 1
 
 
-def test_shutdown_works_without_file_descriptors(simulator: Simulator, start_exporter: StartExporter) -> None:
+def test_shutdown_works_without_file_descriptors(
+    simulator: FaultySimulator, start_exporter: StartExporter
+) -> None:
     exporter = start_exporter(simulated(simulator))
     exporter.scrape()
     resource.prlimit(exporter.process.pid, resource.RLIMIT_NOFILE, (64, 64))
@@ -149,7 +143,7 @@ def test_a_huge_body_is_neither_buffered_nor_waited_for(
 
 
 def test_requests_above_the_limit_are_refused_and_health_checks_are_not(
-    simulator: Simulator, start_exporter: StartExporter
+    simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator), ["--web.max-requests=1"])
     for workspace in simulator.centre.workspaces:

@@ -96,7 +96,7 @@ def run_image(image: Image, program: FindProgram) -> Iterator[RunImage]:
         container.stop()
 
 
-def test_the_image_says_how_it_is_run(image: Image) -> None:
+def test_the_image_configuration_defines_how_to_run_it(image: Image) -> None:
     config = image.config
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["taskrouter-exporter"]
@@ -105,7 +105,7 @@ def test_the_image_says_how_it_is_run(image: Image) -> None:
     assert config["ExposedPorts"] == {"10142/tcp": {}}
 
 
-def test_the_image_says_what_it_is(image: Image) -> None:
+def test_the_image_labels_describe_it(image: Image) -> None:
     labels = image.config["Labels"]
     for label, value in [
         ("title", "taskrouter-exporter"),
@@ -129,7 +129,7 @@ def unneeded(root: Path) -> set[str]:
     }
 
 
-def test_nothing_that_builds_or_installs_is_left(image: Image, base: str) -> None:
+def test_the_image_contains_no_build_or_installation_tools(image: Image, base: str) -> None:
     assert {"pip", "ensurepip"} <= unneeded(image.builder.mount(base))
     assert unneeded(image.root) == set()
     assert image.inspected["OCIv1"]["rootfs"]["diff_ids"][1:] == []
@@ -205,7 +205,7 @@ def test_nothing_of_the_build_machine_is_in_the_image(image: Image) -> None:
     assert list(image.root.glob("**/pip.conf")) == []
 
 
-def test_only_what_belongs_there_reaches_the_build(builder: Builder, tmp_path: Path) -> None:
+def test_only_the_needed_files_reach_the_build(builder: Builder, tmp_path: Path) -> None:
     context = tmp_path / "context"
     left_out = shutil.ignore_patterns(".git", ".venv", "build", ".*_cache", ".hypothesis")
     shutil.copytree(ROOT, context, ignore=left_out)
@@ -235,7 +235,7 @@ def test_hadolint_finds_nothing() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-def test_it_serves_read_only_without_capabilities_and_ends_on_sigterm(
+def test_the_container_serves_read_only_without_capabilities_and_stops_on_sigterm(
     image: Image, run_image: RunImage
 ) -> None:
     container = run_image("--demo")
@@ -282,7 +282,7 @@ def test_a_health_check_without_an_exporter_fails(run_image: RunImage) -> None:
     )
 
 
-def test_nothing_is_compiled_at_a_start(run_image: RunImage) -> None:
+def test_startup_compiles_no_bytecode(run_image: RunImage) -> None:
     container = run_image("--demo")
     container.wait_for_log("msg=listening")
     imported = container.run("python", "-v", "-c", "import taskrouter_exporter.cli").stderr

@@ -13,10 +13,11 @@ import pytest
 from support.browser import Browser
 from support.configurations import simulated
 from support.exporter import Exporter
+from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.revision import documentation_url
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 from taskrouter_exporter.simulator.wire import Answer
 
 StartExporter = Callable[..., Exporter]
@@ -63,7 +64,7 @@ def save_screenshot(browser: Browser, tmp_path: Path) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def busy(simulator: Simulator, start_exporter: StartExporter) -> Exporter:
+def busy(simulator: FaultySimulator, start_exporter: StartExporter) -> Exporter:
     """An exporter that was scraped, with a long name, many windows and a target that is down."""
     config = simulated(simulator, attempts=1)
     config["targets"][1] |= {"name": "x" * 200, "windows": ["15m", "4h", "8h", "1d", "1w"]}
@@ -114,7 +115,7 @@ def contrasts(browser: Browser) -> dict[str, float]:
 
 
 def test_the_page_shows_every_target_s_state_at_its_last_poll(
-    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+    browser: Browser, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator, attempts=1))
     browser.open(address(exporter))
@@ -200,7 +201,7 @@ def test_a_hostile_workspace_name_is_shown_and_does_nothing(
 
 
 def test_a_hostile_activity_name_is_text_in_a_probe_and_its_debug_output(
-    browser: Browser, simulator: Simulator, start_exporter: StartExporter
+    browser: Browser, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     def rewrite(answer: Answer) -> Answer:
         content = json.loads(answer.body)
@@ -208,7 +209,7 @@ def test_a_hostile_activity_name_is_text_in_a_probe_and_its_debug_output(
         return replace(answer, body=json.dumps(content).encode())
 
     workspace = simulator.centre.workspaces[0]
-    simulator.faults.set(workspace.sid, Fault("hostile", {}, None, rewrite))
+    simulator.faults.set(workspace.sid, Fault("hostile", rewrite=rewrite))
     exporter = start_exporter(simulated(simulator))
     for more in ("", "&debug=true"):
         browser.open(address(exporter, f"/probe?workspace={workspace.sid}&channel=all{more}"))

@@ -17,9 +17,10 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from support.configurations import simulated
 from support.exporter import ROOT, Answer, Exporter, Scrape
+from support.faults import Fault, FaultySimulator
 from support.prometheus import Prometheus, scraping
 
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 
 StartExporter = Callable[..., Exporter]
 UNKNOWN_SID = "WS" + "0" * 32
@@ -37,7 +38,7 @@ class Probing:
     """An exporter of a simulator with odd workspace names."""
 
     exporter: Exporter
-    simulator: Simulator
+    simulator: FaultySimulator
     names: Sequence[str]
 
     def path(self, workspace: str, channel: str = "voice", **more: str) -> str:
@@ -60,7 +61,7 @@ def oddly_named(simulator: Simulator, **polling: Any) -> str:
 
 
 @pytest.fixture
-def probing(simulator: Simulator, start_exporter: StartExporter) -> Probing:
+def probing(simulator: FaultySimulator, start_exporter: StartExporter) -> Probing:
     exporter = start_exporter(oddly_named(simulator, attempts=2, request_timeout="1m"))
     return Probing(exporter, simulator, ODD_NAMES)
 
@@ -75,7 +76,7 @@ def test_a_target_is_found_by_name_and_by_sid_whatever_its_name(probing: Probing
         assert {dict(labels)["window"] for labels in by_name.find("up")} == {"15m", "day"}
 
 
-def test_one_target_s_queries_are_asked_and_no_others(probing: Probing) -> None:
+def test_only_the_queries_of_one_target_are_polled(probing: Probing) -> None:
     ill, other, _ = probing.simulator.centre.workspaces
     probing.scrape(probing.names[0])
     asked = probing.simulator.requests.latest()
@@ -97,7 +98,7 @@ def test_one_target_s_queries_are_asked_and_no_others(probing: Probing) -> None:
         ("*", "*"),
     ],
 )
-def test_what_is_not_configured_is_not_found_and_never_asked_for(
+def test_an_unconfigured_target_is_not_found_and_never_requested(
     workspace: str, channel: str, probing: Probing
 ) -> None:
     for method in ("GET", "HEAD"):
@@ -130,7 +131,7 @@ def test_a_missing_empty_or_repeated_parameter_is_a_bad_request(query: str, prob
     assert probing.simulator.requests.count() == 0
 
 
-def test_the_exporter_s_own_metrics_do_not_stand_on_a_probe(probing: Probing) -> None:
+def test_a_probe_has_none_of_the_exporters_own_metrics(probing: Probing) -> None:
     name = probing.names[0]
     probe = probing.scrape(name)
     own = probing.exporter.scrape(path="/metrics?collect[]=exporter").names()
@@ -167,7 +168,7 @@ def test_the_deadline_of_the_header_is_honoured(debug: str, probing: Probing) ->
     probing.simulator.faults.set(probing.simulator.centre.workspaces[0].sid, Fault.hang())
     answer = probing.ask(probing.names[0], debug=debug)
     assert answer.status == 200
-    assert 1 < answer.seconds < 5, "2 s, on a busy machine; without the header it would be more than 9"
+    assert 1 < answer.seconds < 8, "2 s, on a busy machine; without the header it would be more than 9"
     assert "timeout" in answer.text
     assert set(probing.scrape(probing.names[2]).find("up").values()) == {1}
 
@@ -276,7 +277,7 @@ def probe_path(labels: Mapping[str, str]) -> str:
     return f"{labels['__metrics_path__']}?{urlencode(parameters)}"
 
 
-def test_discovery_lists_every_target_once_and_each_probe_that_it_names_is_answered(
+def test_service_discovery_lists_every_target_once_and_each_listed_probe_is_answered(
     probing: Probing,
 ) -> None:
     groups = assert_http_sd(probing.exporter.request("/sd"))
@@ -298,12 +299,12 @@ def test_discovery_lists_every_target_once_and_each_probe_that_it_names_is_answe
     }
 
 
-def test_discovery_puts_no_label_on_the_series_by_itself(probing: Probing) -> None:
+def test_service_discovery_adds_no_label_to_the_series(probing: Probing) -> None:
     for group in assert_http_sd(probing.exporter.request("/sd")):
         assert all(name.startswith("__") for name in group["labels"])
 
 
-def test_discovery_names_the_host_that_it_was_asked_by(probing: Probing) -> None:
+def test_service_discovery_names_the_requested_host(probing: Probing) -> None:
     answer = probing.exporter.request("/sd", headers={"Host": "exporter.example:8080"})
     assert {tuple(group["targets"]) for group in assert_http_sd(answer)} == {("exporter.example:8080",)}
 
@@ -326,7 +327,7 @@ def test_a_malformed_host_is_no_server_error(host: str, probing: Probing) -> Non
         ("http://[::1]:10142", ("http", "[::1]:10142", "/probe")),
     ],
 )
-def test_discovery_names_the_external_url_with_its_path(
+def test_service_discovery_names_the_external_url_with_its_path(
     url: str, expected: tuple[str, str, str], simulator: Simulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(oddly_named(simulator), [f"--web.external-url={url}"])
@@ -423,7 +424,7 @@ def replicated(
     prometheus.assert_clean_log()
 
 
-def test_prometheus_spreads_the_targets_over_replicas_and_any_replica_answers_any_probe(
+def test_prometheus_distributes_targets_over_replicas_and_every_replica_answers_every_probe(
     replicated: Replicated, simulator: Simulator
 ) -> None:
     prometheus, (first, second) = replicated.prometheus, replicated.replicas
@@ -464,7 +465,7 @@ def test_prometheus_spreads_the_targets_over_replicas_and_any_replica_answers_an
     }
 
 
-def test_prometheus_asks_for_names_with_spaces_quotes_and_emoji_as_they_are(replicated: Replicated) -> None:
+def test_prometheus_requests_names_with_spaces_quotes_and_emoji_unchanged(replicated: Replicated) -> None:
     replicated.scrape_from(replicated.replicas[0].address)
     replicated.wait_for_health({f"{name}/{channel}": 1 for name in ODD_NAMES for channel in ("all", "voice")})
     active = replicated.prometheus.api("targets", state="active")["activeTargets"]

@@ -10,43 +10,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.configurations import simulated
-from support.exporter import ROOT, Exporter, Scrape
+from support.exporter import ROOT, Exporter, Scrape, run_exporter
+from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter import __version__
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 StartExporter = Callable[..., Exporter]
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    exporter = Exporter(["--demo"], tmp_path_factory.mktemp("demo") / "log")
-    yield exporter
-    exporter.stop()
-    exporter.assert_clean_log()
-
-
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the exporter to its end."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("TWILIO_")}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "exporter.py"), *arguments],
-        cwd=cwd,
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
-def test_the_demo_exports_believable_statistics_of_three_workspaces(start_exporter: StartExporter) -> None:
+def test_the_demo_exports_plausible_statistics_of_three_workspaces(start_exporter: StartExporter) -> None:
     scrape = start_exporter(arguments=["--demo"]).scrape()
     assert set(scrape.find("up").values()) == {1}
     assert len({dict(labels)["workspace"] for labels in scrape.find("up")}) == 3
@@ -60,7 +39,7 @@ def test_the_demo_exports_believable_statistics_of_three_workspaces(start_export
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_scrape_in_flight_finish(
-    number: signal.Signals, simulator: Simulator, start_exporter: StartExporter
+    number: signal.Signals, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator))
     for workspace in simulator.centre.workspaces:
@@ -76,7 +55,7 @@ def test_a_signal_lets_the_scrape_in_flight_finish(
 
 
 def test_a_signal_does_not_wait_long_for_a_hanging_api(
-    simulator: Simulator, start_exporter: StartExporter
+    simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(simulated(simulator, request_timeout="1m"))
     for workspace in simulator.centre.workspaces:
@@ -92,7 +71,7 @@ def test_a_signal_does_not_wait_long_for_a_hanging_api(
         assert 4 < time.monotonic() - begin < 15
 
 
-def test_an_idle_connection_does_not_delay_the_end(start_exporter: StartExporter) -> None:
+def test_an_idle_connection_does_not_delay_shutdown(start_exporter: StartExporter) -> None:
     exporter = start_exporter(arguments=["--demo"])
     with socket.create_connection(("127.0.0.1", exporter.port)):
         begin = time.monotonic()
@@ -100,18 +79,18 @@ def test_an_idle_connection_does_not_delay_the_end(start_exporter: StartExporter
         assert time.monotonic() - begin < 4
 
 
-def test_a_missing_configuration_is_one_line_that_names_the_demo(tmp_path: Path) -> None:
-    ended = run(cwd=tmp_path)
+def test_a_missing_configuration_is_a_one_line_error_that_mentions_the_demo(tmp_path: Path) -> None:
+    ended = run_exporter(cwd=tmp_path)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "config.yaml" in line
     assert "--demo" in line
 
 
-def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = run("--demo", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
+        ended = run_exporter("--demo", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == f"cannot listen on 127.0.0.1:{port}: Address already in use"
     assert "Traceback" not in ended.stderr
@@ -133,15 +112,15 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         ("--unknown", "unrecognized arguments: --unknown"),
     ],
 )
-def test_a_bad_flag_is_one_line(flag: str, complaint: str, tmp_path: Path) -> None:
-    ended = run(flag, cwd=tmp_path)
+def test_an_invalid_flag_is_a_one_line_error(flag: str, complaint: str, tmp_path: Path) -> None:
+    ended = run_exporter(flag, cwd=tmp_path)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert complaint in line
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:
-    assert f"taskrouter-exporter {__version__} (revision " in run("--version", cwd=tmp_path).stdout
+    assert f"taskrouter-exporter {__version__} (revision " in run_exporter("--version", cwd=tmp_path).stdout
 
 
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
@@ -160,7 +139,7 @@ def test_a_check_prints_what_would_be_polled_and_sends_no_request(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(json.dumps(simulated(simulator)), encoding="utf-8")
-    ended = run("--config.check", cwd=tmp_path)
+    ended = run_exporter("--config.check", cwd=tmp_path)
     assert ended.returncode == 0
     lines = ended.stdout.splitlines()
     assert lines[0] == "config.yaml: valid"
@@ -193,13 +172,13 @@ def test_a_check_whose_output_cannot_be_written_fails_without_a_traceback(
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70, "no-such-host.invalid"])
 def test_an_invalid_host_is_an_error_on_one_line(host: str, tmp_path: Path) -> None:
-    ended = run("--demo", f"--web.listen-address={host}:0", cwd=tmp_path)
+    ended = run_exporter("--demo", f"--web.listen-address={host}:0", cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith(f"cannot listen on {host}:0: ")
     assert "Traceback" not in ended.stderr
 
 
-def test_several_addresses_are_listened_on_ipv6_among_them(tmp_path: Path) -> None:
+def test_the_exporter_listens_on_several_addresses_including_ipv6(tmp_path: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     exporter = Exporter(["--demo", "--web.listen-address=[::1]:0"], tmp_path / "log")
@@ -215,7 +194,9 @@ def test_a_check_of_a_bad_file_prints_every_problem_and_fails(tmp_path: Path) ->
     (tmp_path / "config.yaml").write_text(
         "targets:\n- workspace: 1\n  windows: [15 minutes]\n", encoding="utf-8"
     )
-    ended = run("--config.check", cwd=tmp_path, TWILIO_ACCOUNT_SID="AC" + "0" * 32, TWILIO_AUTH_TOKEN="x")
+    ended = run_exporter(
+        "--config.check", cwd=tmp_path, TWILIO_ACCOUNT_SID="AC" + "0" * 32, TWILIO_AUTH_TOKEN="x"
+    )
     assert ended.returncode == 1
     assert [line.split(": ")[:2] for line in ended.stderr.splitlines()] == [
         ["config.yaml:2", "targets[0].workspace"],
@@ -304,7 +285,7 @@ def test_a_scrape_exports_the_deadline_of_its_polls(path: str, demo: Exporter) -
 
 @pytest.mark.parametrize("path", ["/metrics", "/probe?workspace=support&channel=voice"])
 @pytest.mark.parametrize("timeout", ["", "10s", "10, 10", "-1", "nan"])
-def test_a_malformed_scrape_timeout_does_not_cost_the_scrape(timeout: str, path: str, demo: Exporter) -> None:
+def test_a_malformed_scrape_timeout_is_ignored(timeout: str, path: str, demo: Exporter) -> None:
     answer = demo.request(path, headers={"X-Prometheus-Scrape-Timeout-Seconds": timeout})
     assert answer.status == 200
     (deadline,) = re.findall(r"(?m)^twilio_taskrouter_scrape_deadline_seconds (.*)$", answer.text)
@@ -321,7 +302,9 @@ def test_no_response_has_a_server_header(demo: Exporter) -> None:
     [b"GET /metrics\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01", b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000],
     ids=["HTTP 0.9", "TLS", "endless header"],
 )
-def test_a_malformed_head_is_refused_and_the_server_goes_on(head: bytes, demo: Exporter) -> None:
+def test_a_malformed_request_head_is_refused_and_the_server_keeps_running(
+    head: bytes, demo: Exporter
+) -> None:
     with socket.create_connection(("127.0.0.1", demo.port), timeout=20) as connection:
         connection.sendall(head)
         connection.shutdown(socket.SHUT_WR)
@@ -333,7 +316,9 @@ def test_a_malformed_head_is_refused_and_the_server_goes_on(head: bytes, demo: E
 def test_json_logs_are_json(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = run("--demo", "--log.format=json", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path)
+        ended = run_exporter(
+            "--demo", "--log.format=json", f"--web.listen-address=127.0.0.1:{port}", cwd=tmp_path
+        )
     line = json.loads(ended.stderr.splitlines()[0])
     assert (line["level"], line["msg"]) == ("info", "simulator started")
     assert list(line)[:3] == ["ts", "level", "msg"]

@@ -12,9 +12,10 @@ import pytest
 from support.configurations import simulated
 from support.exporter import PREFIX, Exporter, Labels, Scrape
 from support.faked_clock import FakedClock, SetClock
+from support.faults import Fault, FaultySimulator
 from support.prometheus import Prometheus, increase, scraping
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Outcome, Simulator, WorkspaceModel
+from taskrouter_exporter.simulator import ContactCentre, Outcome, Simulator, WorkspaceModel
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 CHANNELS = ("all", "voice")
@@ -133,7 +134,7 @@ def test_prometheus_sees_every_query_up_and_every_window_metric(
     assert {end[labels] - start[labels] for labels in windows} == {15 * 60}
 
 
-def test_prometheus_knows_the_windows_of_the_demo_as_gauges_and_the_rest_as_counters(
+def test_prometheus_sees_windows_as_gauges_and_anchored_statistics_as_counters(
     start_exporter: StartExporter, start_prometheus: StartPrometheus
 ) -> None:
     prometheus = start_prometheus(start_exporter(arguments=["--demo"]))
@@ -203,7 +204,7 @@ HOSTILE_NAMES = [
 """Names of Activities that a label value has to carry."""
 
 
-def answer_with_hostile_names(simulator: Simulator, workspace: WorkspaceModel) -> None:
+def answer_with_hostile_names(simulator: FaultySimulator, workspace: WorkspaceModel) -> None:
     durations = [
         {"sid": f"WA{number:032}", "friendly_name": name, "min": 9.5, "avg": None, "max": 1, "total": 1e15}
         for number, name in enumerate(HOSTILE_NAMES)
@@ -211,8 +212,8 @@ def answer_with_hostile_names(simulator: Simulator, workspace: WorkspaceModel) -
     simulator.faults.set(workspace.sid, Fault.wrong_types("activity_durations", durations))
 
 
-def test_prometheus_reads_hostile_label_values_as_they_are(
-    simulator: Simulator, start_exporter: StartExporter, start_prometheus: StartPrometheus
+def test_prometheus_reads_hostile_label_values_unchanged(
+    simulator: FaultySimulator, start_exporter: StartExporter, start_prometheus: StartPrometheus
 ) -> None:
     workspace = simulator.centre.workspaces[0]
     answer_with_hostile_names(simulator, workspace)
@@ -246,7 +247,7 @@ def check_metrics(promtool: str, text: bytes) -> tuple[int, str]:
     return done.returncode, done.stdout.decode()
 
 
-def test_promtool_has_nothing_to_say_about_the_demo(
+def test_promtool_reports_no_problem_with_the_demo(
     program: FindProgram, start_exporter: StartExporter
 ) -> None:
     promtool = program("promtool", "prometheus")
@@ -255,8 +256,8 @@ def test_promtool_has_nothing_to_say_about_the_demo(
     assert check_metrics(promtool, scrape.answer.body) == (0, "")
 
 
-def test_promtool_has_nothing_to_say_about_hostile_missing_and_failed_answers(
-    program: FindProgram, simulator: Simulator, start_exporter: StartExporter
+def test_promtool_reports_no_problem_with_hostile_missing_and_failed_answers(
+    program: FindProgram, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     promtool = program("promtool", "prometheus")
     hostile, empty, failing = simulator.centre.workspaces
@@ -271,8 +272,8 @@ def test_promtool_has_nothing_to_say_about_hostile_missing_and_failed_answers(
     assert check_metrics(promtool, scrape.answer.body) == (0, "")
 
 
-def test_promtool_has_nothing_to_say_where_no_query_has_an_answer(
-    program: FindProgram, simulator: Simulator, start_exporter: StartExporter
+def test_promtool_reports_no_problem_when_every_query_fails(
+    program: FindProgram, simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     promtool = program("promtool", "prometheus")
     for workspace in simulator.centre.workspaces:
@@ -310,7 +311,7 @@ def clock(program: FindProgram, tmp_path: Path) -> FakedClock:
     ],
     ids=["Sunday to Monday", "Monday to Tuesday"],
 )
-def test_counters_begin_anew_at_midnight_and_nothing_else_happens(
+def test_counters_reset_at_midnight_and_nothing_else_changes(
     anchors_before: Mapping[str, datetime],
     anchors_after: Mapping[str, datetime],
     clock: FakedClock,
@@ -400,7 +401,7 @@ def test_prometheus_sees_one_reset_at_midnight_and_loses_only_its_last_second(
         assert prometheus.query(f"resets({name}[5m])", at) == dict.fromkeys(samples, 1.0)
         created_series = f"{PREFIX}reservations_created[5m]"
         assert prometheus.query(f"changes({created_series})", at) == dict.fromkeys(samples, 1.0)
-        # On a busy machine a query may be late for a time-out of 1 s; nothing else may go wrong.
+        # On a busy machine a query may exceed the timeout of 1 s; nothing else may go wrong.
         failed = prometheus.query(f'max_over_time({PREFIX}poll_errors_total{{reason!="timeout"}}[5m])', at)
         assert set(failed.values()) == {0}
         for labels, (sid, channel) in targets(centre).items():

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from support.configurations import simulated
 from support.exporter import ROOT, Exporter, Scrape
+from support.faults import Fault, FaultySimulator
 
-from taskrouter_exporter.simulator import Fault, Simulator
+from taskrouter_exporter.simulator import Simulator
 from taskrouter_exporter.simulator.wire import Answer, Connection
 
 StartExporter = Callable[..., Exporter]
@@ -57,7 +58,7 @@ class InFlight:
         self._lock = threading.Lock()
 
     def fault(self) -> Fault:
-        return Fault("in_flight", {}, None, deliver=self._deliver)
+        return Fault("in_flight", deliver=self._deliver)
 
     def _deliver(self, connection: Connection, answer: Answer) -> None:
         with self._lock:
@@ -95,7 +96,7 @@ def created(count: int) -> Fault:
         content = {**json.loads(answer.body), "reservations_created": count}
         return replace(answer, body=json.dumps(content).encode())
 
-    return Fault("created", {}, None, rewrite)
+    return Fault("created", rewrite=rewrite)
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
@@ -134,7 +135,7 @@ def workspaces(scrape: Scrape) -> set[str]:
 @pytest.mark.parametrize("reload", [reload_by_request, reload_by_put, reload_by_signal])
 def test_removed_targets_leave_no_series(
     reload: Callable[[Exporter], None],
-    simulator: Simulator,
+    simulator: FaultySimulator,
     start_exporter: StartExporter,
     write_config: WriteConfig,
 ) -> None:
@@ -162,7 +163,7 @@ def test_removed_targets_leave_no_series(
 
 
 def test_a_target_that_is_added_again_starts_over(
-    simulator: Simulator, start_exporter: StartExporter, write_config: WriteConfig
+    simulator: FaultySimulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator, attempts=1)
     ill = simulator.centre.workspaces[0]
@@ -178,7 +179,7 @@ def test_a_target_that_is_added_again_starts_over(
 
 
 def test_error_counters_of_a_remaining_target_continue(
-    simulator: Simulator, start_exporter: StartExporter, write_config: WriteConfig
+    simulator: FaultySimulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator, attempts=1)
     ill = simulator.centre.workspaces[0]
@@ -198,7 +199,7 @@ def test_error_counters_of_a_remaining_target_continue(
 
 
 def test_an_anchored_counter_does_not_go_down_after_a_reload(
-    simulator: Simulator, start_exporter: StartExporter
+    simulator: FaultySimulator, start_exporter: StartExporter
 ) -> None:
     workspace = simulator.centre.workspaces[0]
     exporter = start_exporter(simulated(simulator))
@@ -246,7 +247,7 @@ def test_a_removed_account_leaves_no_series(
 
 
 def test_a_changed_concurrency_applies_to_requests_in_flight(
-    simulator: Simulator, start_exporter: StartExporter, write_config: WriteConfig
+    simulator: FaultySimulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator, concurrency=2)
     exporter = start_exporter(config)
@@ -261,7 +262,7 @@ def test_a_changed_concurrency_applies_to_requests_in_flight(
         assert in_flight.most == concurrency
 
 
-def test_a_scrape_in_flight_ends_with_the_configuration_it_began_with(
+def test_a_scrape_in_flight_finishes_with_the_configuration_it_started_with(
     simulator: Simulator, start_exporter: StartExporter, write_config: WriteConfig
 ) -> None:
     config = simulated(simulator, concurrency=4)

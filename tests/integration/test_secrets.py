@@ -2,11 +2,8 @@
 
 import base64
 import json
-import os
 import re
 import socketserver
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,9 +16,10 @@ import bcrypt
 import pytest
 from integration.test_faults import FAULTS
 from support.configurations import simulated
-from support.exporter import ROOT, Exporter
+from support.exporter import Exporter, run_exporter
+from support.faults import Fault, FaultySimulator
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+from taskrouter_exporter.simulator import ContactCentre, Simulator
 
 StartExporter = Callable[..., Exporter]
 
@@ -90,11 +88,10 @@ def echo(status: int) -> Fault:
     names = ("X-Rate-Limit-Limit", "X-Rate-Limit-Remaining", "Retry-After", "Location", "Set-Cookie")
     headers = tuple((name, told) for name in names)
     content = json.dumps(body).encode()
-    return Fault(
-        "echo", {}, None, lambda answer: replace(answer, status=status, body=content, headers=headers)
-    )
+    return Fault("echo", rewrite=lambda answer: replace(answer, status=status, body=content, headers=headers))
 
 
+DEBUG: Final = ("--log.level=debug",)
 ECHOES: Final = {f"{status} that echoes": echo(status) for status in (200, 302, 400, 401, 407, 429, 500)}
 FAILURES: Final = {**{name: fault for name, (fault, _) in FAULTS.items()}, **ECHOES}
 
@@ -102,9 +99,9 @@ FAILURES: Final = {**{name: fault for name, (fault, _) in FAULTS.items()}, **ECH
 class JsonExporter(Exporter):
     """An exporter that logs JSON."""
 
-    def wait_for_log(self, pattern: str, seconds: float = 20) -> re.Match[str]:
+    def wait_for_log(self, pattern: str) -> re.Match[str]:
         del pattern
-        return super().wait_for_log(r'"address": "127\.0\.0\.1:(\d+)"', seconds)
+        return super().wait_for_log(r'"address": "127\.0\.0\.1:(\d+)"')
 
 
 def by_file(config: dict[str, Any], directory: Path) -> dict[str, str]:
@@ -140,7 +137,7 @@ def test_no_failure_of_the_api_shows_the_credentials(
     plant: Callable[[dict[str, Any], Path], dict[str, str]],
     failures: Mapping[str, Fault | None],
     log_format: str,
-    simulator: Simulator,
+    simulator: FaultySimulator,
     tmp_path: Path,
 ) -> None:
     config = simulated(simulator, attempts=2, request_timeout="200ms")
@@ -221,7 +218,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def test_no_reload_of_a_broken_file_shows_a_password_and_the_last_good_one_stays(
+def test_no_reload_of_an_invalid_file_shows_a_password_and_the_previous_configuration_is_kept(
     simulator: Simulator, start_exporter: StartExporter, tmp_path: Path
 ) -> None:
     exporter = start_exporter(simulated(simulator), ["--log.level=debug"])
@@ -264,38 +261,27 @@ def test_no_rotation_of_the_password_file_shows_a_password(
     outputs.assert_no_secret()
 
 
-def run(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("TWILIO_")}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "exporter.py"), "--log.level=debug", *arguments],
-        cwd=directory,
-        env={**clean, **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("arguments", [[], ["--config.check"]], ids=["start", "check"])
 @pytest.mark.parametrize(
     "name", ["a number", "a mapping", "an open quotation mark", "nothing but a password"]
 )
-def test_no_bad_start_and_no_check_shows_a_password(name: str, arguments: list[str], tmp_path: Path) -> None:
+def test_no_failed_startup_and_no_failed_check_shows_a_password(
+    name: str, arguments: list[str], tmp_path: Path
+) -> None:
     write(tmp_path / "config.yaml", BAD_FILES[name])
-    ended = run(tmp_path, *arguments)
+    ended = run_exporter(*DEBUG, *arguments, cwd=tmp_path)
     assert ended.returncode == 1
     outputs = Outputs(OTHER_PASSWORD)
     outputs.add("stdout and stderr", ended.stdout + ended.stderr)
     outputs.assert_no_secret()
 
 
-def test_a_good_check_shows_no_password(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_successful_check_shows_no_password(simulator: Simulator, tmp_path: Path) -> None:
     config = simulated(simulator)
     config["accounts"]["more"] = {"username": "SK" + "1" * 32, "password_file": "auth_token"}
     (tmp_path / "auth_token").write_text(OTHER_PASSWORD, encoding="utf-8")
     (tmp_path / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
-    ended = run(tmp_path, "--config.check")
+    ended = run_exporter(*DEBUG, "--config.check", cwd=tmp_path)
     assert ended.returncode == 0
     outputs = Outputs(PASSWORD, OTHER_PASSWORD)
     outputs.add("stdout and stderr", ended.stdout + ended.stderr)
@@ -327,7 +313,7 @@ def test_a_good_check_shows_no_password(simulator: Simulator, tmp_path: Path) ->
 )
 def test_no_wrong_environment_shows_a_password(environment: Mapping[str, str], tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(f"targets:\n- workspace: {SID}\n", encoding="utf-8")
-    ended = run(tmp_path, **environment)
+    ended = run_exporter(*DEBUG, cwd=tmp_path, **environment)
     assert ended.returncode == 1
     outputs = Outputs(PASSWORD)
     outputs.add("stdout and stderr", ended.stdout + ended.stderr)
@@ -399,7 +385,7 @@ def test_a_malformed_proxy_is_refused_at_startup_without_its_password(
     config = simulated(simulator)
     config["accounts"]["default"]["base_url"] = "https://api.invalid"
     (tmp_path / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
-    ended = run(tmp_path, "--config.file=config.yaml", **proxy_environment(url))
+    ended = run_exporter("--config.file=config.yaml", cwd=tmp_path, **proxy_environment(url))
     assert ended.returncode == 1
     assert "HTTPS_PROXY: " in ended.stderr
     assert ended.stderr.count("\n") == 1
@@ -439,7 +425,7 @@ def proxy_environment(url: str) -> dict[str, str]:
 
 @pytest.fixture
 def has_web_config(tmp_path: Path) -> None:
-    if "--web.config.file" not in run(tmp_path, "--help").stdout:
+    if "--web.config.file" not in run_exporter("--help", cwd=tmp_path).stdout:
         pytest.skip("there is no --web.config.file yet")
 
 
@@ -490,7 +476,9 @@ def test_no_answer_shows_the_password_of_the_exporters_own_pages(
 def test_no_wrong_web_configuration_shows_a_password(text: str, simulator: Simulator, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(json.dumps(simulated(simulator)), encoding="utf-8")
     (tmp_path / "web.yaml").write_text(text, encoding="utf-8")
-    ended = run(tmp_path, "--web.config.file=web.yaml", "--web.listen-address=127.0.0.1:0")
+    ended = run_exporter(
+        *DEBUG, "--web.config.file=web.yaml", "--web.listen-address=127.0.0.1:0", cwd=tmp_path
+    )
     assert ended.returncode == 1
     outputs = Outputs(PASSWORD, WEB_PASSWORD)
     outputs.add("stdout and stderr", ended.stdout + ended.stderr)

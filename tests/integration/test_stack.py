@@ -13,8 +13,8 @@ import pytest
 import yaml
 from support.alertmanager import Alertmanager
 from support.exporter import ROOT, Exporter
-from support.programs import wait_until
 from support.prometheus import Prometheus
+from support.waiting import wait_until
 
 COMPOSE: Final = ROOT / "compose.yaml"
 SETTINGS: Final = ROOT / ".env.example"
@@ -72,7 +72,7 @@ def test_the_compose_file_follows_the_compose_specification() -> None:
         ("services:", "servces:"),
     ],
 )
-def test_a_typing_error_in_the_compose_file_is_found(right: str, wrong: str, tmp_path: Path) -> None:
+def test_a_misspelled_key_in_the_compose_file_is_found(right: str, wrong: str, tmp_path: Path) -> None:
     text = COMPOSE.read_text(encoding="utf-8")
     assert right in text
     broken = tmp_path / "compose.yaml"
@@ -89,7 +89,7 @@ def test_every_image_that_is_not_built_here_has_a_version(services: Services) ->
     assert (ROOT / services["exporter"]["build"] / "Dockerfile").is_file()
 
 
-def test_every_service_is_confined_restarted_and_asked_for_its_health(services: Services) -> None:
+def test_every_service_is_confined_restarted_and_health_checked(services: Services) -> None:
     for service in services.values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -99,14 +99,14 @@ def test_every_service_is_confined_restarted_and_asked_for_its_health(services: 
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
-def test_what_is_mounted_is_there_and_can_only_be_read(services: Services) -> None:
+def test_mounted_files_exist_and_are_read_only(services: Services) -> None:
     for service in services.values():
         for mount in service["volumes"]:
             assert isinstance(mount, str) or mount["read_only"] is True
         assert all(source.exists() for source in binds(service).values()), binds(service)
 
 
-def test_each_program_reads_what_is_mounted_for_it(services: Services) -> None:
+def test_each_program_reads_the_files_mounted_for_it(services: Services) -> None:
     config, rules = binds(services["prometheus"])
     assert f"--config.file={config}" in services["prometheus"]["command"]
     rule_files = read(MONITORING / "prometheus.yml")["rule_files"]
@@ -122,7 +122,9 @@ def test_each_program_reads_what_is_mounted_for_it(services: Services) -> None:
     assert provider["options"]["path"] == dashboards
 
 
-def test_every_setting_of_the_stack_is_told_and_every_one_told_is_read(services: Services) -> None:
+def test_every_setting_of_the_stack_is_documented_and_every_documented_one_is_read(
+    services: Services,
+) -> None:
     told = set(re.findall(r"^#?(\w+)=", SETTINGS.read_text(encoding="utf-8"), re.MULTILINE))
     filled_in = set(re.findall(r"\$\{(\w+):-", COMPOSE.read_text(encoding="utf-8")))
     assert told == filled_in | services["exporter"]["environment"].keys()
@@ -160,7 +162,7 @@ def test_every_flag_of_a_command_is_one_that_the_program_has(
     assert {flag.partition("=")[0] for flag in services[service]["command"]} <= known
 
 
-def test_the_files_as_they_are_mounted_pass_their_own_tools(
+def test_the_mounted_files_pass_the_checks_of_their_programs(
     services: Services, program: FindProgram, tmp_path: Path
 ) -> None:
     for service in ("prometheus", "alertmanager"):
@@ -185,7 +187,7 @@ def test_the_files_as_they_are_mounted_pass_their_own_tools(
     assert status == 0, said
 
 
-def test_grafana_is_told_of_this_prometheus_and_of_every_dashboard(services: Services) -> None:
+def test_grafana_is_provisioned_with_this_prometheus_and_every_dashboard(services: Services) -> None:
     (source,) = read(PROVISIONING / "datasources" / "prometheus.yaml")["datasources"]
     assert (source["uid"], source["type"]) == ("prometheus", "prometheus")
     assert source["url"] == "http://prometheus:9090"
@@ -294,7 +296,7 @@ RELOAD_FAILED: Final = alert("TaskRouterConfigReloadFailed", instance="a:10142")
     ],
     ids=["critical", "one exporter down", "no exporter", "rate limited", "timed out"],
 )
-def test_what_follows_from_another_alert_is_not_told(
+def test_an_alert_that_follows_from_another_is_not_notified(
     cause: dict[str, str],
     silent: list[dict[str, str]],
     told: list[dict[str, str]],

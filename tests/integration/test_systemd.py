@@ -51,7 +51,7 @@ def setting(name: str) -> str:
     return str(value)
 
 
-def test_systemd_finds_no_fault(program: Callable[[str, str], str], tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(program: Callable[[str, str], str], tmp_path: Path) -> None:
     """All but the program, which is not installed where the unit expects it."""
     program("kill", "procps")
     text = UNIT.read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_systemd_finds_no_fault(program: Callable[[str, str], str], tmp_path: Pa
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_exposure_is_as_low_as_the_page_says(program: Callable[[str, str], str]) -> None:
+def test_the_exposure_is_as_low_as_documented(program: Callable[[str, str], str]) -> None:
     analyze = [program("systemd-analyze", "systemd"), "security", "--offline=true", "--no-pager", str(UNIT)]
     done = subprocess.run(analyze, check=True, capture_output=True, text=True)
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
@@ -73,7 +73,7 @@ def test_the_exposure_is_as_low_as_the_page_says(program: Callable[[str, str], s
     assert float(found[1]) < float(promised[1])
 
 
-def test_its_command_takes_the_configuration_of_the_page(tmp_path: Path) -> None:
+def test_the_command_accepts_the_documented_configuration(tmp_path: Path) -> None:
     name, source = setting("LoadCredential").split(":")
     (tmp_path / name).write_text("0123456789abcdef0123456789abcdef\n", encoding="ascii")
     assert Path(source).parent == Path("/etc/taskrouter-exporter")

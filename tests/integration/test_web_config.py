@@ -21,8 +21,8 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 from support.certificates import Authority, Identity
 from support.configurations import simulated
-from support.exporter import ROOT, Exporter
-from support.serving import Serving, request
+from support.exporter import ROOT, Exporter, request
+from support.serving import Serving
 
 from taskrouter_exporter.server.http import limit_concurrency
 from taskrouter_exporter.server.security import WebSecurity

@@ -90,7 +90,7 @@ def test_the_installed_program_prints_its_version(environment: Path) -> None:
     assert output.startswith(f"taskrouter-exporter {__version__} ")
 
 
-def test_the_revision_that_a_build_wrote_comes_along(source: Path, tmp_path: Path) -> None:
+def test_the_wheel_contains_the_revision_written_by_the_build(source: Path, tmp_path: Path) -> None:
     revision = source / "taskrouter_exporter" / "REVISION"
     revision.write_text("0123abc\n", encoding="ascii")
     build(source, tmp_path, "wheel")
@@ -137,7 +137,7 @@ def test_the_source_distribution_can_be_tested(source: Path) -> None:
     assert there == here
 
 
-def test_the_metadata_is_valid_and_says_what_the_project_says(metadata: Metadata) -> None:
+def test_the_metadata_is_valid_and_matches_the_project(metadata: Metadata) -> None:
     assert (metadata.name, str(metadata.version)) == ("taskrouter-exporter", __version__)
     assert metadata.license_expression == "Apache-2.0"
     assert metadata.description_content_type == "text/markdown"

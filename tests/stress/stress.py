@@ -124,7 +124,7 @@ class Row:
             return len(self.centre.reservations(sid, start, datetime.fromtimestamp(until, UTC), channel))
 
         target = {key: query[key] for key in ("workspace", "channel")}
-        # A poll that a scrape shares began up to a time-out before it, and the API knows whole seconds.
+        # A poll that a scrape shares started up to a timeout before it, and the API knows whole seconds.
         oldest = int(begin - TIMEOUT) - 1
         if query["window"] == "15m":
             covered = scrape.value("window_end_timestamp_seconds", **query)

@@ -27,8 +27,10 @@ from stress.stress import TIMEOUT, Row, Size, by_password_file, full_or, midnigh
 from support.configurations import simulated
 from support.exporter import ROOT, Exporter, Scrape
 from support.faked_clock import FakedClock
+from support.faults import Fault, FaultySimulator
+from support.waiting import wait_until
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+from taskrouter_exporter.simulator import ContactCentre, Simulator
 
 StartExporter = Callable[..., Exporter]
 BeginRow = Callable[[str], Row]
@@ -57,7 +59,7 @@ def begin_row(centre: ContactCentre) -> Iterator[BeginRow]:
 def warm_up(row: Row, exporter: Exporter) -> None:
     """Let it open the connections and threads that it keeps, and measure it."""
     with row.scrapers(exporter, interval=0.05):
-        wait_until(lambda: len(row.kept) >= 12)
+        wait_until("12 scrapes", lambda: len(row.kept) >= 12)
     row.before = Size.of(exporter)
 
 
@@ -65,17 +67,10 @@ def assert_flat(row: Row, exporter: Exporter) -> None:
     """It has come back to its size; what may differ are threads and connections that it keeps in reserve."""
     before = row.before
     assert before is not None
-    wait_until(lambda: Size.of(exporter).fds <= before.fds + 24)
+    wait_until("closed connections", lambda: Size.of(exporter).fds <= before.fds + 24)
     row.after = Size.of(exporter)
     assert row.after.threads <= before.threads + 24
     assert row.after.memory <= before.memory + 48
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it does not come true"
-        time.sleep(0.02)
 
 
 def assert_all_up(row: Row, exporter: Exporter) -> None:
@@ -112,7 +107,7 @@ def test_the_api_goes_down_and_comes_back(
 
 
 def test_half_of_the_targets_fail(
-    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
+    simulator: FaultySimulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("02 half of the targets fail")
     config = simulated(simulator, **POLLING)
@@ -145,7 +140,7 @@ def test_the_rate_limit_is_exhausted(
         assert_flat(row, exporter)
 
 
-def test_every_fault_at_once_leaves_the_one_without_unharmed(
+def test_every_fault_at_once_leaves_the_healthy_account_up(
     centre: ContactCentre, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("04 every fault at once")
@@ -154,7 +149,7 @@ def test_every_fault_at_once_leaves_the_one_without_unharmed(
         config["polling"]["concurrency"] = 64
         for number, (fault, _) in enumerate(FAULTS.values()):
             other = ContactCentre(seed=100 + number)
-            simulator = stack.enter_context(Simulator(other))
+            simulator = stack.enter_context(FaultySimulator(other))
             simulator.faults.set(other.workspaces[0].sid, fault)
             name = f"fault-{number}"
             config["accounts"][name] = simulated(simulator)["accounts"]["default"]
@@ -188,7 +183,7 @@ def test_four_scrapers_scrape_every_100_milliseconds(
 
 
 def test_reloads_in_the_middle_of_scrapes(
-    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow, tmp_path: Path
+    simulator: FaultySimulator, start_exporter: StartExporter, begin_row: BeginRow, tmp_path: Path
 ) -> None:
     row = begin_row("06 reloads in mid-scrape")
     configs = [simulated(simulator, concurrency=number) for number in (16, 5)]
@@ -205,7 +200,7 @@ def test_reloads_in_the_middle_of_scrapes(
             replace(tmp_path / "config.yaml", json.dumps(configs[(number + 1) % 2]))
             assert exporter.request("/-/reload", "POST").status == 200
             wanted = QUERIES - 4 * ((number + 1) % 2)
-            wait_until(lambda wanted=wanted: len(row.kept[-1][2].find("up")) == wanted)  # type: ignore[misc]
+            wait_until(f"{wanted} queries", lambda wanted=wanted: len(row.kept[-1][2].find("up")) == wanted)  # type: ignore[misc]
     assert len(row.kept) == row.sent
     assert {len(scrape.find("up")) for _, _, scrape in row.kept} == {QUERIES, QUERIES - 4}
     assert all(set(scrape.find("up").values()) == {1} for _, _, scrape in row.kept)
@@ -225,9 +220,9 @@ def test_a_password_file_is_rotated_under_load(
             token.unlink()
             wait_for_another_scrape(row)
             replace(token, f"wrong-secret-{number}")
-            wait_until(lambda: 0.0 in row.kept[-1][2].find("up").values())
+            wait_until("a failed query", lambda: 0.0 in row.kept[-1][2].find("up").values())
             replace(token, simulator.centre.auth_token)
-            wait_until(lambda: set(row.kept[-1][2].find("up").values()) == {1})
+            wait_until("every query up", lambda: set(row.kept[-1][2].find("up").values()) == {1})
     last = row.kept[-1][2]
     failed = {dict(labels)["reason"] for labels, count in last.find("poll_errors_total").items() if count}
     assert failed == {"auth"}
@@ -238,7 +233,7 @@ def test_a_password_file_is_rotated_under_load(
 
 def wait_for_another_scrape(row: Row) -> None:
     known = len(row.kept)
-    wait_until(lambda: len(row.kept) > known)
+    wait_until("another scrape", lambda: len(row.kept) > known)
 
 
 def test_file_descriptors_are_exhausted(
@@ -255,9 +250,9 @@ def test_file_descriptors_are_exhausted(
                 with suppress(OSError):
                     idle = socket.create_connection(("127.0.0.1", exporter.port), timeout=5)
                     stack.enter_context(closing(idle))
-            wait_until(lambda: Size.of(exporter).fds >= 60)
+            wait_until("60 open files", lambda: Size.of(exporter).fds >= 60)
             row.scrape(exporter, timeout=TIMEOUT)
-        wait_until(lambda: Size.of(exporter).fds < 48)
+        wait_until("closed connections", lambda: Size.of(exporter).fds < 48)
         assert_all_up(row, exporter)
     for _ in for_seconds(1.5):  # asyncio tries each refused connection again after a second
         assert_all_up(row, exporter)
@@ -278,7 +273,7 @@ class UnheardExporter(Exporter):
         ]  # fmt: skip
         with Path("/dev/full").open("wb") as full:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=full, stderr=full)
-        wait_until(self._is_healthy)
+        wait_until("a healthy exporter", self._is_healthy)
 
     def _is_healthy(self) -> bool:
         assert self.process.poll() is None, "it ended"
@@ -287,7 +282,7 @@ class UnheardExporter(Exporter):
         return False
 
 
-def test_the_disk_for_logs_is_full(simulator: Simulator, begin_row: BeginRow, tmp_path: Path) -> None:
+def test_the_disk_for_logs_is_full(simulator: FaultySimulator, begin_row: BeginRow, tmp_path: Path) -> None:
     row = begin_row("09 disk full for logs")
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(simulated(simulator, **POLLING)), encoding="utf-8")
@@ -308,7 +303,7 @@ def test_the_disk_for_logs_is_full(simulator: Simulator, begin_row: BeginRow, tm
 
 
 def test_a_scrape_in_flight_survives_sigterm(
-    simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
+    simulator: FaultySimulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("10 SIGTERM in mid-scrape")
     for _ in range(int(full_or(10, 1))):
@@ -319,7 +314,7 @@ def test_a_scrape_in_flight_survives_sigterm(
             simulator.faults.set(workspace.sid, Fault.latency(0.5))
         scraping = threading.Thread(target=row.scrape, args=(exporter,))
         scraping.start()
-        wait_until(lambda: simulator.requests.count() > 0)
+        wait_until("a request", lambda: simulator.requests.count() > 0)
         assert exporter.stop() == 0
         scraping.join()
         simulator.faults.clear()
@@ -327,7 +322,7 @@ def test_a_scrape_in_flight_survives_sigterm(
     assert len(row.kept) == row.sent
 
 
-def test_killed_and_started_again_it_counts_on(
+def test_counters_continue_after_a_kill_and_a_restart(
     simulator: Simulator, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("11 kill -9 and start")
@@ -380,7 +375,7 @@ def test_the_clock_is_set_back(
         assert list(exporter.scrape().find("up").values()) == [1] * QUERIES
 
 
-def test_what_is_wrong_or_stale_would_be_found(
+def test_the_checks_find_wrong_and_stale_values(
     simulator: Simulator, start_exporter: StartExporter, centre: ContactCentre
 ) -> None:
     row = Row("none", centre)

@@ -4,6 +4,7 @@ import http.client
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import Final
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from support.waiting import wait_for_log
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PREFIX: Final = "twilio_taskrouter_"
@@ -32,6 +35,30 @@ class Answer:
     @property
     def text(self) -> str:
         return self.body.decode()
+
+
+def request(
+    port: int,
+    path: str = "/",
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> Answer:
+    """Send one request to loopback on a connection of its own, over HTTPS if there is a TLS context."""
+    connection: http.client.HTTPConnection
+    if tls:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=tls)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    begin = time.monotonic()
+    try:
+        connection.request(method, path, headers=dict(headers or {}))
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    lower = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, lower, body, time.monotonic() - begin)
 
 
 class Scrape:
@@ -107,27 +134,13 @@ class Exporter:
     def log(self) -> str:
         return self._log.read_text(encoding="utf-8")
 
-    def wait_for_log(self, pattern: str, seconds: float = 20) -> re.Match[str]:
+    def wait_for_log(self, pattern: str) -> re.Match[str]:
         """Wait until a line of the log matches."""
-        end = time.monotonic() + seconds
-        while not (match := re.search(pattern, self.log)):
-            assert self.process.poll() is None, f"the exporter ended:\n{self.log}"
-            assert time.monotonic() < end, f"no {pattern} in the log:\n{self.log}"
-            time.sleep(0.01)
-        return match
+        return wait_for_log(self.process, self._log, pattern)
 
     def request(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-        """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        begin = time.monotonic()
-        try:
-            connection.request(method, path, headers=dict(headers or {}))
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-        lower = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, lower, body, time.monotonic() - begin)
+        """Send one request on a connection of its own."""
+        return request(self.port, path, method, headers)
 
     def scrape(self, timeout: float = 10, accept: str = "", path: str = "/metrics") -> Scrape:
         """Scrape as Prometheus would that gives up after so many seconds."""
@@ -145,3 +158,17 @@ class Exporter:
         assert "Error in" not in self.log
         for secret in secrets:
             assert secret not in self.log
+
+
+def run_exporter(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the exporter until it exits, without the credentials in this process's environment."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TWILIO_")}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "exporter.py"), *arguments],
+        cwd=cwd,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )

@@ -1,4 +1,4 @@
-"""A clock that a test sets, for itself and for a process under libfaketime."""
+"""Clocks that a test sets, for itself and for a process under libfaketime."""
 
 import subprocess
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class SetClock:
 class FakedClock(SetClock):
     """A clock that a simulator here and a process under libfaketime share.
 
-    The process's monotonic clock is the real one: deadlines, time-outs and back-off pass as ever.
+    The process's monotonic clock is the real one: deadlines, timeouts and backoffs take real time.
     """
 
     def __init__(self, moment: datetime, faketime: str, directory: Path) -> None:
@@ -39,7 +39,7 @@ class FakedClock(SetClock):
         self.set(moment)
 
     def set(self, moment: datetime) -> None:
-        """Set it: first here, so that the API is never asked about a day that it has not seen begin."""
+        """Set the clock: first in this process, so that the API never gets a request about a future day."""
         self.moment = moment
         whole = self._file.with_suffix(".new")
         whole.write_text(f"{moment:%Y-%m-%d %H:%M:%S}\n", encoding="utf-8")

@@ -3,9 +3,13 @@
 import http.client
 import re
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+
+from support.waiting import wait_for_log, wait_until
+
+LISTENING: Final = r'msg="?Listening on"? address=127\.0\.0\.1:(\d+)'
 
 
 class Program:
@@ -23,8 +27,8 @@ class Program:
                 command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            self.port = int(self._wait_for_log(r'msg="?Listening on"? address=127\.0\.0\.1:(\d+)').group(1))
-            self._wait_until_ready()
+            self.port = int(wait_for_log(self.process, self._log, LISTENING).group(1))
+            wait_until("readiness", lambda: self.get("/-/ready")[0] == http.client.OK)
         except BaseException:
             self.stop()
             raise
@@ -61,26 +65,3 @@ class Program:
         """Nothing went wrong."""
         bad = [line for line in self.log.splitlines() if re.search("level=(warn|error)", line)]
         assert [line for line in bad if "Received SIGTERM" not in line] == []
-
-    def _wait_until_ready(self, seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
-        while self.get("/-/ready")[0] != http.client.OK:
-            assert self.process.poll() is None, f"it ended:\n{self.log}"
-            assert time.monotonic() < end, f"it is not ready:\n{self.log}"
-            time.sleep(0.01)
-
-    def _wait_for_log(self, pattern: str, seconds: float = 20) -> re.Match[str]:
-        end = time.monotonic() + seconds
-        while not (match := re.search(pattern, self.log)):
-            assert self.process.poll() is None, f"it ended:\n{self.log}"
-            assert time.monotonic() < end, f"no {pattern} in the log:\n{self.log}"
-            time.sleep(0.01)
-        return match
-
-
-def wait_until(what: str, condition: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until something is so, long enough for a busy machine."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not seen: {what}"
-        time.sleep(0.05)

@@ -1,18 +1,17 @@
 """The HTTP server in a thread of the test, with timeouts short enough for a test."""
 
 import asyncio
-import http.client
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from starlette.types import ASGIApp
 
-from support.exporter import Answer
+from support.exporter import Answer, request
+from support.waiting import wait_until
 from taskrouter_exporter.server.http import HttpServer, Limits
 
 
@@ -35,7 +34,7 @@ class Serving:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.wait_until(lambda: self.server.started)
+        wait_until("server started", lambda: self.server.started)
         return self
 
     def __exit__(
@@ -60,46 +59,19 @@ class Serving:
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> Answer:
-        """One request on a connection of its own."""
+        """Send one request on a connection of its own."""
         return request(self.port, path, method, headers, tls)
 
     @property
     def connections(self) -> int:
         return len(self.server.server_state.connections)
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, "it has not come to pass"
-            time.sleep(0.01)
-
-
-def request(
-    port: int,
-    path: str = "/",
-    method: str = "GET",
-    headers: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
-) -> Answer:
-    """One request to loopback on a connection of its own, over HTTPS where a context is given."""
-    connection: http.client.HTTPConnection
-    if tls:
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=60, context=tls)
-    else:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    begin = time.monotonic()
-    try:
-        connection.request(method, path, headers=dict(headers or {}))
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    lower = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, lower, body, time.monotonic() - begin)
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        wait_until("the expected state of the server", condition)
 
 
 def is_cut(connection: socket.socket) -> bool:
-    """Whether the other side ends the connection, after whatever it still has to say."""
+    """Read until the other side closes the connection."""
     try:
         while connection.recv(65536):
             pass

@@ -27,7 +27,7 @@ def test_a_lower_later_answer_is_held_at_the_highest_seen() -> None:
     assert (later.held, later.released) == (("created", "activity Idle WA1"), ())
 
 
-def test_what_a_later_answer_does_not_say_stays_absent_and_comes_back_held() -> None:
+def test_an_attribute_missing_from_a_later_answer_is_absent_and_returns_held() -> None:
     counters = HeldCounters()
     counters.publish(answer(10, 8, 100))
     assert counters.publish(WorkersStatistics()).statistics == WorkersStatistics()

@@ -66,7 +66,7 @@ def test_lists_wait_for_polls_and_have_short_attempts_once_they_hung() -> None:
     run_virtually(scenario())
 
 
-def test_a_failed_refresh_keeps_the_last_list_and_is_told_when_it_begins_changes_and_ends() -> None:
+def test_a_failed_refresh_keeps_the_last_list_and_is_logged_when_it_starts_changes_and_ends() -> None:
     async def scenario() -> None:
         told, api = Recorder(), Api({WORKSPACES: page("workspaces", item(1))})
         subject = discover(configuration(), told, main=api)
@@ -92,7 +92,7 @@ def test_a_failed_refresh_keeps_the_last_list_and_is_told_when_it_begins_changes
     run_virtually(scenario())
 
 
-def test_items_that_cannot_be_read_are_told_once_as_long_as_they_are_as_many() -> None:
+def test_unreadable_items_are_logged_once_until_their_number_changes() -> None:
     async def scenario() -> None:
         told, secret = Recorder(), {"sid": "not-to-be-told"}
         bad = page("workspaces", item(1), secret)
@@ -126,7 +126,7 @@ def test_items_that_cannot_be_read_are_told_once_as_long_as_they_are_as_many() -
     run_virtually(scenario())
 
 
-def test_a_list_of_channels_that_cannot_be_read_stays_and_the_others_are_read() -> None:
+def test_an_unreadable_list_of_channels_is_kept_and_the_others_are_read() -> None:
     async def scenario() -> None:
         one, two = channels_path(ws(1)), channels_path(ws(2))
         told, api = Recorder(), Api({WORKSPACES: page("workspaces", item(1), item(2))})
@@ -151,7 +151,7 @@ def test_a_list_of_channels_that_cannot_be_read_stays_and_the_others_are_read() 
     run_virtually(scenario())
 
 
-def test_without_a_list_of_workspaces_their_channels_stay_and_are_not_asked_for() -> None:
+def test_without_a_list_of_workspaces_their_channels_are_kept_and_not_requested() -> None:
     async def scenario() -> None:
         told = Recorder()
         api = Api({WORKSPACES: ApiError(Reason.AUTH, "no", 401)})
@@ -185,7 +185,7 @@ def test_only_the_lists_that_are_needed_are_read_and_few_at_once() -> None:
     run_virtually(scenario())
 
 
-def test_what_was_found_is_told_before_all_channels_are_known() -> None:
+def test_workspaces_are_published_before_all_channels_are_known() -> None:
     async def scenario() -> None:
         seen: list[tuple[int, int]] = []
         api = Api(
@@ -205,7 +205,7 @@ def test_what_was_found_is_told_before_all_channels_are_known() -> None:
 
 
 @pytest.mark.parametrize(("interval", "retry"), [("10m", 60), ("20s", 20)])
-def test_a_refresh_comes_every_interval_and_sooner_after_a_failure(interval: str, retry: float) -> None:
+def test_a_refresh_starts_every_interval_and_sooner_after_a_failure(interval: str, retry: float) -> None:
     async def scenario() -> None:
         told, api = Recorder(), Api({WORKSPACES: page("workspaces", item(1))})
         config = configuration(interval=interval)
@@ -225,7 +225,7 @@ def test_a_refresh_comes_every_interval_and_sooner_after_a_failure(interval: str
     run_virtually(scenario())
 
 
-def test_an_account_that_hangs_does_not_delay_another_and_lets_go_when_cancelled() -> None:
+def test_a_hanging_account_does_not_delay_another_and_can_be_cancelled() -> None:
     async def scenario() -> None:
         told, good, slow = Recorder(), Api({WORKSPACES: page("workspaces", item(1))}), Api()
         slow.seconds = 1000
@@ -243,7 +243,7 @@ def test_an_account_that_hangs_does_not_delay_another_and_lets_go_when_cancelled
     run_virtually(scenario())
 
 
-def test_an_error_that_nobody_foresaw_does_not_end_the_discovery() -> None:
+def test_an_unexpected_error_does_not_end_the_discovery() -> None:
     async def scenario() -> None:
         told, api = Recorder(), Api({WORKSPACES: KeyError("secret")})
         subject = discover(configuration(interval="10s"), told, main=api)
@@ -261,7 +261,7 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_discovery() -> None:
     run_virtually(scenario())
 
 
-def test_what_was_found_before_a_reload_is_known_at_once() -> None:
+def test_results_from_before_a_reload_are_known_at_once() -> None:
     before = {"main": Discovered((workspace(1),), refreshed=5.0), "gone": Discovered()}
     subject = discover(configuration(), Recorder(), before, main=Api())
     assert subject.discovered == {"main": before["main"]}
@@ -303,7 +303,7 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
     asyncio.run(scenario())
 
 
-def test_once_ready_a_reload_does_not_make_it_unready() -> None:
+def test_a_reload_does_not_make_a_ready_exporter_unready() -> None:
     async def scenario() -> None:
         configs = [configuration([{"workspace": ws(1), "account": "main"}], main={}), configuration()]
         runtime = Runtime(lambda: configs.pop(0), ExporterMetrics("1", "x"))

@@ -57,7 +57,7 @@ def test_a_configured_name_is_never_given_to_another_workspace() -> None:
 
 
 @pytest.mark.parametrize("name", [None, "", "  ", "a\nb", "x" * 201, ws(7), "WS" + "A" * 32])
-def test_a_workspace_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) -> None:
+def test_a_workspace_with_an_invalid_name_is_labelled_by_its_sid(name: str | None) -> None:
     found = Discovered(workspaces=(workspace(1, name),))
     assert polled(configuration(), main=found) == [("main", ws(1), ws(1), "all")]
 
@@ -91,7 +91,7 @@ def test_a_channel_named_in_another_entry_of_the_workspace_keeps_to_it() -> None
 
 
 @pytest.mark.parametrize("name", [None, "", "all", "auto", "a\tb", "TC" + "A" * 32, tc(9)])
-def test_a_channel_whose_name_cannot_be_one_goes_by_its_sid(name: str | None) -> None:
+def test_a_channel_with_an_invalid_name_is_labelled_by_its_sid(name: str | None) -> None:
     config = configuration(main={"workspaces": "auto", "channels": ["all", "auto"]})
     found = Discovered(workspaces=(workspace(1),), channels={ws(1): (channel(1, name),)})
     assert [each[3] for each in polled(config, main=found)] == ["all", tc(1)]
@@ -137,7 +137,7 @@ def test_before_anything_is_found_the_static_queries_are_polled() -> None:
     assert expand(config, {}) == (config.queries, False)
 
 
-def test_what_is_more_than_can_be_polled_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_over_the_limit_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expansion, "MAX_QUERIES", 3)
     for number, cut in ((3, False), (4, True)):
         found = Discovered(workspaces=tuple(workspace(each, f"w{each}") for each in range(number)))
@@ -188,7 +188,7 @@ TARGETS = st.lists(
 
 
 @given(TARGETS, ACCOUNT, ACCOUNT, FOUND, FOUND)
-def test_whatever_is_found_no_two_queries_have_equal_labels(
+def test_no_two_discovered_queries_have_equal_labels(
     targets: list[tuple[int, str | None, Any]], one: Any, two: Any, first: Discovered, second: Discovered
 ) -> None:
     config = configuration(

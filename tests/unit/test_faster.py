@@ -55,7 +55,7 @@ def test_durations_of_rules_and_configurations_are_divided_and_names_and_labels_
     }
 
 
-def test_the_projects_rules_stay_what_they_are_at_their_own_speed_and_change_at_another() -> None:
+def test_the_projects_rules_change_with_every_speed_except_their_own() -> None:
     rules = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     assert faster(rules, 1) == rules
     assert "6d23h30m" not in str(faster(rules, 60))

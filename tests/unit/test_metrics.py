@@ -93,7 +93,7 @@ def test_the_window_is_written_canonically() -> None:
     assert 'window="4h"' in render(outcome(period=Window(240)))
 
 
-def test_every_reason_is_there_from_the_start_at_0() -> None:
+def test_every_reason_starts_at_0() -> None:
     lines = series(render(outcome()), "poll_errors_total")
     assert [line.rsplit(" ", 1)[1] for line in lines] == ["0.0"] * 8
     assert all(any(f'reason="{reason}"' in line for line in lines) for reason in Reason)
@@ -129,14 +129,14 @@ def test_counters_held_are_counted_for_each_anchored_query_that_is_up() -> None:
     ]
 
 
-def test_a_failed_query_has_no_statistics_and_the_others_stand() -> None:
+def test_a_failed_query_has_no_statistics_and_the_others_are_unaffected() -> None:
     text = render(outcome(None), outcome(name="sales"))
     assert [line.rsplit(" ", 1)[1] for line in series(text, "up")] == ["0.0", "1.0"]
     assert not any("window_" in line and 'workspace="support"' in line for line in text.splitlines())
     assert len(series(text, "window_reservations")) == 1
 
 
-def test_what_the_api_did_not_say_has_no_series() -> None:
+def test_a_missing_attribute_has_no_series() -> None:
     text = render(outcome(WorkersStatistics(activities=(ActivityDurations("Idle", "WA1", max=3),))))
     names = {
         line.split("{")[0] for line in text.splitlines() if "window_" in line and not line.startswith("#")
@@ -179,7 +179,7 @@ def test_a_workspace_is_described_once() -> None:
     ]
 
 
-def test_the_exporter_tells_its_build_its_configuration_and_its_api_use() -> None:
+def test_the_exporter_exposes_its_build_configuration_and_api_use() -> None:
     metrics = ExporterMetrics("1.2.3", "abc")
     metrics.api.expect("main")
     metrics.api.requested("main", 200, 0.1)

@@ -90,7 +90,7 @@ def test_an_api_at_another_address_begins_with_its_own_values() -> None:
     assert late.created == 1e12, "an answer still on its way belongs to the address that was asked"
 
 
-def test_an_answer_from_before_midnight_that_comes_after_it_is_held_at_yesterdays_value() -> None:
+def test_an_answer_from_before_midnight_that_arrives_after_it_is_held_at_yesterdays_value() -> None:
     api = Api()
     api.answer(501, MIDNIGHT - timedelta(seconds=9))
     yesterday = api.history.anchor(DAY, MIDNIGHT - timedelta(seconds=1), api.base_url)
@@ -100,7 +100,7 @@ def test_an_answer_from_before_midnight_that_comes_after_it_is_held_at_yesterday
 
 @pytest.mark.parametrize("period", ["day", "week"])
 @pytest.mark.parametrize("ahead", [timedelta(minutes=40), timedelta(days=1), timedelta(days=9_000)])
-def test_an_anchor_in_the_future_is_given_up_and_the_counters_go_on(
+def test_an_anchor_in_the_future_is_discarded_and_the_counters_continue(
     period: AnchorName, ahead: timedelta
 ) -> None:
     sunday = datetime(2026, 11, 29, 23, 30, tzinfo=UTC)
@@ -174,7 +174,7 @@ def test_ignored_attributes_are_all_counted_and_each_is_logged_once_for_a_query(
     ]
 
 
-def test_ignored_attributes_of_a_query_that_went_away_are_forgotten() -> None:
+def test_ignored_attributes_of_a_removed_query_are_forgotten() -> None:
     history = PollHistory()
     history.record(ignoring("start_time"))
     history.forget_all_but([])

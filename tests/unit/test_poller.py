@@ -83,7 +83,7 @@ def failing(reason: Reason) -> Callable[[Call], Awaitable[Any]]:
     return behave
 
 
-def test_all_queries_are_polled_at_once_and_come_back_in_order() -> None:
+def test_all_queries_are_polled_at_once_and_returned_in_order() -> None:
     async def scenario() -> None:
         begin, api = now(), Api(after(2))
         queries = [query(str(number)) for number in range(50)]
@@ -97,7 +97,7 @@ def test_all_queries_are_polled_at_once_and_come_back_in_order() -> None:
     run_virtually(scenario())
 
 
-def test_at_the_deadline_the_late_are_down_and_the_others_served() -> None:
+def test_at_the_deadline_late_queries_are_down_and_the_others_are_served() -> None:
     async def scenario() -> None:
         late, prompt = query("late"), query("prompt")
 
@@ -117,7 +117,7 @@ def test_at_the_deadline_the_late_are_down_and_the_others_served() -> None:
     run_virtually(scenario())
 
 
-def test_a_poll_given_up_in_its_back_off_has_the_reason_of_its_last_attempt() -> None:
+def test_a_poll_cancelled_in_its_backoff_has_the_reason_of_its_last_attempt() -> None:
     async def scenario() -> None:
         async def behave(call: Call) -> Any:
             call.attempts.append(Attempt(0, 1, 503, ApiError(Reason.SERVER_ERROR, "busy", 503)))
@@ -200,7 +200,7 @@ def test_nothing_of_a_bad_response_is_published(document: Any) -> None:
     run_virtually(scenario())
 
 
-def test_an_unforeseen_error_fails_its_query_at_once_and_is_told_without_its_message() -> None:
+def test_an_unexpected_error_fails_its_query_at_once_and_is_logged_without_its_message() -> None:
     async def scenario() -> None:
         async def behave(_call: Call) -> Any:
             raise OverflowError("s3cret")
@@ -249,7 +249,7 @@ def test_after_a_failure_nothing_is_reused() -> None:
     run_virtually(scenario())
 
 
-def test_failures_are_logged_when_they_begin_when_the_reason_changes_and_when_they_end() -> None:
+def test_failures_are_logged_when_they_start_change_their_reason_and_end() -> None:
     reasons = [Reason.AUTH, Reason.AUTH, Reason.TIMEOUT, None, None, Reason.AUTH]
 
     async def scenario() -> None:
@@ -298,7 +298,7 @@ def anchored_values(
     return run_virtually(scenario())
 
 
-def test_a_day_rolls_over_once_and_nothing_else_happens() -> None:
+def test_a_day_ends_with_one_reset_and_nothing_else_changes() -> None:
     midnight = datetime(2026, 11, 26, tzinfo=UTC)
     script = [
         (midnight - timedelta(seconds=90), 500.0),
@@ -314,7 +314,7 @@ def test_a_day_rolls_over_once_and_nothing_else_happens() -> None:
     ]
 
 
-def test_a_week_rolls_over_on_monday_and_not_on_other_days() -> None:
+def test_weekly_counters_reset_on_monday_and_not_on_other_days() -> None:
     monday = datetime(2026, 11, 30, tzinfo=UTC)
     script = [(monday + timedelta(days=day, hours=1), 10.0 * (day % 7)) for day in range(-7, 2)]
     seen = anchored_values("week", script)
@@ -359,7 +359,7 @@ def test_a_cached_answer_of_yesterdays_anchor_is_not_reused() -> None:
     run_virtually(scenario())
 
 
-def test_what_is_known_of_a_query_that_went_away_is_forgotten() -> None:
+def test_the_history_of_a_removed_query_is_forgotten() -> None:
     history, stays, goes = PollHistory(), query("stays"), query("goes")
     for each in (stays, goes):
         history.record(PollResult(each, 0, 1, error=ApiError(Reason.AUTH, "no")))
@@ -442,7 +442,7 @@ SCRAPES = st.lists(st.tuples(st.floats(0, 15), st.floats(0.01, 20)), min_size=1,
 @given(
     behaviours=st.lists(BEHAVIOURS, min_size=1, max_size=6), scrapes=SCRAPES, cache=st.sampled_from([0, 5])
 )
-def test_whatever_the_api_does_each_scrape_leaves_at_its_deadline_with_every_query_whole_or_down(
+def test_whatever_the_api_does_each_scrape_ends_at_its_deadline_with_every_query_complete_or_down(
     behaviours: list[Callable[[Call], Awaitable[Any]]], scrapes: list[tuple[float, float]], cache: float
 ) -> None:
     queries = [query(str(number)) for number in range(len(behaviours))]
@@ -523,7 +523,7 @@ def located(number: int, *, in_one_workspace: bool) -> Query:
     return Query(Target("main", sid, str(number), str(number)), Window(15))
 
 
-def test_forty_queries_that_begin_to_hang_harm_none_of_twenty_others() -> None:
+def test_forty_queries_that_start_to_hang_affect_none_of_twenty_others() -> None:
     async def scenario() -> None:
         queries = [located(number, in_one_workspace=False) for number in range(60)]
         hanging = False
@@ -574,7 +574,7 @@ def test_a_query_that_is_merely_slow_recovers() -> None:
         run_virtually(scenario())
 
 
-def test_a_query_that_is_refused_poll_after_poll_is_asked_less_often() -> None:
+def test_a_query_that_is_refused_repeatedly_is_polled_less_often() -> None:
     refusal: ApiError | None = ApiError(Reason.NOT_FOUND, "no such workspace", 404)
 
     async def scenario() -> None:
@@ -634,7 +634,7 @@ def test_the_cache_is_pruned_with_the_queries() -> None:
     run_virtually(scenario())
 
 
-def test_outcomes_are_ordered_by_when_their_polls_began() -> None:
+def test_results_are_ordered_by_the_start_of_their_polls() -> None:
     history, success = PollHistory(), PollResult(query(), 100, 1, begun=99)
     history.record(success)
     with structlog.testing.capture_logs() as lines:

@@ -1,19 +1,22 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter.api.errors import Reason
+from taskrouter_exporter.api.transport import RequestsTransport
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.runtime import Runtime
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
+from taskrouter_exporter.simulator import ContactCentre
 
 CENTRE = ContactCentre(seed=3)
 WORKSPACES = [workspace.sid for workspace in CENTRE.workspaces]
@@ -44,6 +47,21 @@ class File:
 
 def runtime_of(load: Callable[[], Config]) -> Runtime:
     return Runtime(load, ExporterMetrics("1.2.3", "abc"))
+
+
+@pytest.fixture(autouse=True)
+def _closed_transports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close every connection at the end: no test here waits until a snapshot has retired."""
+    transports: list[RequestsTransport] = []
+
+    def transport(*arguments: Any) -> RequestsTransport:
+        transports.append(RequestsTransport(*arguments))
+        return transports[-1]
+
+    monkeypatch.setattr("taskrouter_exporter.runtime.RequestsTransport", transport)
+    yield
+    for each in transports:
+        each.close()
 
 
 def gauge(runtime: Runtime, name: str) -> float:
@@ -110,7 +128,7 @@ def test_a_first_configuration_that_is_wrong_is_an_error() -> None:
         runtime_of(File("targets: []").load)
 
 
-def test_a_reload_exchanges_the_setup_and_a_failed_one_does_not(file: File) -> None:
+def test_a_reload_replaces_the_snapshot_and_a_failed_one_does_not(file: File) -> None:
     async def scenario() -> None:
         begin = time.time()
         runtime = runtime_of(file.load)
@@ -138,7 +156,7 @@ def test_a_reload_exchanges_the_setup_and_a_failed_one_does_not(file: File) -> N
     asyncio.run(scenario())
 
 
-def test_reloads_at_the_same_time_follow_each_other(file: File) -> None:
+def test_concurrent_reloads_run_one_after_the_other(file: File) -> None:
     loading = 0
     most = 0
     lock = threading.Lock()
@@ -182,8 +200,8 @@ def test_scrapes_are_answered_while_a_configuration_is_read(file: File) -> None:
     asyncio.run(scenario())
 
 
-def test_what_is_known_of_a_query_that_stays_is_kept_and_of_the_others_forgotten() -> None:
-    async def scenario(simulator: Simulator) -> None:
+def test_a_reload_keeps_the_history_of_remaining_queries_and_forgets_the_others() -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         for sid in WORKSPACES:
             simulator.faults.set(sid, Fault.status(403))
         file = File(written(simulator.base_url))
@@ -198,32 +216,32 @@ def test_what_is_known_of_a_query_that_stays_is_kept_and_of_the_others_forgotten
             assert (runtime.history.last(query) is not None) == kept
             assert runtime.history.errors(query)[Reason.FORBIDDEN] == kept
 
-    with Simulator(CENTRE) as simulator:
+    with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))
 
 
 def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) -> None:
-    async def scenario(simulator: Simulator) -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         file.text = written(simulator.base_url, more="polling: {concurrency: 2}")
         runtime = runtime_of(file.load)
-        polls = [asyncio.create_task(runtime.snapshot.poll(runtime.snapshot.queries, time.monotonic() + 20))]
+        polls = [asyncio.create_task(runtime.snapshot.poll(runtime.snapshot.queries, time.monotonic() + 60))]
         for _ in range(6):
             while simulator.requests.count() < 2:  # noqa: ASYNC110 -- it happens in threads
                 await asyncio.sleep(0.005)
             await runtime.reload()
             polls.append(
-                asyncio.create_task(runtime.snapshot.poll(runtime.snapshot.queries, time.monotonic() + 20))
+                asyncio.create_task(runtime.snapshot.poll(runtime.snapshot.queries, time.monotonic() + 60))
             )
             await asyncio.sleep(0.02)
             most.append(threads())
         assert all(each.up for outcomes in await asyncio.gather(*polls) for each in outcomes)
         file.text = written(simulator.base_url, more="polling: {concurrency: 1}")
         await runtime.reload()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while threads() > 1:  # noqa: ASYNC110 -- likewise
                 await asyncio.sleep(0.005)
         await runtime.stop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while threads():  # noqa: ASYNC110 -- likewise
                 await asyncio.sleep(0.005)
 
@@ -232,13 +250,13 @@ def test_a_reload_resizes_the_executor_and_requests_in_flight_count(file: File) 
 
     most: list[int] = []
     before = sum(thread.name.startswith("request-") for thread in threading.enumerate())
-    with Simulator(CENTRE, latency=0.1) as simulator:
+    with FaultySimulator(CENTRE, latency=0.1) as simulator:
         asyncio.run(scenario(simulator))
     assert max(most) == 2
 
 
-def test_a_reload_and_a_change_by_discovery_ask_refused_queries_again() -> None:
-    async def scenario(simulator: Simulator) -> None:
+def test_a_reload_and_a_change_by_discovery_retry_refused_queries() -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         simulator.faults.set(WORKSPACES[0], Fault.status(404))
         runtime = runtime_of(File(written(simulator.base_url, WORKSPACES[:1])).load)
 
@@ -259,12 +277,12 @@ def test_a_reload_and_a_change_by_discovery_ask_refused_queries_again() -> None:
         assert await requests() == 4
         await runtime.stop()
 
-    with Simulator(CENTRE) as simulator:
+    with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))
 
 
-def test_a_new_password_asks_refused_queries_again(tmp_path: Path) -> None:
-    async def scenario(simulator: Simulator) -> None:
+def test_a_new_password_retries_refused_queries(tmp_path: Path) -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         password = tmp_path / "auth_token"
         password.write_text(CENTRE.auth_token, encoding="utf-8")
         simulator.faults.set(WORKSPACES[0], Fault.status(403))
@@ -284,12 +302,12 @@ def test_a_new_password_asks_refused_queries_again(tmp_path: Path) -> None:
         assert all(await poll())
         await runtime.stop()
 
-    with Simulator(CENTRE) as simulator:
+    with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))
 
 
-def test_what_the_poller_keeps_is_pruned_with_the_queries(file: File) -> None:
-    async def scenario(simulator: Simulator) -> None:
+def test_the_pollers_caches_are_pruned_with_the_queries(file: File) -> None:
+    async def scenario(simulator: FaultySimulator) -> None:
         file.text = written(simulator.base_url, more="polling: {cache: 1m}")
         runtime = runtime_of(file.load)
         await runtime.snapshot.poll(runtime.snapshot.queries, time.monotonic() + 10)
@@ -303,5 +321,5 @@ def test_what_the_poller_keeps_is_pruned_with_the_queries(file: File) -> None:
         assert len(runtime._standings._known) == 4
         await runtime.stop()
 
-    with Simulator(CENTRE) as simulator:
+    with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))

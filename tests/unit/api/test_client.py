@@ -114,7 +114,7 @@ def test_what_may_pass_is_tried_again(status: int) -> None:
 
 
 @pytest.mark.parametrize("reason", [Reason.CONNECTION, Reason.TIMEOUT])
-def test_connection_errors_and_time_outs_are_tried_again(reason: Reason) -> None:
+def test_connection_errors_and_timeouts_are_retried(reason: Reason) -> None:
     notes = Notes()
     assert get(ScriptedTransport(ApiError(reason, "x"), OK), notes)[0] is OK
     assert notes.statuses == [None, 200]
@@ -153,12 +153,12 @@ def test_the_attempts_end_with_the_last_ones_error() -> None:
     assert notes.retries == 2
 
 
-def test_no_wait_is_begun_that_would_end_past_the_deadline() -> None:
+def test_no_wait_starts_that_would_end_past_the_deadline() -> None:
     notes = Notes()
     begin = time.monotonic()
     with pytest.raises(ApiError) as caught:
-        get(ScriptedTransport(HttpAnswer(429, {"Retry-After": "30"}, b"")), notes, within=5)
-    assert time.monotonic() - begin < 4
+        get(ScriptedTransport(HttpAnswer(429, {"Retry-After": "300"}, b"")), notes, within=100)
+    assert time.monotonic() - begin < 60
     assert caught.value.reason is Reason.RATE_LIMITED
     assert notes.statuses == [429]
     assert notes.retries == 0
@@ -189,7 +189,7 @@ def test_an_attempt_gets_the_request_timeout_or_what_is_left_until_the_deadline(
         (b'{"message": "two\\nlines\\u001b[31m"}', None, "two lines [31m"),
     ],
 )
-def test_the_apis_own_code_and_message_are_told(body: bytes, code: int | None, message: str) -> None:
+def test_the_error_contains_the_apis_code_and_message(body: bytes, code: int | None, message: str) -> None:
     with pytest.raises(ApiError) as caught:
         get(ScriptedTransport(HttpAnswer(401, {}, body)), Notes())
     assert (caught.value.code, caught.value.message) == (code, message)
@@ -245,7 +245,7 @@ def retry_state(error: ApiError, upcoming_sleep: float = 0) -> tenacity.RetryCal
 
 
 @pytest.mark.parametrize(("retry_after", "waited"), [(None, 2.0), (0.5, 2.0), (7.0, 7.0)])
-def test_retry_after_lengthens_the_back_off_and_never_shortens_it(
+def test_retry_after_lengthens_the_backoff_and_never_shortens_it(
     retry_after: float | None, waited: float
 ) -> None:
     wait = wait_at_least_retry_after(tenacity.wait_fixed(2))
@@ -260,7 +260,7 @@ def test_a_wait_may_end_before_the_deadline_and_not_at_it(*, sleep: float, stops
     assert stop(state) is stops
 
 
-def test_calls_that_are_retried_side_by_side_do_not_disturb_each_other() -> None:
+def test_concurrent_retries_are_independent() -> None:
     """Each call fails as often as its path says, and gets that many attempts more, not its neighbour's."""
 
     class Failing:
@@ -342,7 +342,7 @@ def test_any_retry_after_is_seconds_or_nothing(header: str) -> None:
     assert seconds is None or seconds >= 0
 
 
-def test_a_call_given_up_before_its_first_attempt_names_the_want_of_slots() -> None:
+def test_a_call_cancelled_before_its_first_attempt_blames_the_concurrency_limit() -> None:
     error = Call("/", {}, 0).failure_when_given_up()
     assert error.reason is Reason.TIMEOUT
     assert "polling.concurrency" in error.message

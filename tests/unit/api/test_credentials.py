@@ -19,19 +19,19 @@ def of(file: Path) -> Credentials:
     return Credentials(Account("a", "https://x.test", "AC" + "0" * 32, None, file))
 
 
-def test_a_configured_password_stays() -> None:
+def test_a_configured_password_does_not_change() -> None:
     account = Account("a", "https://x.test", "AC" + "0" * 32, SecretStr("fixed"), None)
     assert Credentials(account).password() == "fixed"
 
 
-def test_a_changed_file_is_read_again(file: Path) -> None:
+def test_a_changed_file_is_reread(file: Path) -> None:
     credentials = of(file)
     assert credentials.password() == "first"
     file.write_text("second-longer\n", encoding="utf-8")
     assert credentials.password() == "second-longer"
 
 
-def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(file: Path) -> None:
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_reread(file: Path) -> None:
     credentials = of(file)
     before = file.stat()
     replacement = file.with_name("new")
@@ -42,7 +42,7 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read_again(file: Pa
 
 
 @pytest.mark.parametrize("state", ["missing", "empty", "not UTF-8"])
-def test_a_file_that_cannot_be_used_leaves_the_last_password_until_it_can(file: Path, state: str) -> None:
+def test_an_unusable_file_keeps_the_last_password(file: Path, state: str) -> None:
     credentials = of(file)
     if state == "missing":
         file.unlink()
@@ -53,7 +53,7 @@ def test_a_file_that_cannot_be_used_leaves_the_last_password_until_it_can(file: 
     assert credentials.password() == "second"
 
 
-def test_the_generation_counts_the_passwords_that_were_read_again(file: Path) -> None:
+def test_the_generation_counts_the_reread_passwords(file: Path) -> None:
     credentials = of(file)
     credentials.password()
     assert credentials.generation == 0

@@ -14,14 +14,13 @@ def test_each_status_has_its_reason(status: int, reason: str) -> None:
     assert reason_of_status(status) == reason
 
 
-@pytest.mark.parametrize("status", range(100, 600))
-def test_exactly_these_statuses_are_tried_again(status: int) -> None:
-    error = ApiError(reason_of_status(status), "x", status)
-    assert error.retryable is (status in {429, 500, 502, 503, 504})
+def test_exactly_these_statuses_are_retried() -> None:
+    errors = [ApiError(reason_of_status(status), "x", status) for status in range(100, 600)]
+    assert [error.status for error in errors if error.retryable] == [429, 500, 502, 503, 504]
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_without_a_status_only_connections_and_time_outs_are_tried_again(reason: Reason) -> None:
+def test_without_a_status_only_connection_errors_and_timeouts_are_retried(reason: Reason) -> None:
     assert ApiError(reason, "x").retryable is (reason in {Reason.CONNECTION, Reason.TIMEOUT})
 
 

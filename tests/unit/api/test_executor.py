@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from support.threads import fail_to_start_threads
 
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
@@ -71,7 +72,7 @@ def test_all_slots_are_used_also_after_a_time_with_few_requests() -> None:
     asyncio.run(scenario())
 
 
-def test_a_hanging_account_leaves_slots_for_one_that_comes_later() -> None:
+def test_a_hanging_account_leaves_slots_for_a_later_one() -> None:
     async def scenario() -> None:
         executor, hanging = FairExecutor(8, 2), Hanging()
         hung = [asyncio.create_task(run(executor, "hanging", hanging)) for _ in range(50)]
@@ -138,7 +139,7 @@ def test_a_request_given_up_in_flight_keeps_its_slot_until_it_ends_and_then_free
     asyncio.run(scenario())
 
 
-def test_given_up_at_the_moment_of_its_turn_the_slot_goes_back() -> None:
+def test_a_request_cancelled_at_its_turn_returns_its_slot() -> None:
     async def scenario() -> None:
         executor, hanging = FairExecutor(1, 1), Hanging()
         blocked = asyncio.create_task(run(executor, "a", hanging))
@@ -153,7 +154,7 @@ def test_given_up_at_the_moment_of_its_turn_the_slot_goes_back() -> None:
     asyncio.run(scenario())
 
 
-def test_an_error_reaches_whoever_awaits_and_frees_the_slot() -> None:
+def test_an_error_reaches_the_caller_and_frees_the_slot() -> None:
     async def scenario() -> None:
         executor = FairExecutor(1, 1)
         with pytest.raises(ZeroDivisionError):
@@ -165,13 +166,13 @@ def test_an_error_reaches_whoever_awaits_and_frees_the_slot() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3, 16, 64])
 @pytest.mark.parametrize("accounts", [1, 2, 3, 10, 100])
-def test_the_reserves_fit_and_leave_room(concurrency: int, accounts: int) -> None:
+def test_the_reserves_fit_and_leave_slots_free(concurrency: int, accounts: int) -> None:
     reserve = reserve_of_each_account(concurrency, accounts)
     assert 0 <= reserve * accounts <= concurrency
     assert (reserve >= 1) is (accounts <= concurrency)
 
 
-def test_several_hanging_accounts_leave_slots_for_one_that_comes_later() -> None:
+def test_several_hanging_accounts_leave_slots_for_a_later_one() -> None:
     async def scenario() -> None:
         executor, hanging = FairExecutor(16, 3), Hanging()
         hung = [asyncio.create_task(run(executor, account, hanging)) for account in "ab" * 40]
@@ -217,16 +218,9 @@ def test_close_lets_the_threads_end() -> None:
 def test_after_threads_could_not_be_started_every_request_is_still_carried_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")] * 2
-
-    def failing_start(thread: threading.Thread) -> None:
-        if failures:
-            raise failures.pop()
-        start(thread)
-
     async def scenario() -> None:
         executor = FairExecutor(8, 1)
-        monkeypatch.setattr(threading.Thread, "start", failing_start)
+        fail_to_start_threads(monkeypatch, 2)
         results = await asyncio.gather(
             *(run(executor, "a", lambda: 1) for _ in range(8)), return_exceptions=True
         )
@@ -242,7 +236,7 @@ def test_after_threads_could_not_be_started_every_request_is_still_carried_out(
     asyncio.run(scenario())
 
 
-def test_a_thread_outlives_what_is_not_even_an_exception() -> None:
+def test_a_thread_survives_a_base_exception() -> None:
     def panic() -> None:
         raise SystemExit
 

@@ -66,7 +66,7 @@ def test_a_workspace_holds_no_more_than_its_share_while_others_wait() -> None:
     assert queue.take() is late
 
 
-def test_what_others_leave_a_workspace_may_use() -> None:
+def test_a_workspace_may_use_the_slots_that_others_leave() -> None:
     assert len(taken(filled(8, [job("only") for _ in range(50)]))) == 8
 
 
@@ -115,7 +115,7 @@ def test_jobs_in_flight_count_after_the_queue_was_made_smaller() -> None:
     assert len(taken(queue)) == 1
 
 
-def test_jobs_that_were_given_up_neither_begin_nor_pile_up() -> None:
+def test_cancelled_jobs_neither_start_nor_accumulate() -> None:
     kept = job(standing=HUNG, limited=True, rank=99)
     queue = filled(2, [kept])
     holder = job(standing=HUNG, limited=True)
@@ -156,13 +156,13 @@ def waited(queue: FairQueue, each: Job, clock: Clock, end: float) -> float:
     return clock.now - each.begun
 
 
-def test_a_first_attempt_has_the_full_time_while_nobody_waits() -> None:
+def test_a_first_attempt_has_the_full_timeout_while_no_other_waits() -> None:
     clock = Clock()
     queue = filled(2, [job(), job()], clock)
     assert waited(queue, taken(queue)[0], clock, 1005) == 5
 
 
-def test_a_first_attempt_is_ended_early_for_others_that_wait_where_others_were_quick() -> None:
+def test_a_first_attempt_is_ended_early_for_waiting_ones_if_others_were_quick() -> None:
     clock = Clock()
     queue = filled(3, [job() for _ in range(10)], clock)
     quick, slow, slower = taken(queue)
@@ -172,7 +172,7 @@ def test_a_first_attempt_is_ended_early_for_others_that_wait_where_others_were_q
     assert 0 < waited(queue, slower, clock, 1015) < 10
 
 
-def test_no_attempt_is_ended_early_where_nobody_has_been_answered() -> None:
+def test_no_attempt_is_ended_early_while_none_has_been_answered() -> None:
     clock = Clock()
     queue = filled(2, [job() for _ in range(10)], clock)
     first, second = taken(queue)
@@ -268,7 +268,7 @@ def test_the_spacing_ends_when_the_limit_admits_what_waits() -> None:
     assert len(taken(queue)) == 4
 
 
-def test_a_job_given_up_while_it_is_paced_leaves_its_turn_to_the_next() -> None:
+def test_a_paced_job_that_is_cancelled_leaves_its_turn_to_the_next() -> None:
     clock = Clock()
     jobs = [job() for _ in range(20)]
     queue = filled(1, jobs, clock)

@@ -91,7 +91,7 @@ def test_the_published_examples_are_read() -> None:
         (lambda asked: page("workspaces", following=f"{WORKSPACES}?x=1{asked.get('x', '')}"), "does not end"),
     ],
 )
-def test_what_is_no_list_of_workspaces_fails(answer: Any, complaint: str) -> None:
+def test_an_answer_that_is_not_a_list_of_workspaces_is_an_error(answer: Any, complaint: str) -> None:
     api = Api({WORKSPACES: answer})
     with pytest.raises(ApiError, match=complaint) as caught:
         run_virtually(list_workspaces(api))
@@ -114,13 +114,13 @@ def test_what_is_no_list_of_workspaces_fails(answer: Any, complaint: str) -> Non
         (ws(3), "model_type"),
     ],
 )
-def test_an_item_that_cannot_be_read_does_not_cost_the_rest_of_the_list(bad: Any, problem: str) -> None:
+def test_an_unreadable_item_is_skipped_and_the_rest_is_read(bad: Any, problem: str) -> None:
     found = run_virtually(list_workspaces(Api({WORKSPACES: page("workspaces", item(1), bad, item(2))})))
     assert [each.sid for each in found.items] == [ws(1), ws(2)]
     assert found.skipped == (f"item 1 of page 1: {problem}",)
 
 
-def test_names_that_are_no_unicode_are_read_with_replacement_characters() -> None:
+def test_names_that_are_not_unicode_are_read_with_replacement_characters() -> None:
     names = (
         rb'{"meta": {}, "workspaces": [{"sid": "SID", "friendly_name": "caf\ud83d \u00e9\ud83d\udcde \xff"}]}'
     )
@@ -132,7 +132,7 @@ def test_names_that_are_no_unicode_are_read_with_replacement_characters() -> Non
     ]
 
 
-def test_a_channel_whose_name_is_no_unicode_goes_by_its_sid() -> None:
+def test_a_channel_whose_name_is_not_unicode_is_labelled_by_its_sid() -> None:
     path = channels_path(ws(1))
     api = Api({path: page("channels", channel_item(1, "caf\ud83d"))})
     found = Discovered(
@@ -143,7 +143,7 @@ def test_a_channel_whose_name_is_no_unicode_goes_by_its_sid() -> None:
 
 
 @pytest.mark.parametrize("odd", [5, True, ["2020"], {"year": 2020}, "\ud83d"])
-def test_an_odd_attribute_that_only_orders_the_list_costs_nothing(odd: Any) -> None:
+def test_an_invalid_attribute_used_only_for_sorting_is_ignored(odd: Any) -> None:
     found = run_virtually(
         list_workspaces(Api({WORKSPACES: page("workspaces", {**item(1), "date_created": odd, "links": odd})}))
     )
@@ -156,7 +156,7 @@ def test_a_byte_order_mark_before_a_page_is_no_error() -> None:
     assert [each.sid for each in run_virtually(list_workspaces(Api({WORKSPACES: body}))).items] == [ws(1)]
 
 
-def test_a_page_that_does_not_come_is_given_up() -> None:
+def test_a_page_that_does_not_arrive_is_a_timeout() -> None:
     async def scenario() -> None:
         begin, api = asyncio.get_running_loop().time(), Api()
         api.seconds = 1000

@@ -30,7 +30,7 @@ def within(seconds: float) -> Callable[[], float]:
     return lambda: end
 
 
-def test_an_address_that_swallows_syns_does_not_use_up_the_time_of_the_next(
+def test_an_unresponsive_address_leaves_time_for_the_next(
     resolve: Callable[..., None],
 ) -> None:
     api, worked = Peer(answering(b"{}")), dict[str, Any]()
@@ -89,7 +89,7 @@ def test_a_deadline_that_moves_later_extends_the_wait() -> None:
     theirs.close()
 
 
-def test_what_has_arrived_is_told_from_silence_and_from_the_end() -> None:
+def test_received_bytes_silence_and_the_end_are_distinguished() -> None:
     ours, theirs = socket.socketpair()
     stream = SocketStream(ours)
     assert stream.receive_now() is None

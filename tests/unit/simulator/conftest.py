@@ -3,8 +3,9 @@ from datetime import UTC, datetime
 
 import pytest
 import requests
+from support.faults import FaultySimulator
 
-from taskrouter_exporter.simulator import ContactCentre, Simulator
+from taskrouter_exporter.simulator import ContactCentre
 
 NOW = datetime(2026, 11, 25, 12, 0, 7, 400_000, tzinfo=UTC)
 
@@ -15,8 +16,8 @@ def centre() -> ContactCentre:
 
 
 @pytest.fixture
-def simulator(centre: ContactCentre) -> Iterator[Simulator]:
-    with Simulator(centre, clock=NOW.timestamp) as simulator:
+def simulator(centre: ContactCentre) -> Iterator[FaultySimulator]:
+    with FaultySimulator(centre, clock=NOW.timestamp) as simulator:
         yield simulator
 
 
@@ -29,7 +30,7 @@ def session(centre: ContactCentre) -> Iterator[requests.Session]:
 
 
 @pytest.fixture
-def get(simulator: Simulator, session: requests.Session) -> Callable[..., requests.Response]:
+def get(simulator: FaultySimulator, session: requests.Session) -> Callable[..., requests.Response]:
     """GET a path of the simulator with query parameters."""
 
     def get(path: str, **parameters: str) -> requests.Response:

@@ -1,4 +1,3 @@
-import json
 import math
 import socket
 import threading
@@ -8,16 +7,17 @@ from typing import Any
 
 import pytest
 import requests
+from support.faults import Fault, Faults, FaultySimulator
+from support.waiting import wait_until
 
-from taskrouter_exporter.simulator import ContactCentre, Fault, Simulator
-from taskrouter_exporter.simulator.faults import FAULT_NAMES, Faults
+from taskrouter_exporter.simulator import ContactCentre
 
 Get = Callable[..., requests.Response]
 Switch = Callable[[Fault], None]
 
 
 @pytest.fixture
-def switch_on(simulator: Simulator, centre: ContactCentre) -> Switch:
+def switch_on(simulator: FaultySimulator, centre: ContactCentre) -> Switch:
     """Switch on a fault of the first workspace."""
 
     def switch_on(fault: Fault) -> None:
@@ -33,7 +33,7 @@ def good(get: Get, statistics_path: str) -> dict[str, Any]:
     return answer
 
 
-def test_a_fault_is_one_workspaces_own(
+def test_a_fault_affects_one_workspace_only(
     get: Get, switch_on: Switch, centre: ContactCentre, statistics_path: str
 ) -> None:
     switch_on(Fault.status(500))
@@ -44,7 +44,7 @@ def test_a_fault_is_one_workspaces_own(
 
 
 def test_a_fault_lasts_until_it_is_cleared_or_used_up(
-    get: Get, switch_on: Switch, simulator: Simulator, centre: ContactCentre, statistics_path: str
+    get: Get, switch_on: Switch, simulator: FaultySimulator, centre: ContactCentre, statistics_path: str
 ) -> None:
     switch_on(Fault.status(503, times=2))
     assert [get(statistics_path).status_code for _ in range(3)] == [503, 503, 200]
@@ -88,7 +88,7 @@ def test_a_status_can_have_a_problem_detail_as_its_body(
 
 
 @pytest.mark.parametrize("status", [204, 304, 520])
-def test_a_status_without_a_body_or_a_name_keeps_the_connection_in_step(
+def test_a_connection_is_reusable_after_a_status_without_a_body_or_a_name(
     get: Get, switch_on: Switch, statistics_path: str, status: int
 ) -> None:
     switch_on(Fault.status(status, times=1))
@@ -96,7 +96,7 @@ def test_a_status_without_a_body_or_a_name_keeps_the_connection_in_step(
     assert get(statistics_path).status_code == 200
 
 
-def test_latency_delays_the_right_answer(
+def test_latency_delays_the_correct_answer(
     get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
 ) -> None:
     switch_on(Fault.latency(0.2))
@@ -106,7 +106,7 @@ def test_latency_delays_the_right_answer(
 
 
 def test_a_hang_never_answers(
-    get: Get, switch_on: Switch, session: requests.Session, simulator: Simulator
+    get: Get, switch_on: Switch, session: requests.Session, simulator: FaultySimulator
 ) -> None:
     switch_on(Fault.hang())
     with pytest.raises(requests.ReadTimeout):
@@ -124,17 +124,17 @@ def test_a_hang_never_answers(
 def test_a_waiting_connections_thread_ends_with_the_client_or_the_simulator(
     centre: ContactCentre, statistics_path: str, fault: Fault, leaves_first: str
 ) -> None:
-    with Simulator(centre) as simulator:
+    with FaultySimulator(centre) as simulator:
         simulator.faults.set(centre.workspaces[0].sid, fault)
         host, port = simulator.base_url.removeprefix("http://").split(":")
         client = socket.create_connection((host, int(port)), timeout=10)
         client.sendall(f"GET {statistics_path} HTTP/1.1\r\n\r\n".encode())
-        wait_until(lambda: simulator.requests.count() == 1)
+        wait_until("a request", lambda: simulator.requests.count() == 1)
         assert connections(port) == 1
         if leaves_first == "client":
             client.close()
-            wait_until(lambda: connections(port) == 0)
-    wait_until(lambda: connections(port) == 0)
+            wait_until("the end of the thread", lambda: connections(port) == 0)
+    wait_until("the end of the thread", lambda: connections(port) == 0)
     client.close()
 
 
@@ -142,14 +142,7 @@ def connections(port: str) -> int:
     return sum(thread.name == f"simulator-{port}-connection" for thread in threading.enumerate())
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_reset_is_a_tcp_reset(simulator: Simulator, switch_on: Switch, statistics_path: str) -> None:
+def test_a_reset_is_a_tcp_reset(simulator: FaultySimulator, switch_on: Switch, statistics_path: str) -> None:
     switch_on(Fault.reset())
     host, port = simulator.base_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as sock:
@@ -160,7 +153,7 @@ def test_a_reset_is_a_tcp_reset(simulator: Simulator, switch_on: Switch, statist
 
 @pytest.mark.parametrize("headers", [False, True])
 def test_a_slow_drip_sends_a_byte_at_a_time(
-    simulator: Simulator, switch_on: Switch, statistics_path: str, *, headers: bool
+    simulator: FaultySimulator, switch_on: Switch, statistics_path: str, *, headers: bool
 ) -> None:
     switch_on(Fault.slow_drip(0.05, headers=headers))
     host, port = simulator.base_url.removeprefix("http://").split(":")
@@ -211,7 +204,7 @@ def test_invalid_json_is_a_complete_body_that_does_not_parse(
         response.json()
 
 
-def test_wrong_types_stand_where_numbers_belong(
+def test_wrong_types_replace_numbers(
     get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
 ) -> None:
     switch_on(Fault.wrong_types())
@@ -220,7 +213,7 @@ def test_wrong_types_stand_where_numbers_belong(
     assert '"reservations_accepted": NaN' in get(statistics_path).text
 
 
-def test_nulls_and_missing_take_all_attributes_or_one(
+def test_nulls_and_missing_affect_all_attributes_or_one(
     get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str
 ) -> None:
     switch_on(Fault.nulls())
@@ -241,7 +234,7 @@ def test_not_object_is_a_list(
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_huge_body_is_right_but_for_its_size(
+def test_a_huge_body_is_correct_except_for_its_size(
     get: Get, switch_on: Switch, good: dict[str, Any], statistics_path: str, *, chunked: bool
 ) -> None:
     switch_on(Fault.huge_body(chunked=chunked, times=1))
@@ -263,96 +256,6 @@ def test_an_error_stays_an_error_under_a_fault_of_the_content(
 ) -> None:
     switch_on(Fault.nulls())
     assert get(statistics_path, Minutes="0").json()["code"] == 20001
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"fault": "latency", "seconds": 1},
-        {"fault": "hang", "times": 3},
-        {"fault": "slow_drip", "interval": 0.01, "headers": True},
-        {"fault": "wrong_types", "attribute": "end_time", "value": [True]},
-        {"fault": "status", "status": 503, "times": 2, "retry_after": "Wed, 25 Nov 2026 12:00:00 GMT"},
-    ],
-    ids=lambda content: str(content["fault"]),
-)
-def test_a_fault_is_put_listed_and_deleted_over_http(
-    simulator: Simulator, centre: ContactCentre, content: dict[str, Any]
-) -> None:
-    sid = centre.workspaces[0].sid
-    url = f"{simulator.base_url}/simulator/faults"
-    put = requests.put(f"{url}/{sid}", json=content, timeout=10)
-    assert put.status_code == 200
-    assert content.items() <= put.json().items()
-    assert requests.get(url, timeout=10).json() == {sid: put.json()}
-    assert simulator.faults.active() == {sid: Fault.from_json(content)}
-    assert requests.delete(f"{url}/{sid}", timeout=10).status_code == 204
-    assert requests.get(url, timeout=10).json() == {}
-
-
-def test_every_fault_survives_the_way_to_json_and_back() -> None:
-    needed: dict[str, dict[str, Any]] = {"latency": {"seconds": 1}, "status": {"status": 500}}
-    for name in FAULT_NAMES:
-        fault = getattr(Fault, name)(**needed.get(name, {}))
-        assert fault.name == name
-        assert Fault.from_json(json.loads(json.dumps(fault.to_json()))) == fault
-
-
-def test_deleting_without_a_workspace_clears_every_fault(simulator: Simulator, centre: ContactCentre) -> None:
-    for workspace in centre.workspaces:
-        simulator.faults.set(workspace.sid, Fault.hang())
-    assert requests.delete(f"{simulator.base_url}/simulator/faults", timeout=10).status_code == 204
-    assert simulator.faults.active() == {}
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"{", "Expecting"),
-        (b"\xff", "utf-8"),
-        (b"[]", "write an object"),
-        (b"{}", "no fault None: choose from latency, hang"),
-        (b'{"fault": []}', "no fault"),
-        (b'{"fault": "from_json"}', "no fault 'from_json'"),
-        (b'{"fault": "latency"}', "latency: .*seconds"),
-        (b'{"fault": "latency", "seconds": NaN}', "between 0 and 3600"),
-        (b'{"fault": "latency", "seconds": true}', "seconds is not True"),
-        (b'{"fault": "latency", "second": 1}', "has no 'second'"),
-        (b'{"fault": "hang", "times": 0}', "at least 1"),
-        (b'{"fault": "hang", "times": 1.5}', "times is not 1.5"),
-        (b'{"fault": "status", "status": 99}', "between 200 and 599"),
-        (b'{"fault": "status", "status": 500, "retry_after": "1\\r\\nX: y"}', "printable"),
-        (b'{"fault": "redirect", "location": "\\u00e9"}', "printable"),
-        (b'{"fault": "huge_body", "size": 0}', "size"),
-        (b'{"fault": "slow_drip", "headers": 1}', "headers is not 1"),
-    ],
-)
-def test_a_fault_that_makes_no_sense_is_a_bad_request_that_says_why(
-    simulator: Simulator, centre: ContactCentre, body: bytes, message: str
-) -> None:
-    url = f"{simulator.base_url}/simulator/faults/{centre.workspaces[0].sid}"
-    response = requests.put(url, data=body, timeout=10)
-    assert response.status_code == 400
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(response.json()["message"])
-    assert simulator.faults.active() == {}
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("PUT", "/simulator/faults/WS0", 404),
-        ("DELETE", "/simulator/faults/WS0", 404),
-        ("GET", "/simulator/faultsWS0", 404),
-        ("GET", "/simulator/", 404),
-        ("PUT", "/simulator/faults", 405),
-        ("POST", "/simulator/faults", 405),
-    ],
-)
-def test_the_test_api_refuses_what_it_does_not_have(
-    simulator: Simulator, method: str, path: str, status: int
-) -> None:
-    assert requests.request(method, simulator.base_url + path, timeout=10).status_code == status
 
 
 def test_concurrent_requests_use_a_fault_up_exactly() -> None:

@@ -91,7 +91,7 @@ def test_another_process_with_the_same_seed_answers_alike() -> None:
     assert json.loads(other.stdout) == [CENTRE.auth_token, here]
 
 
-def test_what_was_asked_before_does_not_matter() -> None:
+def test_earlier_requests_do_not_change_the_answer() -> None:
     fresh = ContactCentre(seed=1)
     late = fresh.statistics(fresh.workspaces[0].sid, WEDNESDAY, WEDNESDAY + DAY)
     assert late == CENTRE.statistics(CENTRE.workspaces[0].sid, WEDNESDAY, WEDNESDAY + DAY)
@@ -133,7 +133,7 @@ def test_overlapping_intervals_of_the_event_log_agree(
 
 @any_time_it_takes
 @given(workspaces, channels, moments, spans)
-def test_statistics_count_what_the_event_log_tells(
+def test_statistics_agree_with_the_event_log(
     workspace: Any, channel: str | None, start: datetime, span: timedelta
 ) -> None:
     end = start + span
@@ -203,7 +203,7 @@ def test_the_channels_add_up_to_the_workspace() -> None:
         assert {name: whole[name] for name in COUNTS} == {n: sum(part[n] for part in parts) for n in COUNTS}
 
 
-def test_a_channel_goes_by_its_sid_or_its_unique_name() -> None:
+def test_a_channel_is_selected_by_its_sid_or_its_unique_name() -> None:
     workspace = CENTRE.workspaces[0]
     by_name, by_sid = (
         CENTRE.reservations(workspace.sid, WEDNESDAY, WEDNESDAY + DAY, channel)
@@ -285,7 +285,7 @@ def test_an_outage_creates_no_voice_reservation() -> None:
 
 
 @pytest.mark.parametrize("scenario", [s for s in Scenario if s is not Scenario.CALM])
-def test_all_else_during_the_incident_is_as_in_the_calm(scenario: Scenario) -> None:
+def test_an_incident_changes_only_its_own_channel(scenario: Scenario) -> None:
     centre = incident_centre(scenario)
     for workspace in CENTRE.workspaces:
         for channel in workspace.channels:
@@ -301,7 +301,7 @@ def test_all_else_during_the_incident_is_as_in_the_calm(scenario: Scenario) -> N
 @pytest.mark.parametrize("scenario", SPIKES)
 @any_time_it_takes
 @given(span=spans)
-def test_no_count_outside_a_spike_differs_from_the_calm(scenario: Scenario, span: timedelta) -> None:
+def test_no_count_outside_a_spike_differs_from_the_calm_scenario(scenario: Scenario, span: timedelta) -> None:
     centre = incident_centre(scenario)
     sid = CENTRE.workspaces[0].sid
     for begin, end in ((INCIDENT.end, INCIDENT.end + span), (INCIDENT.start - span, INCIDENT.start)):
@@ -309,7 +309,7 @@ def test_no_count_outside_a_spike_differs_from_the_calm(scenario: Scenario, span
 
 
 @pytest.mark.parametrize("scenario", SPIKES)
-def test_no_ending_after_a_spike_differs_from_the_calm_whenever_it_ends(scenario: Scenario) -> None:
+def test_no_outcome_after_a_spike_differs_from_the_calm_scenario(scenario: Scenario) -> None:
     sid = CENTRE.workspaces[0].sid
     for minutes in range(60, 150):
         incident = Incident(INCIDENT.start, INCIDENT.start + minutes * MINUTE)
@@ -318,7 +318,7 @@ def test_no_ending_after_a_spike_differs_from_the_calm_whenever_it_ends(scenario
         assert centre.statistics(sid, *after, "voice") == CENTRE.statistics(sid, *after, "voice")
 
 
-def test_after_an_outage_the_log_is_the_calm_one_again() -> None:
+def test_after_an_outage_the_log_equals_the_calm_one() -> None:
     centre = incident_centre(Scenario.OUTAGE)
     sid = CENTRE.workspaces[0].sid
     for start, end in ((WEDNESDAY, INCIDENT.start), (INCIDENT.end, WEDNESDAY + DAY)):
@@ -338,6 +338,6 @@ def test_scenario_and_incident_must_go_together(scenario: Scenario) -> None:
     [(WEDNESDAY, WEDNESDAY), (WEDNESDAY.replace(tzinfo=None), WEDNESDAY + HOUR)],
     ids=["empty", "naive"],
 )
-def test_an_incident_needs_aware_bounds_in_order(start: datetime, end: datetime) -> None:
+def test_an_incident_needs_an_aware_start_before_its_end(start: datetime, end: datetime) -> None:
     with pytest.raises(ValueError, match="incident"):
         Incident(start, end)

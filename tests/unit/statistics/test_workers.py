@@ -190,7 +190,7 @@ COUNTS = b'"reservations_created": 100, "reservations_accepted": 90'
     ],
     ids=lambda value: value[:60].decode("latin-1") if isinstance(value, bytes) else "",
 )
-def test_what_cannot_be_read_beside_the_counts_does_not_cost_them(attribute: bytes, ignored: str) -> None:
+def test_unreadable_attributes_do_not_discard_the_counts(attribute: bytes, ignored: str) -> None:
     statistics = parse_statistics(b"{" + COUNTS + b", " + attribute + b"}", WORKSPACE)
     assert (statistics.created, statistics.outcomes) == (100, {"accepted": 90})
     assert statistics.ignored == (ignored,)
@@ -203,7 +203,7 @@ def test_what_cannot_be_read_beside_the_counts_does_not_cost_them(attribute: byt
     [b'"note": "\\ud83d"', b'"\\ud83d": 1', b'"note": "\xff"', b'"note": 1' + b"0" * 5000],
     ids=["half a surrogate pair", "in a key", "not UTF-8", "a very long number"],
 )
-def test_what_is_wrong_with_other_attributes_is_not_counted(attribute: bytes) -> None:
+def test_errors_in_unused_attributes_are_not_counted(attribute: bytes) -> None:
     statistics = parse_statistics(b"{" + COUNTS + b", " + attribute + b"}", WORKSPACE)
     assert (statistics.created, statistics.ignored) == (100, ())
 
@@ -231,7 +231,7 @@ def test_the_rest_of_an_activity_and_all_others_are_published() -> None:
     ]
 
 
-def test_names_that_become_equal_are_one_series() -> None:
+def test_names_that_are_equal_after_cleaning_are_one_series() -> None:
     halves = [{"friendly_name": name, "total": 1} for name in ("\ud83d", "\udc80", "\ufffd")]
     assert parse({"activity_durations": halves}).activities == (ActivityDurations("\ufffd", "", total=1),)
 
@@ -241,7 +241,7 @@ def test_a_whole_surrogate_pair_is_read_as_one_character() -> None:
     assert [each.name for each in parse_statistics(body, WORKSPACE).activities] == ["\U0001f600"]
 
 
-def test_as_many_activities_as_are_allowed_are_read() -> None:
+def test_the_allowed_number_of_activities_is_read() -> None:
     activities = [{"friendly_name": str(number), "total": 1} for number in range(1_000)]
     assert len(parse({"activity_durations": activities}).activities) == 1_000
 
@@ -268,7 +268,7 @@ def test_any_json_is_statistics_or_a_bad_response(document: Any) -> None:
         {"activity_durations": st.lists(JSON | st.dictionaries(ATTRIBUTES, JSON), max_size=9)}
     )
 )
-def test_nothing_beside_the_counts_costs_them(document: dict[str, Any]) -> None:
+def test_no_other_attribute_discards_the_counts(document: dict[str, Any]) -> None:
     assert parse({"reservations_created": 7, **document}).created == 7
 
 

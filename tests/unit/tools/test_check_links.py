@@ -110,7 +110,7 @@ def test_environments_caches_and_builds_are_left_out(tmp_path: Path) -> None:
     assert [file.name for file in markdown_files(tmp_path)] == ["d.md", "e.md"]
 
 
-def test_the_exit_status_tells_whether_links_are_broken(tmp_path: Path) -> None:
+def test_the_exit_status_shows_whether_links_are_broken(tmp_path: Path) -> None:
     def check() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tools.check_links", str(tmp_path)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
