@@ -235,8 +235,8 @@ class PollHistory:
                 reason=error.reason,
                 status=error.status,
                 code=error.code,
-                request_id=error.request_id,
                 message=error.message,
+                request_id=error.request_id,
             )
 
     def log_suppressed(self) -> None:
