@@ -153,6 +153,8 @@ def test_no_failure_of_the_api_shows_the_credentials(
         for three in batched([fault for fault in failures.values() if fault], len(workspaces)):
             for workspace, fault in zip(workspaces, three, strict=False):
                 simulator.faults.set(workspace.sid, fault)
+            # Refused queries are polled less often until the next reload.
+            outputs.ask(exporter, "/-/reload", "POST")
             outputs.ask_for_everything(exporter)
         simulator.faults.clear()
         reached = plant is not by_environment
