@@ -349,7 +349,7 @@ def test_a_proxy_that_cannot_be_used_is_an_error_without_its_text(
 
 
 def test_a_late_answer_is_never_taken_for_the_next_requests_answer(peer_that: Callable[..., Peer]) -> None:
-    """The worst fault of all: after an interim answer, a number of another query with `up` 1."""
+    """The worst failure: after an interim answer, a value of another query is published with `up` 1."""
 
     def behave(connection: socket.socket, head: bytes) -> None:
         if b"/first" in head:
