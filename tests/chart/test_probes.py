@@ -105,7 +105,7 @@ def test_a_healthy_exporter_passes_and_a_stopped_one_fails(web: Values, serve: S
 
 @pytest.fixture
 def discovering() -> dict[str, Any]:
-    """A configuration whose workspaces are never found: nothing listens there."""
+    """Return a configuration whose discovery never succeeds: nothing listens on its address."""
     account = {
         "username": f"SK{'0' * 32}",
         "password": "invented-secret-of-an-api-key-00",

@@ -1,4 +1,4 @@
-"""Mutations of bytes, each a pure function of its seed: a number is all that is needed to repeat one."""
+"""Mutations of bytes, each a pure function of its seed: the seed is enough to repeat one."""
 
 import os
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from typing import Final
 FULL: Final = os.environ.get("STRESS") == "full"
 ROUNDS: Final = 10_000 if FULL else 1_500
 PARTS: Final = 4
-"""A fuzz test is so many tests, for pytest-xdist to share out."""
+"""The number of tests that a fuzz test is split into, for pytest-xdist."""
 
 
 def seeds(part: int) -> range:
-    """The numbers of one part's mutations."""
+    """Return the seeds of one part's mutations."""
     return range(part, ROUNDS, PARTS)
 
 
 def mutate(seed: int, corpus: Sequence[bytes], words: Sequence[bytes]) -> bytes:
-    """Change one of the corpus in one to six places: bytes, lines, and words that are known to hurt."""
+    """Change one of the corpus in one to six places: bytes, lines, and words that parsers often get wrong."""
     random = Random(seed)
     data = random.choice(corpus)
     for _ in range(random.randint(1, 6)):

@@ -1,4 +1,4 @@
-"""Mutated YAML files at the configuration: it is read or refused in lines that show no password."""
+"""Mutated configuration files: each is accepted, or refused with errors that show no password."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Mutated HTTP requests at the real process: it answers or hangs up, and goes on."""
+"""Mutated HTTP requests to the real process: it answers or closes the connection, and keeps running."""
 
 import json
 import re
@@ -55,7 +55,7 @@ ALLOWED = {b"100", b"200", b"400", b"404", b"405", b"413", b"414", b"417", b"431
 
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    """An exporter whose answers cost little: one workspace, out of the cache."""
+    """Start an exporter with cheap answers: one workspace, served from the cache."""
     directory = tmp_path_factory.mktemp("fuzzed")
     with Simulator(ContactCentre(seed=7)) as simulator:
         config = simulated(simulator, cache="1h")
@@ -67,7 +67,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
 
 
 def send(exporter: Exporter, request: bytes, patience: float = 0.1) -> bytes:
-    """Everything that comes back. The client waits so long for the answer and then sends no more."""
+    """Send a request and return the whole answer. After `patience` seconds, close the sending side."""
     answer = bytearray()
     with (
         suppress(ConnectionResetError, BrokenPipeError),

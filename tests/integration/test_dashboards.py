@@ -180,7 +180,7 @@ def thresholds() -> dict[str, list[float]]:
 
 
 def steps(value: object) -> Iterator[list[float]]:
-    """The limits of all colours within a part of a dashboard."""
+    """Yield the colour thresholds of a part of a dashboard."""
     if isinstance(value, dict):
         if "steps" in value:
             yield [step["value"] for step in value["steps"] if step.get("value") is not None]

@@ -16,7 +16,7 @@ StartExporter = Callable[..., Exporter]
 
 
 def discovering(simulator: Simulator, targets: Any = (), password: str = "", **keys: Any) -> dict[str, Any]:
-    """One account, `main`, with `workspaces: auto`."""
+    """Return a configuration with one account, `main`, that discovers workspaces."""
     return {
         "accounts": {
             "main": {
@@ -46,7 +46,7 @@ def discovered(exporter: Exporter) -> set[tuple[str, str]]:
 
 
 def everything(simulator: Simulator) -> set[tuple[str, str]]:
-    """What there is: every workspace, with all its channels together and one by one."""
+    """Return every workspace with `all` and with each of its channels."""
     return {
         (workspace.friendly_name, channel)
         for workspace in simulator.centre.workspaces

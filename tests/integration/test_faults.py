@@ -97,7 +97,8 @@ def test_a_fault_that_ends_within_the_deadline_takes_no_query_down(
     simulator.faults.set(simulator.centre.workspaces[0].sid, fault)
     scrape = exporter.scrape(SCRAPE_TIMEOUT * 2)
     assert set(scrape.find("up").values()) == {1}
-    if fault.times:
+    # After a reset, a reused connection is replaced within the attempt.
+    if fault.times and fault.name != "reset":
         assert scrape.value("api_retries_total") == fault.times
 
 

@@ -53,7 +53,7 @@ class Probing:
 
 
 def oddly_named(simulator: Simulator, **polling: Any) -> str:
-    """A configuration of these names. JSON's escapes for an emoji are no YAML, hence as they are."""
+    """Return a configuration with odd workspace names. JSON escapes of an emoji are invalid YAML."""
     config = simulated(simulator, **polling)
     for target, name in zip(config["targets"], ODD_NAMES, strict=True):
         target["name"] = name
@@ -270,7 +270,7 @@ def assert_http_sd(answer: Answer) -> list[dict[str, Any]]:
 
 
 def probe_path(labels: Mapping[str, str]) -> str:
-    """What Prometheus makes of a target's labels."""
+    """Return a target's labels after Prometheus's relabeling."""
     parameters = {
         name.removeprefix("__param_"): value for name, value in labels.items() if name.startswith("__param_")
     }

@@ -50,7 +50,7 @@ def labelled(**labels: str) -> Labels:
 
 
 def log_channel(channel: str) -> str | None:
-    """The channel as the event log knows it."""
+    """Return the channel's name in the event log, None for all."""
     return None if channel == "all" else channel
 
 

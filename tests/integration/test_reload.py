@@ -49,7 +49,7 @@ WriteConfig = Callable[[object], None]
 
 
 class InFlight:
-    """A fault that answers late and right, and knows how many requests waited at the same time at most."""
+    """A fault that delays answers and records the maximum number of concurrent requests."""
 
     def __init__(self, seconds: float) -> None:
         self.most = 0
@@ -72,7 +72,7 @@ class InFlight:
 
 
 class Scraping:
-    """A scrape on its way, in a thread."""
+    """A scrape in flight, in a thread."""
 
     def __init__(self, exporter: Exporter) -> None:
         self._scrapes: list[Scrape] = []

@@ -32,7 +32,7 @@ SID: Final = "WS" + "0" * 32
 
 
 class Outputs:
-    """Everything that was written or answered, by where it stood."""
+    """All log messages, answers and outputs, with their source."""
 
     def __init__(self, *secrets: str) -> None:
         self._texts: list[tuple[str, str]] = []
@@ -53,7 +53,7 @@ class Outputs:
         return answer.status
 
     def ask_for_everything(self, exporter: Exporter, **headers: str) -> None:
-        """Every page; the metrics first, so that the others show the results of the polls."""
+        """Request every page, the metrics first, so that the other pages show the results of the polls."""
         headers["X-Prometheus-Scrape-Timeout-Seconds"] = "1"
         self.ask(exporter, "/metrics", **headers)
         for workspace in ContactCentre(seed=7).workspaces:
@@ -73,7 +73,7 @@ class Outputs:
 
 @pytest.fixture
 def centre() -> ContactCentre:
-    """A contact centre that takes the planted password."""
+    """A contact centre that accepts the planted password."""
     centre = ContactCentre(seed=7)
     centre.auth_token = PASSWORD
     return centre
@@ -113,7 +113,7 @@ def by_file(config: dict[str, Any], directory: Path) -> dict[str, str]:
 
 
 def by_environment(config: dict[str, Any], _directory: Path) -> dict[str, str]:
-    """The account from the environment: before Twilio's own API stands a proxy that is not there."""
+    """Configure the account by the environment, with a proxy that does not exist before Twilio's own API."""
     account = config.pop("accounts")["default"]
     return {
         "TWILIO_ACCOUNT_SID": account["username"],
@@ -153,6 +153,8 @@ def test_no_failure_of_the_api_shows_the_credentials(
         for three in batched([fault for fault in failures.values() if fault], len(workspaces)):
             for workspace, fault in zip(workspaces, three, strict=False):
                 simulator.faults.set(workspace.sid, fault)
+            # Refused queries are polled less often until the next reload.
+            outputs.ask(exporter, "/-/reload", "POST")
             outputs.ask_for_everything(exporter)
         simulator.faults.clear()
         exporter.request("/-/reload", "POST")  # queries refused repeatedly would be polled less often

@@ -28,13 +28,13 @@ WINDOW: Final = timedelta(minutes=15)
 
 
 def full_or(full: float, short: float) -> float:
-    """How much of something: at full length, or in short form."""
+    """Return a quantity for the full length of the stress test, or for its short form."""
     return full if FULL else short
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a process takes."""
+    """A process's memory in MiB, threads and open files."""
 
     memory: float
     threads: int
@@ -48,7 +48,7 @@ class Size:
 
 @dataclass
 class Row:
-    """One row: an exporter's scrapes, and what is right and wrong about them."""
+    """One row of the report: an exporter's scrapes, and how many were right."""
 
     name: str
     centre: ContactCentre
@@ -64,7 +64,7 @@ class Row:
     punctual: bool = True
 
     def scrape(self, exporter: Exporter, timeout: float = TIMEOUT) -> Scrape | None:
-        """Scrape once; None where no answer came, which is allowed only where the row says so."""
+        """Scrape once; return None without an answer, which only some rows allow."""
         self.sent += 1
         begin = time.time()
         try:
@@ -76,7 +76,7 @@ class Row:
         return scrape
 
     def count(self, scrape: Scrape, timeout: float = TIMEOUT) -> None:
-        """Take an answer into account."""
+        """Count an answer."""
         self.answered += 1
         self.in_time += scrape.answer.seconds < timeout
         ups = scrape.find("up").values()
@@ -85,7 +85,7 @@ class Row:
 
     @contextmanager
     def scrapers(self, exporter: Exporter, number: int = 4, interval: float = 0.1) -> Iterator[None]:
-        """Scrape again and again in the background, each scraper every `interval` seconds."""
+        """Scrape in the background, each scraper every `interval` seconds."""
         end = threading.Event()
 
         def go_on() -> None:
@@ -138,7 +138,7 @@ class Row:
             if not logged(day, oldest) <= value <= logged(day, end):
                 yield f"{query} has counted {value} reservations"
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Write the row, and the table of all rows that there are."""
         before, after = self.before, self.after
         sizes: Sequence[str] = ("", "", "")
@@ -169,7 +169,7 @@ class Row:
 
 
 def published(query: Mapping[str, str], scrape: Scrape) -> bool:
-    """Whether a query has statistics. Counters have no window, and gauges have one."""
+    """Return whether a query has statistics. Gauges have a window, counters have none."""
     if query["window"] == "15m":
         return bool(scrape.statistics(**query))
     target = {key: query[key] for key in ("workspace", "channel")}
@@ -177,19 +177,19 @@ def published(query: Mapping[str, str], scrape: Scrape) -> bool:
 
 
 def midnight(seconds: float) -> datetime:
-    """The begin of the UTC day."""
+    """Return the start of the UTC day."""
     return datetime.fromtimestamp(seconds, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file as a whole, or not at all."""
+    """Replace a file atomically."""
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.write_text(text, encoding="utf-8")
     new.replace(path)
 
 
 def by_password_file(simulator: Simulator, directory: Path, **polling: Any) -> dict[str, Any]:
-    """The simulator's configuration with the password in a file."""
+    """Return a simulator's configuration with the password in a file."""
     config = simulated(simulator, **polling)
     account = config["accounts"]["default"]
     (directory / "auth_token").write_text(account.pop("password"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Connections on which the unexpected arrives: nothing is published under another query's name."""
+"""Unexpected bytes on connections: no value is published under another query's labels."""
 
 import json
 import threading
@@ -67,7 +67,7 @@ def _configuration(api: str, sids: dict[str, str]) -> dict[str, Any]:
 
 
 def _judge(scrape: Scrape, sids: dict[str, str]) -> tuple[int, list[str]]:
-    """Compare every statistics value with the only right one: how many there were, and what differs."""
+    """Compare every statistics value with the right one; return their number and the differences."""
     differing = []
     expected = list(_expected(scrape, sids))
     for name, labels, right in expected:

@@ -1,4 +1,4 @@
-"""Everything goes wrong, one thing after the other: what is answered is right, in time, and nothing grows.
+"""Stress test, one disturbance after the other: every answer is right and in time, and resource use is flat.
 
 The short form runs with all other tests, the full one by `make stress`; either writes build/stress.md.
 """
@@ -41,7 +41,7 @@ QUERIES = 12
 
 @pytest.fixture
 def begin_row(centre: ContactCentre) -> Iterator[BeginRow]:
-    """Begin a row; at the end it is judged and told."""
+    """Start rows; at the end of the test each is checked and reported."""
     rows: list[Row] = []
 
     def begin(name: str) -> Row:
@@ -51,20 +51,20 @@ def begin_row(centre: ContactCentre) -> Iterator[BeginRow]:
     yield begin
     for row in rows:
         row.judge()
-        row.tell()
+        row.report()
         assert row.wrong == []
         assert row.in_time == row.answered or not row.punctual
 
 
 def warm_up(row: Row, exporter: Exporter) -> None:
-    """Let it open the connections and threads that it keeps, and measure it."""
+    """Let the exporter open the connections and threads that it keeps, and measure it."""
     with row.scrapers(exporter, interval=0.05):
         wait_until("12 scrapes", lambda: len(row.kept) >= 12)
     row.before = Size.of(exporter)
 
 
 def assert_flat(row: Row, exporter: Exporter) -> None:
-    """It has come back to its size; what may differ are threads and connections that it keeps in reserve."""
+    """Assert that the exporter has its former size again, except for spare threads and connections."""
     before = row.before
     assert before is not None
     wait_until("closed connections", lambda: Size.of(exporter).fds <= before.fds + 24)
@@ -80,7 +80,7 @@ def assert_all_up(row: Row, exporter: Exporter) -> None:
 
 
 def for_seconds(seconds: float, interval: float = 0.25) -> Iterator[int]:
-    """Count, an interval apart, for so many seconds."""
+    """Count for this many seconds, with an interval in between."""
     end = time.monotonic() + seconds
     number = 0
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""The real Alertmanager: what it was told, and what it does about it; and a webhook that it tells."""
+"""The real Alertmanager, its alerts, and a webhook that receives its notifications."""
 
 import http.client
 import http.server
@@ -38,7 +38,7 @@ class Alertmanager(Program):
         )
 
     def add(self, *labels: Mapping[str, str]) -> None:
-        """Tell it of alerts that begin now."""
+        """Send alerts that start now."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             body = json.dumps([{"labels": each} for each in labels])
@@ -48,7 +48,7 @@ class Alertmanager(Program):
             connection.close()
 
     def alerts(self) -> list[Alert]:
-        """The alerts that it knows, with what inhibits them."""
+        """Return the alerts of Alertmanager, with the alerts that inhibit them."""
         status, body = self.get("/api/v2/alerts")
         assert status == 200, body
         alerts: list[Alert] = json.loads(body)
@@ -68,7 +68,7 @@ class Webhook:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Nobody reads it."""
+                """Discard the access log."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
@@ -76,11 +76,11 @@ class Webhook:
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
 
     def alerts(self, status: str) -> list[Alert]:
-        """Every alert that a notification told of with this status, in the order of arrival."""
+        """Return every notified alert with this status, in the order of arrival."""
         return [
             alert
-            for told in list(self.notifications)
-            for alert in told["alerts"]
+            for notification in list(self.notifications)
+            for alert in notification["alerts"]
             if alert["status"] == status
         ]
 

@@ -28,7 +28,7 @@ _FLAGS: Final = (
 
 
 class Browser:
-    """One window, with a new profile in `directory`."""
+    """One browser window, with a new profile in `directory`."""
 
     def __init__(self, chromedriver: str, chromium: str, directory: Path) -> None:
         directory.mkdir()
@@ -54,12 +54,12 @@ class Browser:
             raise
 
     def open(self, url: str) -> None:
-        """Go to a page and wait until it is loaded."""
+        """Open a page and wait until it is loaded."""
         self._command("url", {"url": url})
 
     @property
     def url(self) -> str:
-        """Where it is now."""
+        """The current URL."""
         return str(self._send("GET", f"{self._session}/url"))
 
     @property
@@ -68,7 +68,7 @@ class Browser:
 
     @property
     def text(self) -> str:
-        """What a reader sees of the page."""
+        """The visible text of the page."""
         return str(self.run("return document.body.innerText"))
 
     def run(self, script: str) -> Any:
@@ -80,14 +80,14 @@ class Browser:
         self._command(f"element/{self._find(selector)}/click", {})
 
     def show_as(self, width: int, height: int, scheme: str = "light", *, phone: bool = False) -> None:
-        """Take on a size in CSS pixels and a preferred colour scheme."""
+        """Set the window's size in CSS pixels and the preferred colour scheme."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         self._debug("Emulation.setDeviceMetricsOverride", metrics)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self._debug("Emulation.setEmulatedMedia", {"features": [feature]})
 
     def screenshot(self, file: Path) -> None:
-        """Save what the window shows as PNG."""
+        """Save the visible part of the page as PNG."""
         file.write_bytes(base64.b64decode(self._send("GET", f"{self._session}/screenshot")))
 
     def screenshot_of(self, selector: str, file: Path) -> None:
@@ -96,7 +96,7 @@ class Browser:
         file.write_bytes(base64.b64decode(shot))
 
     def close(self) -> None:
-        """End it with all its processes."""
+        """Stop the browser with all its processes."""
         try:
             if self._session:
                 self._send("DELETE", self._session)

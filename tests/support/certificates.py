@@ -1,4 +1,4 @@
-"""Certificates of an authority of our own, as files."""
+"""Certificates of a test authority, as files."""
 
 import ssl
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Identity:
 
 
 class Authority:
-    """An authority, and what it has issued, in a directory."""
+    """A certificate authority and its certificates, in a directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

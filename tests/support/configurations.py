@@ -6,7 +6,7 @@ from taskrouter_exporter.simulator import Simulator
 
 
 def simulated(simulator: Simulator, **polling: Any) -> dict[str, Any]:
-    """Every workspace of the simulator, all channels and voice, a window and the day's counters."""
+    """Return a configuration of every workspace: the channels all and voice, a window, daily counters."""
     return {
         "accounts": {
             "default": {

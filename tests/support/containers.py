@@ -1,4 +1,4 @@
-"""Images built by buildah on a base of our own, and run under bubblewrap as a container runtime would."""
+"""Images built by buildah on a local base image, and run by bubblewrap as a container runtime would."""
 
 import ast
 import json
@@ -23,14 +23,14 @@ rm -rf /etc/resolv.conf /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/
 pip=$(echo /usr/share/python-wheels/pip-*.whl)
 python3 "$pip/pip" install --quiet --no-index --break-system-packages --root-user-action=ignore "$pip"
 """
-"""Leave nothing of the machine, and have pip in /usr/local as Python's official images do."""
+"""Removes everything of this machine, and puts pip into /usr/local as in Python's official images."""
 _TO_PIP: Final = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
 _CERTIFICATES: Final = "/run/secrets/ca.pem"
 _CAPABILITIES_TO_LEAVE_ROOT: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 
 
 class Builder:
-    """buildah with a storage of its own in `directory`; it needs no daemon and no user namespace."""
+    """buildah with its own storage in `directory`, without a daemon or a user namespace."""
 
     def __init__(self, buildah: str, directory: Path) -> None:
         self._directory = directory
@@ -42,7 +42,7 @@ class Builder:
         ]
 
     def run(self, *arguments: str | Path) -> str:
-        """What a buildah command prints."""
+        """Run a buildah command and return its output."""
         ended = subprocess.run(
             [*self._buildah, *arguments],
             env={**os.environ, "TMPDIR": str(self._directory)},
@@ -54,7 +54,7 @@ class Builder:
         return ended.stdout.strip()
 
     def make_base(self, debootstrap: str) -> str:
-        """An image of Debian's Python and pip; debootstrap makes it once, `make clean` removes it."""
+        """Return an image of Debian's Python and pip. Created once, removed by `make clean`."""
         if not _BASE_TREE.exists():
             _bootstrap(debootstrap, self._directory / "bookworm")
         container = self.run("from", "scratch")
@@ -64,21 +64,21 @@ class Builder:
         return _BASE
 
     def build(self, context: Path, tag: str, arguments: Mapping[str, str], *more: str) -> None:
-        """Build `context`, with the build arguments given."""
+        """Build `context` with these build arguments."""
         given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         self.run("build", "--isolation=chroot", "--format=docker", *given, *more, f"--tag={tag}", context)
 
     def inspect(self, image: str) -> dict[str, Any]:
-        """An image's manifest, configuration and history."""
+        """Return an image's manifest, configuration and history."""
         inspected: dict[str, Any] = json.loads(self.run("inspect", "--type=image", image))
         return inspected
 
     def mount(self, image: str) -> Path:
-        """The directory that holds an image's files."""
+        """Return the directory with an image's files."""
         return Path(self.run("mount", self.run("from", image)))
 
     def download_size(self, image: str) -> int:
-        """Bytes that a pull takes: the compressed layers."""
+        """Return the bytes that a pull transfers: the compressed layers."""
         layout = self._directory / "layout"
         self.run("push", image, f"oci:{layout}")
         return sum(blob.stat().st_size for blob in (layout / "blobs" / "sha256").iterdir())
@@ -98,7 +98,7 @@ def _bootstrap(debootstrap: str, tree: Path) -> None:
 
 
 def pip_secrets(directory: Path, mark: str) -> list[str]:
-    """This machine's pip settings and certificates as build secrets, each with a mark to look for."""
+    """Return this machine's pip settings and certificates as build secrets, each with a marker."""
     pip = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(pip, capture_output=True, text=True, check=True).stdout.splitlines()
     pairs = (line.partition("=")[::2] for line in sorted(listed, reverse=True))  # the environment's come last
@@ -173,7 +173,7 @@ class Container:
         return os.pread(self._log.fileno(), 1_000_000, 0).decode()
 
     def wait_for_log(self, pattern: str) -> float:
-        """Seconds from the start until a line of the log matches."""
+        """Wait until a line of the log matches; return the seconds since the start."""
         while not re.search(pattern, self.log):
             assert self.process.poll() is None, self.log
             assert time.monotonic() < self.begin + 60, self.log
@@ -181,7 +181,7 @@ class Container:
         return time.monotonic() - self.begin
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, as the image's user."""
+        """Run a command in the container, as the image's user."""
         user, _, group = self._config["User"].partition(":")
         enter = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--ipc", "--uts"]
         enter += [f"--setuid={user}", f"--setgid={group}", f"--wdns={self._config['WorkingDir']}"]
@@ -189,14 +189,14 @@ class Container:
         return subprocess.run([*enter, *environment, *command], capture_output=True, text=True, check=False)
 
     def get(self, path: str) -> str:
-        """The body of a page, asked for inside."""
+        """Return the body of a page, requested from within the container."""
         ask = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())"
         ended = self.run("python", "-c", ask, f"http://127.0.0.1:10142{path}")
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
     def health(self) -> int:
-        """The exit status of the image's own health check."""
+        """Run the image's health check and return its exit status."""
         kind, *command = self._config["Healthcheck"]["Test"]
         assert kind == "CMD"
         return self.run(*command).returncode

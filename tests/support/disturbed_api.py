@@ -1,6 +1,6 @@
-"""A TaskRouter whose numbers are a function of the question, and whose connections misbehave.
+"""A TaskRouter whose numbers are a function of the request, and whose connections misbehave.
 
-Whatever is published can be checked: `number(workspace, channel, window, attribute)` is the only right value.
+Every published value can be checked: `number(workspace, channel, window, attribute)` is the right one.
 """
 
 import json
@@ -56,11 +56,11 @@ class Exchange:
 
 
 Disturbance = Callable[[Exchange], bool]
-"""Sends an answer, or fails to; whether the connection stays open."""
+"""Sends an answer, or fails to; returns whether the connection stays open."""
 
 
 def plain(exchange: Exchange) -> bool:
-    """Answer as it should be."""
+    """Answer correctly."""
     exchange.send(exchange.answer)
     return True
 
@@ -73,7 +73,7 @@ def interim(exchange: Exchange) -> bool:
 
 
 def stray_bytes(exchange: Exchange) -> bool:
-    """Send something after the answer."""
+    """Send extra bytes after the answer."""
     exchange.send(exchange.answer, b"\r\nstray")
     return True
 
@@ -85,14 +85,14 @@ def second_copy(exchange: Exchange) -> bool:
 
 
 def late_copy(exchange: Exchange) -> bool:
-    """Send the answer again a little later, whatever the client has asked meanwhile."""
+    """Send the answer again a little later, even if the client has sent another request."""
     plain(exchange)
     exchange.pause()
     return plain(exchange)
 
 
 def late_408(exchange: Exchange) -> bool:
-    """Give up waiting for the next request, and say so."""
+    """Close the idle connection with a 408."""
     plain(exchange)
     exchange.pause()
     exchange.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -117,7 +117,7 @@ def closed(_exchange: Exchange) -> bool:
 
 
 def closed_while_idle(exchange: Exchange) -> bool:
-    """Close the connection after the answer, without having said so."""
+    """Close the connection after the answer without announcing it."""
     plain(exchange)
     return False
 
@@ -184,7 +184,7 @@ def _run(listener: socket.socket, share: float) -> None:
 
 @contextmanager
 def disturbed_api(share: float) -> Iterator[str]:
-    """Serve the API in a process of its own and yield its address; a share of the answers is disturbed."""
+    """Serve the API in a child process and yield its address; disturb a share of the answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         process = multiprocessing.get_context("fork").Process(
             target=_run, args=(listener, share), daemon=True

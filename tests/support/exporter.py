@@ -1,4 +1,4 @@
-"""The real exporter process, looked at from outside: its answers, its log, its end."""
+"""The real exporter process: its answers, its log and its exit status."""
 
 import http.client
 import os
@@ -25,7 +25,7 @@ Labels = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer and how long it took, in seconds."""
+    """An HTTP answer and its duration in seconds."""
 
     status: int
     headers: Mapping[str, str]
@@ -77,7 +77,7 @@ class Scrape:
                 self._values[key] = sample.value
 
     def find(self, name: str, **labels: str) -> dict[Labels, float]:
-        """The series of that name that have these labels."""
+        """Return the series of this name that have these labels."""
         return {
             theirs: value
             for (each, theirs), value in self._values.items()
@@ -85,20 +85,20 @@ class Scrape:
         }
 
     def value(self, name: str, **labels: str) -> float:
-        """The value of the one series of that name that has these labels."""
+        """Return the value of the only series of this name that has these labels."""
         (value,) = self.find(name, **labels).values()
         return value
 
     def at(self, name: str, labels: Mapping[str, str]) -> float | None:
-        """The value of the series with exactly these labels, if there is one."""
+        """Return the value of the series with exactly these labels, or None."""
         return self._values.get((name, frozenset(labels.items())))
 
     def names(self, **labels: str) -> set[str]:
-        """The names of all series that have these labels."""
+        """Return the names of all series that have these labels."""
         return {name for name, theirs in self._values if labels.items() <= dict(theirs).items()}
 
     def statistics(self, **labels: str) -> set[tuple[str, Labels]]:
-        """The series that a query's answer is published as."""
+        """Return the series of statistics that have these labels."""
         own = re.compile("window_|reservations_total|reservation_outcomes_total|activity_seconds_total")
         return {
             (name, theirs)
@@ -143,17 +143,17 @@ class Exporter:
         return request(self.port, path, method, headers)
 
     def scrape(self, timeout: float = 10, accept: str = "", path: str = "/metrics") -> Scrape:
-        """Scrape as Prometheus would that gives up after so many seconds."""
+        """Scrape as Prometheus does with this scrape timeout in seconds."""
         headers = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout), "Accept": accept}
         return Scrape(self.request(path, headers=headers))
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 20) -> int:
-        """End it by a signal and return its exit status."""
+        """Send a signal, wait for the end of the process and return its exit status."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
     def assert_clean_log(self, secrets: Iterable[str] = ()) -> None:
-        """No traceback and no secret has reached the log."""
+        """Assert that the log contains no traceback and no secret."""
         assert "Traceback" not in self.log
         assert "Error in" not in self.log
         for secret in secrets:

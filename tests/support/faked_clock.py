@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass
 class SetClock:
-    """A clock that stands still until it is set."""
+    """A clock that does not run, but can be set."""
 
     moment: datetime
 

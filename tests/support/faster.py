@@ -1,4 +1,4 @@
-"""Rules and configurations of Prometheus and Alertmanager with every duration divided by one factor."""
+"""Rules and configurations of Prometheus and Alertmanager with every duration divided by a factor."""
 
 import re
 from typing import Any, Final
@@ -10,7 +10,7 @@ _KEYS: Final = {
     *("scrape_interval", "scrape_timeout", "evaluation_interval"),
     *("group_wait", "group_interval", "repeat_interval"),
 }
-"""Whose values are durations."""
+"""Keys whose values are durations."""
 
 _DURATION: Final = r"[0-9]+(?:ms|[wdhms])(?:[0-9]+(?:ms|[wdhms]))*"
 _TOKEN: Final = re.compile(
@@ -20,11 +20,11 @@ _TOKEN: Final = re.compile(
     r"#[^\n]*|"
     rf"(?P<timed>\[[^\]]*\]|\boffset\s+-?{_DURATION})"
 )
-"""What durations stand in (ranges, subqueries, offsets), and what only looks like that."""
+"""Matches everything that contains durations (ranges, subqueries, offsets), and what only looks like it."""
 
 
 def faster(document: Any, factor: int) -> Any:
-    """A file's content for a time that passes `factor` times as fast. Names and labels stay as they are."""
+    """Return a file's content with durations divided by `factor`. Names and labels do not change."""
     if isinstance(document, list):
         return [faster(each, factor) for each in document]
     if not isinstance(document, dict):

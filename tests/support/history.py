@@ -1,6 +1,6 @@
-"""The past of a simulated contact centre, as a Prometheus would have scraped it from the exporter.
+"""The history of a simulated contact centre, as Prometheus would have scraped it from the exporter.
 
-The exporter's own code polls and writes the metrics; only the clock and the network are others.
+The exporter's own code polls and writes the metrics; only the clock and the network are replaced.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ _STAMP: Final = f'job="{JOB}",instance="{INSTANCE}"'
 
 
 class History:
-    """Scrapes of the demo's configuration at any time of the past.
+    """Scrapes of the demo's configuration at any time in the past.
 
     Args:
-        centre: What happened.
-        leave_out: Families that are not of interest, without the prefix: Activities are most of a scrape.
+        centre: The contact centre.
+        leave_out: Families to leave out, without the prefix. Activities are most of a scrape.
     """
 
     def __init__(self, centre: ContactCentre, leave_out: AbstractSet[str] = frozenset()) -> None:
@@ -90,7 +90,7 @@ class History:
 
 
 def stamped(line: str) -> str:
-    """A line of the text format with the labels that Prometheus adds."""
+    """Return a line of the text format with the labels that Prometheus adds."""
     series, value = line.rsplit(" ", 1)
     if series.endswith("}"):
         return f"{series[:-1]},{_STAMP}}} {value}"
@@ -109,7 +109,7 @@ class _Without:
 
 
 class _Direct:
-    """A transport that asks the simulator without a socket in between."""
+    """A transport that calls the simulator without a socket."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator

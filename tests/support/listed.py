@@ -1,4 +1,4 @@
-"""An API that lists workspaces and TaskChannels as a test says, and configurations that discover them."""
+"""An API with the workspaces and TaskChannels of a test, and configurations that discover them."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def channel(number: int, name: str | None = "voice", created: str | None = None)
 
 
 def configuration(targets: Any = (), interval: str = "10m", **accounts: Any) -> Config:
-    """A configuration; each account's keys beside its credentials."""
+    """Return a configuration; the arguments are each account's keys besides its credentials."""
     document = {
         "accounts": {
             name: {"username": SK, "password": "x", "base_url": "http://127.0.0.1:9", **keys}
@@ -48,7 +48,7 @@ def configuration(targets: Any = (), interval: str = "10m", **accounts: Any) -> 
 
 
 def polled(config: Config, **found: Discovered) -> list[tuple[str, str, str, str]]:
-    """Account, workspace SID, workspace and channel of each query."""
+    """Return account, workspace SID, workspace and channel of each query."""
     queries, _ = expand(config, found)
     return [
         (target.account, target.workspace_sid, target.workspace, target.channel)
@@ -69,7 +69,7 @@ def channel_item(number: int, name: str = "voice") -> dict[str, Any]:
 
 
 class Api:
-    """A client that answers each path with what the test put there: a page, pages, an error, or a hang."""
+    """A client with an answer per path that the test chooses: a page, pages, an error, or a hang."""
 
     def __init__(self, pages: Mapping[str, Any] | None = None) -> None:
         self.pages: dict[str, Any] = dict(pages or {})

@@ -1,4 +1,4 @@
-"""Servers that answer byte by byte as a test says, over TCP or TLS, and a proxy."""
+"""Servers whose answers a test defines byte by byte, over TCP or TLS, and a proxy."""
 
 import contextlib
 import select
@@ -14,11 +14,11 @@ Behaviour = Callable[[socket.socket, bytes], None]
 
 
 class Peer:
-    """A server that treats each request on a connection as the behaviour says.
+    """A server that handles each request on a connection with a given behaviour.
 
     Attributes:
-        heads: Of every request that came.
-        connections: How many were accepted.
+        heads: The heads of all requests.
+        connections: The number of accepted connections.
     """
 
     def __init__(self, behave: Behaviour, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
@@ -93,12 +93,12 @@ def reset(connection: socket.socket, _head: bytes = b"") -> None:
 
 
 def tunnelling(port: int, before: bytes = b"", after: bytes = b"") -> Behaviour:
-    """Behave as a proxy that leads every tunnel (CONNECT) to a port of loopback.
+    """Behave as a proxy that connects every tunnel (CONNECT) to a port of loopback.
 
     Args:
-        port: Of the server behind it.
-        before: Sent before the final answer to CONNECT.
-        after: Sent at once after it.
+        port: The port of the server.
+        before: Bytes to send before the final answer to CONNECT.
+        after: Bytes to send immediately after it.
     """
 
     def behave(connection: socket.socket, _head: bytes) -> None:

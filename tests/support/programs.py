@@ -1,4 +1,4 @@
-"""A program from a Debian package that serves HTTP on loopback and logs as Prometheus does."""
+"""Programs from Debian packages that serve HTTP on loopback and log as Prometheus does."""
 
 import http.client
 import re
@@ -17,7 +17,7 @@ class Program:
 
     Args:
         command: The program and its arguments.
-        directory: Where it runs and its log is.
+        directory: Its working directory, which also contains the log.
     """
 
     def __init__(self, command: Sequence[str], directory: Path) -> None:
@@ -42,7 +42,7 @@ class Program:
         return f"127.0.0.1:{self.port}"
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of one request."""
+        """Send one request; return status and body of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request("GET", path)
@@ -52,7 +52,7 @@ class Program:
             connection.close()
 
     def stop(self) -> None:
-        """End it, by force where it does not by itself."""
+        """Terminate the process; kill it if it does not end."""
         self.process.terminate()
         try:
             self.process.wait(20)
@@ -62,6 +62,6 @@ class Program:
             raise
 
     def assert_clean_log(self) -> None:
-        """Nothing went wrong."""
+        """Assert that the log contains no warning and no error."""
         bad = [line for line in self.log.splitlines() if re.search("level=(warn|error)", line)]
         assert [line for line in bad if "Received SIGTERM" not in line] == []

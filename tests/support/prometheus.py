@@ -1,4 +1,4 @@
-"""The real Prometheus: one server that scrapes one address, and what its query API says."""
+"""The real Prometheus: a server that scrapes one address, and its query API."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from support.programs import Program
 
 JOB: Final = "taskrouter"
 _ADDED: Final = {"__name__", "job", "instance"}
-"""Labels that tell nothing where there is one job with one address."""
+"""Labels without information if there is one job with one address."""
 
 Series = dict[Labels, float]
 
@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 
 def scraping(target: str, **more: Any) -> dict[str, Any]:
-    """A configuration that scrapes `target` (host:port) every second."""
+    """Return a configuration that scrapes `target` (host:port) every second."""
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
@@ -68,7 +68,7 @@ class Prometheus(Program):
         )
 
     def api(self, resource: str, **parameters: str) -> Any:
-        """The `data` that the HTTP API answers."""
+        """Return the `data` of the HTTP API's answer."""
         status, body = self.get(f"/api/v1/{resource}?{urlencode(parameters)}")
         answer = json.loads(body)
         assert status == 200, answer
@@ -76,7 +76,7 @@ class Prometheus(Program):
         return answer["data"]
 
     def query(self, expression: str, at: float | None = None) -> Series:
-        """The value of each series of an instant vector, at Unix seconds `at` or now."""
+        """Return the value of each series of an instant vector, at Unix seconds `at` or now."""
         return {
             labels: float(value)
             for labels, series in self._query("vector", expression, at)
@@ -84,14 +84,14 @@ class Prometheus(Program):
         }
 
     def samples(self, selector: str, at: float | None = None) -> dict[Labels, list[float]]:
-        """The values of each series that were scraped in the range of `selector`, as in `up[1m]`."""
+        """Return the scraped values of each series in the range of `selector`, such as `up[1m]`."""
         return {
             labels: [float(value) for _, value in series["values"]]
             for labels, series in self._query("matrix", selector, at)
         }
 
     def range(self, expression: str, start: float, end: float, step: float) -> dict[Labels, list[Point]]:
-        """The points of each series of an expression, from Unix seconds `start` to `end` every `step`."""
+        """Return the points of each series of an expression from `start` to `end` (Unix seconds)."""
         times = {"start": repr(start), "end": repr(end), "step": repr(step)}
         data = self.api("query_range", query=expression, **times)
         return {
@@ -100,7 +100,7 @@ class Prometheus(Program):
         }
 
     def wait_for(self, expression: str, condition: Callable[[Series], bool], seconds: float = 20) -> Series:
-        """Ask again and again until the answer is as wanted."""
+        """Repeat a query until its answer is the expected one."""
         end = time.monotonic() + seconds
         while not condition(series := self.query(expression)):
             assert self.process.poll() is None, f"Prometheus ended:\n{self.log}"
@@ -113,7 +113,7 @@ class Prometheus(Program):
         self.wait_for(expression, lambda series: series == wanted, seconds)
 
     def explain_target(self) -> str:
-        """What Prometheus says of its last scrape."""
+        """Return Prometheus's information about its last scrape."""
         targets: Sequence[dict[str, Any]] = self.api("targets", state="active")["activeTargets"]
         return "\n".join(f"{each['scrapeUrl']}: {each['health']} {each['lastError']}" for each in targets)
 
@@ -130,6 +130,6 @@ class Prometheus(Program):
 
 
 def increase(values: Sequence[float]) -> float:
-    """What a counter grew by between the first and the last sample, as Prometheus counts resets."""
+    """Return a counter's increase between its first and last sample, counting resets as Prometheus does."""
     lost = sum(before for before, after in pairwise(values) if after < before)
     return values[-1] - values[0] + lost

@@ -22,7 +22,7 @@ LAST_SCRAPE: Final = END - STEP
 
 
 def fill_with_spike(blocks: Blocks, directory: Path) -> None:
-    """Add the scrapes, the recordings and the series of the alerts that fire."""
+    """Add the scrapes, the recorded series and those of the firing alerts."""
     incident = Incident(SPIKE, END + timedelta(hours=1))
     history = History(ContactCentre(scenario=Scenario.REJECTION_SPIKE, incident=incident))
     file = directory / "scrapes.txt"

@@ -1,4 +1,4 @@
-"""An API client on a virtual clock, whose requests get their turn from the real FairQueue."""
+"""An API client on a virtual clock, whose requests are ordered by the real FairQueue."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Reply:
-    """What the API does: an HTTP status after so many seconds."""
+    """An answer of the API: an HTTP status after this many seconds."""
 
     seconds: float
     status: int = 200
@@ -28,11 +28,11 @@ HANG: Final = Reply(float("inf"))
 
 
 class VirtualClient:
-    """Does what api.Client does, with coroutines in the place of threads.
+    """A client like api.Client, with coroutines instead of threads.
 
     Args:
-        concurrency: Requests in flight at most.
-        reply: Says what the API does with each call.
+        concurrency: The maximum number of requests in flight.
+        reply: Returns the API's answer to a call.
     """
 
     generation = 0
@@ -117,7 +117,7 @@ class VirtualClient:
 
 
 def cycle(replies: Sequence[Reply]) -> Callable[[], Reply]:
-    """Return the replies one after the other, over and over."""
+    """Return a function that repeats the replies in order."""
     number = -1
 
     def reply() -> Reply:

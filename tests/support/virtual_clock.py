@@ -1,4 +1,4 @@
-"""An event loop on which no second passes: where it would wait, its clock jumps."""
+"""An event loop that never waits: its clock jumps to the next timer instead."""
 
 import asyncio
 import selectors
@@ -15,13 +15,13 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("everything waits, and nothing will ever happen")
+            raise RuntimeError("everything waits, and no timer is set")
         self.now += max(timeout, 0)
         return super().select(0)
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
-    """For code that waits only through the loop: no threads, no sockets."""
+    """An event loop for code that waits only through the loop: no threads, no sockets."""
 
     def __init__(self) -> None:
         self._virtual = _JumpingSelector()

@@ -13,7 +13,7 @@ def answer(created: float | None, accepted: float, total: float | None, held: in
 
 
 def published(*values: float) -> list[float | None]:
-    """What is published where the API answers with the values, one after the other."""
+    """Return the published values for a sequence of answers with these values."""
     counters = HeldCounters()
     return [counters.publish(WorkersStatistics(value)).statistics.created for value in values]
 

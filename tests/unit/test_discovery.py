@@ -30,7 +30,7 @@ from taskrouter_exporter.runtime import Runtime
 
 
 class Recorder:
-    """What a discovery told: an observer, and how often something changed."""
+    """An observer of a discovery that also counts the changes."""
 
     def __init__(self) -> None:
         self.up: list[tuple[str, bool]] = []

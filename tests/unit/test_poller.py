@@ -26,7 +26,7 @@ def query(name: str = "support", period: Window | Anchored = Window(15)) -> Quer
 
 
 class Api:
-    """A client that does what the test says for each call, and the wall clock beside it."""
+    """A client with an answer per call that the test chooses, and a wall clock."""
 
     def __init__(self, behave: Callable[[Call], Awaitable[Any]], *, sending: bool = True) -> None:
         self._sending = sending

@@ -36,7 +36,7 @@ def parsed(text: str) -> Config:
 
 
 class File:
-    """What the runtime loads, exchangeable."""
+    """The configuration file that the runtime loads; its text can be replaced."""
 
     def __init__(self, text: str) -> None:
         self.text = text

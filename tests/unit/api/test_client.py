@@ -52,7 +52,7 @@ class ScriptedTransport:
 
 
 class Notes:
-    """An observer that writes everything down."""
+    """An observer that records every call."""
 
     def __init__(self) -> None:
         self.statuses: list[int | None] = []

@@ -18,7 +18,7 @@ from taskrouter_exporter.api.fair_queue import Claim, Job, Standing, reserve_of_
 def run(
     executor: FairExecutor, account: str, function: Callable[[], Any], **attributes: Any
 ) -> Coroutine[Any, Any, Any]:
-    """A job that may take all the time in the world, where the test says nothing else."""
+    """A job without a deadline, unless the test sets one."""
     return executor.run(Job(account, lambda _job: function(), deadline=lambda: math.inf, **attributes))
 
 

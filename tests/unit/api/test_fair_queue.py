@@ -149,7 +149,7 @@ def test_a_hundred_thousand_jobs_are_taken_in_seconds() -> None:
 
 
 def waited(queue: FairQueue, each: Job, clock: Clock, end: float) -> float:
-    """How long the job may go on: it asks again whenever its time is up."""
+    """Return the time limit of a job that asks again whenever its time is up."""
     while (until := queue.until(each, end)) > clock.now:
         clock.now = until
     assert each.begun is not None
@@ -198,7 +198,7 @@ def test_only_first_attempts_of_queries_that_should_be_quick_are_ended_early(
 
 
 def paced(queue: FairQueue, clock: Clock, remaining: float) -> list[float]:
-    """The instants at which jobs begin that are answered at once, each with what remains of the limit."""
+    """Return the start times of jobs that are answered at once, with the remaining requests of the limit."""
     begun = []
     while queue.waiting:
         while (each := queue.take()) is not None:

@@ -41,5 +41,5 @@ def get(simulator: FaultySimulator, session: requests.Session) -> Callable[..., 
 
 @pytest.fixture
 def statistics_path(centre: ContactCentre) -> str:
-    """The statistics of the first workspace."""
+    """Return the path of the first workspace's statistics."""
     return f"/v1/Workspaces/{centre.workspaces[0].sid}/Workers/CumulativeStatistics"

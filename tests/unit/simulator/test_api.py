@@ -366,7 +366,7 @@ def test_many_clients_are_answered_at_the_same_time(
 
 
 def exchange(simulator: Simulator, sent: bytes) -> bytes:
-    """What comes back on a bare connection until the simulator closes it."""
+    """Send bytes on a connection and return all received bytes until the simulator closes it."""
     host, port = simulator.base_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as sock:
         sock.sendall(sent)

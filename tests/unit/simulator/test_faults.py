@@ -28,7 +28,7 @@ def switch_on(simulator: FaultySimulator, centre: ContactCentre) -> Switch:
 
 @pytest.fixture
 def good(get: Get, statistics_path: str) -> dict[str, Any]:
-    """The statistics without a fault."""
+    """Return the statistics without a fault."""
     answer: dict[str, Any] = get(statistics_path).json()
     return answer
 
