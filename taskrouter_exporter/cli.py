@@ -171,7 +171,8 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    sockets = [address.bind() for address in flags.listen_addresses or [ListenAddress("", 10142)]]
+    addresses = flags.listen_addresses or [ListenAddress("", 10142)]
+    sockets = [bound for address in addresses for bound in address.bind()]
     log.info(
         "listening",
         address=", ".join(describe(sockets)),

@@ -169,7 +169,7 @@ def test_the_version_is_printed(run: Run) -> None:
 
 def test_an_address_in_use_is_an_error_on_one_line(run: Run) -> None:
     write("config.yaml", CONFIG)
-    address = ListenAddress("127.0.0.1", 0).bind()
+    (address,) = ListenAddress("127.0.0.1", 0).bind()
     port = address.getsockname()[1]
     status, _, errors = run(f"--web.listen-address=127.0.0.1:{port}")
     address.close()
