@@ -37,7 +37,7 @@ from taskrouter_exporter.server.listen import (
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.simulator import Scenario
-from taskrouter_exporter.web.app import Web
+from taskrouter_exporter.web.app import RESERVED_PATHS, Web
 
 log = structlog.get_logger()
 
@@ -171,7 +171,8 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    sockets = [address.bind() for address in flags.listen_addresses or [ListenAddress("", 10142)]]
+    addresses = flags.listen_addresses or [ListenAddress("", 10142)]
+    sockets = [bound for address in addresses for bound in address.bind()]
     log.info(
         "listening",
         address=", ".join(describe(sockets)),
@@ -211,22 +212,33 @@ def _listen_address(text: str) -> ListenAddress:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or parts.query
-        or parts.fragment
-        or "@" in text
-    ):
+    if not _is_url(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a URL (expected e.g. https://exporter.example:10142)"
         )
     return text
 
 
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # of the port, or of an address in brackets
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and port != 0
+        and not (parts.query or parts.fragment or set(text) & set("@?#\\"))
+        and text.isprintable()
+        and " " not in text
+    )
+
+
 def _path(text: str) -> str:
-    if not text.startswith("/") or text.startswith("/-/") or set(text) & set("{}?# ") or text == "/":
+    if text in RESERVED_PATHS or text.startswith("/-/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is reserved, as are {' '.join(RESERVED_PATHS)}")
+    if not re.fullmatch("(/[!-~]+)+/?", text) or "//" in text or set(text) & set("{}?#%\\"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path for the metrics (expected e.g. /metrics)")
     return text
 

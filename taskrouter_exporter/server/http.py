@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import math
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -21,11 +22,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from taskrouter_exporter.server.listen import BACKLOG
+from taskrouter_exporter.server.normalize import normalize_requests
+from taskrouter_exporter.server.unsent import MAX_UNSENT_BYTES, send_in_chunks
 
 log = structlog.get_logger()
 
 _HEALTH_PATHS: Final = ("/-/healthy", "/-/ready")
 _NO_RESOURCES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_CONNECTION: Final = "connection"
+_EMPTY_LINES: Final = re.compile(rb"\A(\r?\n)+")
 _CLOSING_INTERVAL_SECONDS: Final = 1
 _WARNING_INTERVAL_SECONDS: Final = 60
 
@@ -38,10 +43,11 @@ class Limits:
         handshake: Until the TLS handshake is complete.
         head: Until a request's line and headers are complete.
         idle: Until the next request on a connection: longer than the usual scrape interval.
-        stall: Until a client reads what does not fit into the socket's buffer.
+        stall: Until a client has read a response that does not fit into the socket's buffer.
         goodbye: Until a client answers the end of TLS.
         shutdown: Until a scrape in flight ends after SIGTERM.
         head_bytes: Size of a request's line and headers.
+        unsent_bytes: Size of all responses that clients have not read yet.
     """
 
     handshake: float = 10
@@ -51,6 +57,7 @@ class Limits:
     goodbye: float = 1
     shutdown: int = 5
     head_bytes: int = 16 * 1024
+    unsent_bytes: int = MAX_UNSENT_BYTES
 
 
 def limit_concurrency(app: ASGIApp, max_requests: int) -> ASGIApp:
@@ -94,7 +101,9 @@ class HttpServer(uvicorn.Server):
         self._last_closing = self._last_warning = -math.inf
         super().__init__(
             uvicorn.Config(
-                _refuse_when_cancelled(app),
+                send_in_chunks(
+                    normalize_requests(_refuse_when_cancelled(app)), _transport, self._limits.unsent_bytes
+                ),
                 http=_Protocol,
                 loop="asyncio",
                 ws="none",
@@ -167,6 +176,11 @@ class HttpServer(uvicorn.Server):
         yield
 
 
+def _transport(scope: Scope) -> asyncio.Transport:
+    connection: _Protocol = scope["state"][_CONNECTION]
+    return connection.transport
+
+
 def _refuse_when_cancelled(app: ASGIApp) -> ASGIApp:
     """Return an app that answers 503 to a request cancelled at shutdown: uvicorn would log a traceback."""
 
@@ -177,6 +191,19 @@ def _refuse_when_cancelled(app: ASGIApp) -> ASGIApp:
             await PlainTextResponse("The exporter is stopping.\n", 503)(scope, receive, send)
 
     return answer
+
+
+class _Connection(h11.Connection):
+    """h11's parser, which ignores empty lines before a request, as RFC 9112, 2.2 recommends."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        if self.their_state is h11.IDLE:
+            received = self.trailing_data[0]
+            request = _EMPTY_LINES.sub(b"", received)
+            self._receive_buffer.maybe_extract_at_most(len(received) - len(request))
+            if request == b"\r":
+                return h11.NEED_DATA
+        return super().next_event()
 
 
 class _Protocol(H11Protocol):
@@ -190,6 +217,8 @@ class _Protocol(H11Protocol):
         self, limits: Limits, config: uvicorn.Config, server_state: ServerState, app_state: dict[str, Any]
     ) -> None:
         super().__init__(config, server_state, app_state)
+        self.app_state[_CONNECTION] = self
+        self.conn = _Connection(h11.SERVER, limits.head_bytes)
         self.logger = _quiet_logger()
         self.idle_since = self.loop.time()
         self._head_timer = _Timer(self.loop, limits.head)
@@ -203,6 +232,8 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         super().connection_made(transport)
+        # Sending waits while anything is unsent. TLS would also pause with nothing unsent if `high` were 0.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._head_timer.start(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -220,6 +251,8 @@ class _Protocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         self.idle_since = self.loop.time()
+        if not self.flow.write_paused:
+            self._stall_timer.stop()
         super().on_response_complete()
         self._limit_closing()
 
@@ -245,7 +278,7 @@ class _Protocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if not self.transport.is_closing():
+        if not self.answering and not self.transport.is_closing():  # else the client could read bit by bit
             self._stall_timer.stop()
 
     def _limit_closing(self) -> None:

@@ -1,5 +1,6 @@
 """The sockets that the exporter listens on."""
 
+import errno
 import ipaddress
 import os
 import resource
@@ -7,9 +8,15 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 BACKLOG: Final = 2048
+_PORT_ATTEMPTS: Final = 10
+_MISSING: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}
+"""Errors for an address that this machine does not have; EINVAL for a link-local one without an interface."""
+
+_Resolved = tuple[socket.AddressFamily, tuple[Any, ...]]
+"""A family and the address that goes with it."""
 
 
 class ListenError(Exception):
@@ -18,7 +25,7 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """`host:port`. An empty host is every interface, over IPv4 and IPv6."""
+    """`host:port`. An empty host is every interface, over IPv4 and IPv6; a name is all its addresses."""
 
     host: str
     port: int
@@ -40,21 +47,64 @@ class ListenAddress:
             raise ValueError(f"{text!r}: the port is larger than 65535")
         return cls(host.strip("[]"), int(port))
 
-    def bind(self) -> socket.socket:
-        """Open the listening socket.
+    def bind(self) -> list[socket.socket]:
+        """Open a listening socket for each address of the host, all with the same port.
+
+        Addresses that this machine does not have are left out: `localhost` may have an IPv6 address where
+        IPv6 is disabled.
 
         Raises:
-            ListenError: the port is in use, or the address is not this machine's.
+            ListenError: the port is in use on one of them, or the machine has none of them.
         """
         dual = not self.host and socket.has_dualstack_ipv6()
         host = self.host or ("::" if dual else "0.0.0.0")  # noqa: S104 -- what ":10142" asks for
         try:
-            family, *_, address = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)[0]
-            return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=dual)
+            found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+            addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
+            for _ in range(_PORT_ATTEMPTS - 1):
+                with suppress(_PortTakenError):
+                    return _bind_all(addresses, dual=dual)
+            return _bind_all(addresses, dual=dual)
         except OSError as error:
             raise ListenError(f"cannot listen on {self.host}:{self.port}: {_explain(error)}") from error
         except UnicodeError:
             raise ListenError(f"cannot listen on {self.host}:{self.port}: not a host name") from None
+
+
+class _PortTakenError(OSError):
+    """The port that the system chose for one address is in use on another."""
+
+
+def _bind_all(addresses: Sequence[_Resolved], *, dual: bool) -> list[socket.socket]:
+    """Bind the addresses that this machine has, all to the port of the first.
+
+    Raises:
+        OSError: one cannot be bound, or there is none.
+    """
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, (host, port, *scope) in addresses:
+            assigned = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(
+                    socket.create_server(
+                        (host, assigned, *scope), family=family, backlog=BACKLOG, dualstack_ipv6=dual
+                    )
+                )
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and not port and sockets:
+                    raise _PortTakenError(*error.args) from error
+                if error.errno not in _MISSING:
+                    raise
+                missing = error
+    except OSError:
+        for bound in sockets:
+            bound.close()
+        raise
+    if missing and not sockets:
+        raise missing
+    return sockets
 
 
 def _explain(error: OSError) -> str:

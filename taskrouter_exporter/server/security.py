@@ -13,7 +13,7 @@ from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.files import Stamp, stamps
 from taskrouter_exporter.server.basic_auth import BasicAuth, Login, TooManyAttemptsError
 from taskrouter_exporter.server.tls import ReloadingContext
-from taskrouter_exporter.server.web_config import RequestLimit, WebConfig, load_web_config
+from taskrouter_exporter.server.web_config import RequestLimit, WebConfig, WebConfigError, load_web_config
 
 log = structlog.get_logger()
 
@@ -24,7 +24,8 @@ class WebSecurity:
     """Applies a web configuration file, and reloads it when it changes.
 
     The stamps of the file and of the certificates that it names are compared on every request and every TLS
-    handshake. While a changed file is invalid, the previous configuration is kept.
+    handshake. While a changed file is invalid, the previous configuration is kept, and the certificates that
+    the invalid one names are compared: they may be written after it.
 
     Args:
         path: The file.
@@ -35,7 +36,8 @@ class WebSecurity:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[Stamp, ...] = ()
+        self._files: tuple[Path, ...] = (path,)
+        self._seen: tuple[Stamp, ...] | None = None
         self._config = self._load()
         self._auth = BasicAuth()
         self._bucket = TokenBucket(self._config.rate_limit)
@@ -78,19 +80,29 @@ class WebSecurity:
 
     def _current(self) -> WebConfig:
         """Return the current configuration, reloaded if a file has changed."""
-        seen = stamps((self._path, *self._config.files))
-        if seen != self._seen:
-            self._seen = seen
+        if stamps(self._files) != self._seen:
             self._reload()
         return self._config
 
     def _load(self) -> WebConfig:
-        """Load the file, and again while a stamp changes, so that no change in between is missed."""
-        config = load_web_config(self._path)
-        while (seen := stamps((self._path, *config.files))) != self._seen:
-            self._seen = seen
-            config = load_web_config(self._path)
-        return config
+        """Load the file, and again while a stamp changes, so that no change in between is missed.
+
+        Raises:
+            ConfigError: the file is invalid.
+        """
+        while True:
+            self._seen = stamps(self._files)
+            try:
+                loaded: WebConfig | ConfigError = load_web_config(self._path)
+            except ConfigError as error:
+                loaded = error
+            named = loaded.files if isinstance(loaded, WebConfig | WebConfigError) else ()
+            self._files = (self._path, *named)
+            if stamps(self._files) == self._seen:
+                break
+        if isinstance(loaded, ConfigError):
+            raise loaded
+        return loaded
 
     def _reload(self) -> None:
         try:

@@ -6,7 +6,7 @@ docs/web-configuration.md lists what is not supported here.
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -101,6 +101,18 @@ class WebConfig:
     files: tuple[Path, ...] = ()
 
 
+class WebConfigError(ConfigError):
+    """A web configuration that names certificates or keys that cannot be used.
+
+    Attributes:
+        files: The files that it names.
+    """
+
+    def __init__(self, problems: Iterable[str], files: tuple[Path, ...]) -> None:
+        super().__init__(problems)
+        self.files = files
+
+
 def load_web_config(path: Path) -> WebConfig:
     """Read and validate a web configuration file, and the certificates that it names.
 
@@ -130,10 +142,13 @@ def parse_web_config(text: str, source: str, directory: Path) -> WebConfig:
         keys = _FileModel.model_validate(document.data)
         problems = list(_problems_between_keys(keys, document))
     if not problems:
+        settings = _tls_settings(keys.tls_server_config, directory)
         try:
-            return _web_config(keys, directory)
+            return _web_config(keys, settings)
         except TlsError as error:
             problems = [document.problem(("tls_server_config", error.key), str(error))]
+            files = settings.files if settings else ()
+            raise WebConfigError(problem_lines(source, problems, _SCHEMA), files) from None
     raise ConfigError(problem_lines(source, problems, _SCHEMA))
 
 
@@ -330,6 +345,11 @@ _SCHEMA: Final = Schema(_FileModel, _keys_of, _quotes, _redact)
 
 
 def _problems_between_keys(keys: _FileModel, document: Document) -> Iterator[Problem]:
+    if document.data.get("basic_auth_users", {}) in (None, ""):  # every user may be commented out
+        yield document.problem(
+            ("basic_auth_users",),
+            "has no users, so everyone would have access; add a user, or write {} for no authentication",
+        )
     if keys.tls_server_config.model_fields_set:
         for key, message in _tls_problems(keys.tls_server_config):
             yield document.problem(("tls_server_config", key) if key else ("tls_server_config",), message)
@@ -370,8 +390,7 @@ def _tls_problems(keys: _TlsModel) -> Iterator[tuple[str, str]]:
         yield "cipher_suites", "has none for TLS 1.2, the max_version"
 
 
-def _web_config(keys: _FileModel, directory: Path) -> WebConfig:
-    settings = _tls_settings(keys.tls_server_config, directory)
+def _web_config(keys: _FileModel, settings: TlsSettings | None) -> WebConfig:
     limit = keys.rate_limit
     return WebConfig(
         context=server_context(settings) if settings else None,

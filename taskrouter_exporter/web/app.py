@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.applications import Starlette
@@ -20,6 +21,9 @@ from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.web.config import config_yaml
 from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
 from taskrouter_exporter.web.scrape import ScrapeHandler
+
+RESERVED_PATHS: Final = ("/", "/probe", "/sd", "/config", "/config.schema.json", "/-/…")
+"""The paths that metrics cannot have."""
 
 
 class Web:
@@ -86,12 +90,29 @@ class Web:
         text = await asyncio.to_thread(config_yaml, config)
         return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
 
-    async def _reload(self, _request: Request) -> Response:
+    async def _reload(self, request: Request) -> Response:
+        if refusal := self._cross_site(request):
+            return PlainTextResponse(f"Cross-site request refused: {refusal}.\n", 403)
         try:
             await self._runtime.reload()
         except ConfigError as error:
             return PlainTextResponse(f"Invalid configuration; keeping the previous one:\n{error}\n", 500)
         return PlainTextResponse("OK\n")
+
+    def _cross_site(self, request: Request) -> str:
+        """Return why a request comes from another site, or "". Only browsers send these headers."""
+        for site in request.headers.getlist("Sec-Fetch-Site"):
+            if site not in ("none", "same-origin"):
+                return f"Sec-Fetch-Site is {site!r} (expected none or same-origin)"
+        own = {request.headers.get("Host", "").lower()}
+        if self._external_url:
+            own.add(urlsplit(self._external_url).netloc.lower())
+        for origin in request.headers.getlist("Origin"):
+            scheme, _, host = origin.lower().partition("://")
+            default_port = {"http": ":80", "https": ":443"}.get(scheme, "")
+            if not default_port or own.isdisjoint({host, host + default_port}):
+                return f"Origin is {origin!r}, not the exporter's own host"
+        return ""
 
     async def _ready(self, _request: Request) -> Response:
         if not self._runtime.ready:

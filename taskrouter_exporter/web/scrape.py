@@ -70,7 +70,7 @@ class ScrapeHandler:
         queries = selection.queries
         exposition = Exposition(request.headers.get("Accept", ""), request.headers.get("Accept-Encoding", ""))
         if request.method == "HEAD":
-            return Response(headers=exposition.headers)
+            return _headers_only(exposition)
 
         deadline = started + self._timeout(request)
         poll_deadline = deadline - self._answer_time.reserve(len(queries), deadline - time.monotonic())
@@ -112,6 +112,13 @@ class ScrapeHandler:
                     default=_DEFAULT_TIMEOUT_SECONDS,
                 )
         return max(timeout - self._timeout_offset, timeout / 2)
+
+
+def _headers_only(exposition: Exposition) -> Response:
+    """Return the answer to HEAD. It has no length: that would take a poll."""
+    response = Response(headers=exposition.headers)
+    del response.headers["Content-Length"]
+    return response
 
 
 class _AnswerTime:

@@ -2,13 +2,17 @@
 
 import json
 import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import bcrypt
 import pytest
 from support.certificates import Authority
 from support.exporter import Exporter
+from support.peer import Behaviour, Peer, reset
 
 from taskrouter_exporter.healthcheck import check
 
@@ -46,6 +50,65 @@ def test_a_protected_exporter_is_healthy(
 def test_an_exporter_that_hangs_is_unhealthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         assert check(url(hanging.getsockname()[1])).endswith(": timed out")
+
+
+def dripping(head: bytes) -> Behaviour:
+    def drip(connection: socket.socket, _head: bytes) -> None:
+        for byte in head + b"x" * 100_000:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.1)
+
+    return drip
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX: "])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_drips_is_unhealthy_after_two_seconds(head: bytes, scheme: str) -> None:
+    peer = Peer(dripping(head))
+    begin = time.monotonic()
+    outcome = check(f"{scheme}://127.0.0.1:{peer.port}/-/healthy")
+    assert time.monotonic() - begin < 3
+    assert outcome != ""
+    peer.close()
+
+
+def test_a_server_that_never_ends_its_head_times_out() -> None:
+    peer = Peer(dripping(b"HTTP/1.1 200 OK\r\nX: "))
+    assert check(url(peer.port)).endswith(": timed out")
+    peer.close()
+
+
+@pytest.mark.parametrize("end", [reset, lambda connection, _head: connection.close()])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_accepts_and_closes_is_unhealthy(end: Behaviour, scheme: str) -> None:
+    peer = Peer(end)
+    assert check(f"{scheme}://127.0.0.1:{peer.port}/-/healthy") != ""
+    peer.close()
+
+
+def test_a_server_that_closes_before_it_reads_is_unhealthy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def close() -> None:
+            with suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=close, daemon=True).start()
+        assert check(url(listener.getsockname()[1])) != ""
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("answer", [b"220 smtp.example ESMTP\r\n", b"SSH-2.0-x\r\n", b"\0" * 100])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_of_another_protocol_is_unhealthy(answer: bytes, scheme: str) -> None:
+    peer = Peer(lambda connection, _head: connection.sendall(answer) or connection.close())
+    assert check(f"{scheme}://127.0.0.1:{peer.port}/-/healthy") != ""
+    peer.close()
+
+
+def test_an_invalid_url_is_unhealthy() -> None:
+    assert check("http://127.0.0.1:port/-/healthy") != ""
 
 
 def test_a_closed_port_is_unhealthy() -> None:

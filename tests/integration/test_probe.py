@@ -145,6 +145,7 @@ def test_head_answers_without_polling(probing: Probing) -> None:
     answer = probing.exporter.request(probing.path(probing.names[0]), "HEAD")
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["content-type"].startswith("text/plain")
+    assert "content-length" not in answer.headers
     assert probing.simulator.requests.count() == 0
 
 

@@ -174,7 +174,7 @@ def test_an_invalid_or_missing_file_keeps_the_previous_one_and_is_logged_once(gu
         assert serving.request().status == 401
     warnings = [each for each in logs if each["log_level"] == "warning"]
     assert [each["event"] for each in warnings] == ["invalid web configuration; keeping the previous one"] * 2
-    assert f"{guarded.file}:1: basic_auth_users.alice: this is not a bcrypt hash" in warnings[0]["error"]
+    assert f"{guarded.file}:1: basic_auth_users.alice: the value is not a bcrypt hash" in warnings[0]["error"]
     assert "no such file" in warnings[1]["error"]
     assert "a-planted-secret" not in str(logs)
 
@@ -218,6 +218,36 @@ def test_a_renewed_certificate_is_served_without_a_restart(guarded: Guarded, aut
         (guarded.file.parent / "server.key").write_text("half a key", encoding="utf-8")
         assert [serial(), serial()] == [second, second]
     assert [each["log_level"] for each in logs] == ["warning"]
+
+
+@pytest.mark.parametrize("missing", ["other.pem", "other.key", "both"])
+@pytest.mark.usefixtures("server")
+def test_a_certificate_that_appears_after_its_configuration_is_served(
+    missing: str, guarded: Guarded, authority: Authority
+) -> None:
+    guarded.write(tls_server_config=TLS)
+    serving = guarded.start()
+    tls = authority.client()
+    directory = guarded.file.parent
+    with capture_logs() as logs:
+        guarded.write(
+            tls_server_config={"cert_file": "other.pem", "key_file": "other.key"},
+            basic_auth_users={"alice": hashed(PASSWORD)},
+        )
+        assert [serving.request(tls=tls).status for _ in range(3)] == [200] * 3
+        (directory / "unrelated.pem").write_bytes((directory / "server.pem").read_bytes())
+        assert serving.request(tls=tls).status == 200
+        authority.issue("other")
+        if missing != "both":
+            late = directory / missing
+            content = late.read_bytes()
+            late.unlink()
+            assert serving.request(tls=tls).status == 200
+            late.write_bytes(content)
+        assert serving.request(tls=tls).status == 401
+        assert serving.request(tls=tls, headers=ALICE).status == 200
+    assert logs[-1]["event"] == "web configuration reloaded"
+    assert len(logs) <= 3
 
 
 @pytest.mark.usefixtures("server")

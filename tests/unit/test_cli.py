@@ -96,14 +96,33 @@ def test_a_check_reports_the_problems_of_both_files(run: Run) -> None:
     assert "config.yaml" in files
 
 
+RESERVED = "/ /probe /sd /config /config.schema.json /-/…"
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
         ("--web.listen-address=10142", "'10142' is not an address (expected e.g. :10142"),
         ("--web.telemetry-path=metrics", "'metrics' is not a path for the metrics (expected e.g. /metrics)"),
-        ("--web.telemetry-path=/-/reload", "is not a path for the metrics"),
+        ("--web.telemetry-path=//metrics", "'//metrics' is not a path for the metrics"),
+        ("--web.telemetry-path=/%70robe", "'/%70robe' is not a path for the metrics"),
+        ("--web.telemetry-path=/-/reload", f"'/-/reload' is reserved, as are {RESERVED}"),
+        *(
+            (f"--web.telemetry-path={path}", f"'{path}' is reserved, as are {RESERVED}")
+            for path in ("/", "/probe", "/sd", "/config", "/config.schema.json")
+        ),
         ("--web.external-url=exporter:10142", "'exporter:10142' is not a URL (expected e.g. https://"),
-        ("--web.external-url=https://user@host", "is not a URL"),
+        *(
+            (f"--web.external-url={url}", f"'{url}' is not a URL (expected e.g. https://")
+            for url in (
+                "https://user@host",
+                "http://x:port",
+                "http://x:70000",
+                "http://x:0",
+                "http://[::1",
+                "http://x /",
+            )
+        ),
         ("--web.max-requests=1.5", "'1.5' is not a whole number from 0 to 999999"),
         ("--timeout-offset=x", "'x' is not a number of seconds from 0 to 3600"),
         ("--log.level=loud", "invalid choice: 'loud'"),
@@ -150,7 +169,7 @@ def test_the_version_is_printed(run: Run) -> None:
 
 def test_an_address_in_use_is_an_error_on_one_line(run: Run) -> None:
     write("config.yaml", CONFIG)
-    address = ListenAddress("127.0.0.1", 0).bind()
+    (address,) = ListenAddress("127.0.0.1", 0).bind()
     port = address.getsockname()[1]
     status, _, errors = run(f"--web.listen-address=127.0.0.1:{port}")
     address.close()

@@ -4,7 +4,9 @@ import asyncio
 import base64
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from unittest.mock import Mock
 
 import bcrypt
 import pytest
@@ -33,14 +35,14 @@ class Runs:
         self.threads: set[str] = set()
         self.at_once = self.most_at_once = 0
 
-    def check(self, password: bytes, hashed: bytes) -> bool:
+    def check(self, password: bytes, hashed: bytes, _cost: int) -> bool:
         self.hashes.append(hashed)
         self.threads.add(threading.current_thread().name)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.go_on.wait(20)
         self.at_once -= 1
-        return bcrypt.checkpw(password, hashed)
+        return hashed != b"" and bcrypt.checkpw(password, hashed)
 
 
 @pytest.fixture
@@ -88,26 +90,57 @@ def test_bcrypt_never_blocks_the_event_loop(runs: Runs) -> None:
     assert threading.current_thread().name not in runs.threads
 
 
-def test_an_unknown_user_is_checked_at_the_same_cost(runs: Runs) -> None:
-    accepts(BasicAuth(), Login("bob", PASSWORD), Login("alice", b"wrong"))
-    assert [hashed.split(b"$")[2] for hashed in runs.hashes] == [b"04", b"04"]
-    assert runs.hashes[0] != runs.hashes[1]
+MIXED = {
+    "alice": bcrypt.hashpw(PASSWORD, bcrypt.gensalt(5)),
+    "bob": bcrypt.hashpw(PASSWORD, bcrypt.gensalt(8)),
+}
+REFUSED = {
+    "known user": Login("bob", b"wrong"),
+    "known user with a cheaper hash": Login("alice", b"wrong"),
+    "unknown user": Login("carol", b"wrong"),
+    "unknown user with the password of another": Login("carol", PASSWORD),
+    "password of 73 bytes": Login("alice", b"x" * 73),
+    "password of 10,000 bytes": Login("carol", b"x" * 10_000),
+    "empty password": Login("alice", b""),
+    "malformed": Login.from_header(b"Basic " + base64.b64encode(b"alice")),
+    "malformed base64": Login.from_header(b"Basic alice:wrong"),
+}
 
 
-def test_an_unknown_user_takes_as_long_as_a_known_one() -> None:
-    users = {"alice": bcrypt.hashpw(PASSWORD, bcrypt.gensalt(8))}
+@pytest.mark.parametrize("case", REFUSED)
+def test_whatever_is_refused_has_the_cost_of_the_most_expensive_hash(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = 0
+    check, run = bcrypt.checkpw, bcrypt.hashpw
+
+    def counted(call: Callable[[bytes, bytes], object], password: bytes, salt: bytes) -> object:
+        nonlocal spent
+        spent += 2 ** int(salt.split(b"$")[2])
+        return call(password, salt)
+
+    monkeypatch.setattr(bcrypt, "checkpw", partial(counted, check))
+    monkeypatch.setattr(bcrypt, "hashpw", partial(counted, run))
+    login = REFUSED[case]
+    assert login is not None
+    assert asyncio.run(BasicAuth().accepts(MIXED, login, "")) is False
+    assert spent == 2**8
+
+
+def test_whatever_is_refused_takes_as_long() -> None:
     auth = BasicAuth()
 
-    async def seconds(user: str) -> float:
+    async def seconds(login: Login | None) -> float:
+        assert login is not None
         took = []
-        for n in range(10):
+        for _ in range(5):
             begin = time.perf_counter()
-            await auth.accepts(users, Login(user, b"%d" % n), "")
+            await auth.accepts(MIXED, login, "")
             took.append(time.perf_counter() - begin)
         return min(took)
 
-    known, unknown = asyncio.run(seconds("alice")), asyncio.run(seconds("bob"))
-    assert known / 3 < unknown < known * 3
+    first, *others = [asyncio.run(seconds(login)) for login in REFUSED.values()]
+    assert all(first / 3 < other < first * 3 for other in others)
 
 
 def test_a_changed_hash_invalidates_the_cache(runs: Runs) -> None:
@@ -182,6 +215,65 @@ def test_one_client_cannot_lock_out_others(runs: Runs) -> None:
     asyncio.run(flood())
 
 
+def test_a_flood_from_many_addresses_does_not_keep_out_the_right_password(runs: Runs) -> None:
+    auth = BasicAuth()
+    runs.go_on.clear()
+
+    async def flood() -> None:
+        attempts = [
+            asyncio.ensure_future(auth.accepts(USERS, Login("alice", b"%d" % n), f"10.6.6.{n % 30}"))
+            for n in range(1000)
+        ]
+        await asyncio.sleep(0)
+        newcomers = [asyncio.ensure_future(auth.accepts(USERS, ALICE, f"10.0.0.{n}")) for n in range(20)]
+        await asyncio.sleep(0)
+        runs.go_on.set()
+        assert all(await asyncio.gather(*newcomers))
+        assert len(runs.hashes) <= 1 + 30 + 1  # its turn came after one attempt of each other address
+        answers = await asyncio.gather(*attempts, return_exceptions=True)
+        assert answers.count(False) == MAX_WAITING - 1
+
+    asyncio.run(flood())
+
+
+@pytest.mark.parametrize(
+    ("clients", "accepted"),
+    [
+        ([f"2001:db8:0:1::{n:x}" for n in range(20)], MAX_WAITING_PER_CLIENT),
+        ([f"2001:db8:0:{n:x}::1" for n in range(20)], 20),
+        ([f"::ffff:10.0.0.{n}" for n in range(20)], 20),
+        ([f"fe80::{n:x}%eth0" for n in range(20)], MAX_WAITING_PER_CLIENT),
+        ([""] * 20, MAX_WAITING_PER_CLIENT),
+    ],
+)
+def test_an_ipv6_network_counts_as_one_client(clients: list[str], accepted: int, runs: Runs) -> None:
+    auth = BasicAuth()
+    runs.go_on.clear()
+
+    async def ask() -> list[object]:
+        attempts = [
+            asyncio.ensure_future(auth.accepts(USERS, Login("alice", b"%d" % n), client))
+            for n, client in enumerate(clients)
+        ]
+        await asyncio.sleep(0)
+        runs.go_on.set()
+        return list(await asyncio.gather(*attempts, return_exceptions=True))
+
+    assert asyncio.run(ask()).count(False) == accepted
+
+
+def test_an_error_of_bcrypt_reaches_the_request_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = BasicAuth()
+    monkeypatch.setattr(basic_auth, "_matches", Mock(side_effect=[MemoryError, True]))
+
+    async def ask() -> bool:
+        with pytest.raises(MemoryError):
+            await auth.accepts(USERS, ALICE, "")
+        return await auth.accepts(USERS, ALICE, "")
+
+    assert asyncio.run(ask())
+
+
 def test_a_cancelled_request_leaves_the_check_to_the_others(runs: Runs) -> None:
     auth = BasicAuth()
     runs.go_on.clear()
@@ -217,12 +309,23 @@ def test_a_login_is_parsed_from_the_header(value: bytes, user: str, password: by
 @pytest.mark.parametrize(
     "value",
     [
-        b"", b"Basic", b"Basic ", b"Bearer abc", b"Basic !!!!", b"Basic YQ", header(b"no colon"),
-        header(b"\xff:a"), b"Basic " + b"=" * 100, b"Digest username=a", b"\xff\xff",
+        b"", b"Basic", b"Basic ", b"Bearer abc", b"Digest username=a", b"\xff\xff",
     ],
 )  # fmt: skip
 def test_a_header_without_basic_authentication_has_no_login(value: bytes) -> None:
     assert Login.from_header(value) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Basic !!!!", b"Basic YQ", header(b"no colon"), header(b"\xff:a"), b"Basic " + b"=" * 100,
+    ],
+)  # fmt: skip
+def test_malformed_credentials_are_those_of_nobody(value: bytes) -> None:
+    login = Login.from_header(value)
+    assert login is not None
+    assert login.user == ""
 
 
 def test_a_password_is_not_in_the_repr() -> None:

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from starlette.applications import Starlette
@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from support.serving import Serving, is_cut
 
 from taskrouter_exporter.server.http import Limits, limit_concurrency
+from taskrouter_exporter.server.unsent import CHUNK_BYTES
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 SHORT = Limits(handshake=0.3, head=0.3, idle=1, stall=0.3)
@@ -37,6 +38,7 @@ class App:
                 Route("/medium", lambda _: Response(bytes(60_000))),
                 Route("/held", self._hold, methods=["GET", "POST"]),
                 Route("/broken", self._break),
+                Route("/host", lambda request: PlainTextResponse(str(request.base_url))),
                 Route("/-/healthy", lambda _: PlainTextResponse("OK\n")),
             ]
         )
@@ -99,6 +101,60 @@ def test_a_client_that_never_reads_its_response_times_out(serving: Serving) -> N
         serving.wait_until(lambda: serving.connections == 0)
 
 
+def test_a_client_that_reads_bit_by_bit_times_out(app: App) -> None:
+    with (
+        Serving(app.app, limits=SHORT, send_buffer=4096) as serving,
+        serving.connect(receive_buffer=4096) as connection,
+    ):
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        begin = time.monotonic()
+        with suppress(ConnectionError):
+            while connection.recv(100_000):
+                time.sleep(0.005)
+        assert time.monotonic() - begin < 5
+
+
+def test_a_request_counts_until_its_response_is_sent(app: App) -> None:
+    limits = Limits(stall=1.5)
+    with (
+        Serving(limit_concurrency(app.app, 1), limits=limits) as serving,
+        serving.connect(receive_buffer=4096) as connection,
+    ):
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(15).startswith(b"HTTP/1.1 200")
+        assert serving.request("/").status == 503
+        serving.wait_until(lambda: serving.connections == 0)
+        assert serving.request("/").status == 200
+
+
+def buffered(serving: Serving) -> int:
+    """Return the bytes that wait in the transports."""
+    return sum(
+        each.transport.get_write_buffer_size() for each in list(serving.server.server_state.connections)
+    )
+
+
+def test_a_client_that_does_not_read_has_a_chunk_buffered(app: App) -> None:
+    with Serving(app.app) as serving, serving.connect(receive_buffer=4096) as connection:
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        serving.wait_until(lambda: buffered(serving) > 0)
+        time.sleep(0.1)
+        assert buffered(serving) <= CHUNK_BYTES
+
+
+def test_the_clients_that_have_been_reading_for_longest_are_cut_above_the_limit(app: App) -> None:
+    limits = Limits(unsent_bytes=3 * LARGE)
+    with Serving(app.app, limits=limits) as serving, ExitStack() as stack:
+        silent = []
+        for _ in range(6):
+            silent.append(stack.enter_context(serving.connect(receive_buffer=4096)))
+            silent[-1].sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert silent[-1].recv(15).startswith(b"HTTP/1.1 200")
+        serving.wait_until(lambda: serving.connections == 3)
+        assert len(serving.request("/large").body) == LARGE
+        serving.wait_until(lambda: serving.connections == 2)
+
+
 def test_closing_times_out_when_the_client_does_not_read(app: App) -> None:
     with (
         Serving(app.app, limits=SHORT, send_buffer=4096) as serving,
@@ -149,6 +205,86 @@ def test_pipelined_requests_are_answered_in_order(serving: Serving, app: App) ->
             answer += part
     assert answer.count(b"HTTP/1.1 ") == 3
     assert answer.index(b"at last") < answer.index(b"hello") < answer.index(b"HTTP/1.1 404")
+
+
+def exchange(serving: Serving, *parts: bytes) -> bytes:
+    """Send the parts in segments of their own, and return everything that comes back."""
+    with serving.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(0.02)
+        answer = b""
+        with suppress(ConnectionError):
+            while part := connection.recv(4096):
+                answer += part
+    return answer
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"\r\n", GET),
+        (b"\r", b"\n" + GET),
+        (b"\n\r\n\r\n" + GET,),
+        (GET + b"\r\n" + GET,),
+        (GET, b"\r\n", GET),
+        (b"POST /" + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1\r\n" + GET,),
+    ],
+)
+def test_empty_lines_before_a_request_are_ignored(parts: tuple[bytes, ...], serving: Serving) -> None:
+    answer = exchange(serving, *parts)
+    assert b" 400 " not in answer
+    assert answer.endswith(b"hello\n")
+
+
+def test_endless_empty_lines_time_out(serving: Serving) -> None:
+    with serving.connect() as connection, pytest.raises(ConnectionError):
+        send_slowly(connection, itertools.repeat(b"\r\n", 1000))
+
+
+@pytest.mark.parametrize("line", [b" GET / HTTP/1.1\r\n", b"\rGET / HTTP/1.1\r\n"])
+def test_other_white_space_before_a_request_is_refused(line: bytes, serving: Serving) -> None:
+    assert exchange(serving, line + b"Host: x\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+BOTH = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+
+
+def test_a_request_with_both_framings_is_the_last_of_its_connection(serving: Serving) -> None:
+    for method, path in ((b"GET", b"/"), (b"POST", b"/"), (b"GET", b"/no")):
+        answer = exchange(serving, method + b" " + path + b" HTTP/1.1\r\nHost: x\r\n" + BOTH + GET)
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://x/-/healthy",
+        "HTTP://[::1]:80/-/healthy?a=b",
+        "https://x//-/healthy",
+        "//-/healthy",
+        "/-//healthy",
+    ],
+)
+def test_a_target_in_absolute_form_or_with_more_slashes_is_its_path(target: str, serving: Serving) -> None:
+    assert serving.request(target).text == "OK\n"
+
+
+def test_the_host_of_the_absolute_form_takes_precedence(serving: Serving) -> None:
+    assert serving.request("http://user@other:81/host", headers={"Host": "x"}).text == "http://other:81/"
+    assert serving.request("http://other", headers={"Host": "x"}).text == "hello\n"
+
+
+def test_health_checks_in_absolute_form_are_not_limited(app: App) -> None:
+    with Serving(limit_concurrency(app.app, 1)) as serving:
+        held = threading.Thread(target=serving.request, args=["/held"])
+        held.start()
+        serving.wait_until(lambda: app.held == 1)
+        assert serving.request("http://x/-/healthy").status == 200
+        app.go_on.set()
+        held.join(20)
 
 
 def test_an_internal_error_is_plain_text_without_details(

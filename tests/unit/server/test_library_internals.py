@@ -16,6 +16,7 @@ from typing import Any
 import h11
 import pytest
 import uvicorn
+from h11._receivebuffer import ReceiveBuffer
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from prometheus_client import exposition
@@ -41,6 +42,8 @@ PARAMETERS: dict[Callable[..., Any], str] = {
     exposition.generate_latest: "registry escaping",
     openmetrics.generate_latest: "registry escaping version",
     floatToGoString: "d",
+    h11.Connection.next_event: "self",
+    ReceiveBuffer.maybe_extract_at_most: "self count",
 }
 """The functions that are overridden or called, and their parameters."""
 
@@ -55,6 +58,8 @@ SOURCES: dict[Callable[..., Any], str] = {
     H11Protocol.pause_writing: "643ac2a92560edd2",
     H11Protocol.resume_writing: "2d00dab848fb5ef9",
     RequestResponseCycle.__init__: "9f7d71e0b02ed134",
+    RequestResponseCycle.send: "0f726394fb9097bb",
+    h11.Connection.next_event: "53b0919bcc035d24",
     Server.startup: "2bfdba268bb8d096",
     Server.capture_signals: "8ad971b4e4ae1d60",
 }
@@ -86,6 +91,8 @@ def test_a_protocol_has_the_attributes_that_are_read() -> None:
         assert protocol.conn.our_state is h11.IDLE
         assert protocol.loop is asyncio.get_running_loop()
         assert protocol.connections is protocol.server_state.connections
+        assert isinstance(protocol.conn._receive_buffer, ReceiveBuffer)
+        assert protocol.app_state == {}
         assert protocol.logger.name == "uvicorn.error"
 
     asyncio.run(scenario())

@@ -1,6 +1,8 @@
 import resource
 import socket
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,98 @@ from taskrouter_exporter.server.listen import (
     describe,
     url_to_open,
 )
+
+HAS_IPV6 = socket.has_dualstack_ipv6()
+V4, V6 = "127.0.0.1", "::1"
+
+
+@contextmanager
+def listening(host: str) -> Iterator[socket.socket]:
+    """Listen on the only address of a host."""
+    (bound,) = ListenAddress(host, 0).bind()
+    with bound:
+        yield bound
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let every name have the given addresses."""
+    original = socket.getaddrinfo
+
+    def fixed(*addresses: str) -> None:
+        def found(_host: str, port: int, *_: object, **__: object) -> list[object]:
+            return [
+                each for address in addresses for each in original(address, port, type=socket.SOCK_STREAM)
+            ]
+
+        monkeypatch.setattr(socket, "getaddrinfo", found)
+
+    return fixed
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
+def test_a_name_listens_on_all_of_its_addresses_with_one_port(resolve: Callable[..., None]) -> None:
+    resolve(V6, V4, V6)
+    with ExitStack() as stack:
+        bound = [stack.enter_context(each) for each in ListenAddress("localhost", 0).bind()]
+        assert [each.getsockname()[0] for each in bound] == [V6, V4]
+        (port,) = {each.getsockname()[1] for each in bound}
+        for host in (V6, V4):
+            with socket.socket(socket.AF_INET6 if host == V6 else socket.AF_INET) as client:
+                client.connect((host, port))
+
+
+@pytest.mark.parametrize("foreign", ["198.51.100.1", "2001:db8::1", "fe80::1"])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_address_that_the_machine_does_not_have_is_left_out(
+    foreign: str,
+    first: bool,  # noqa: FBT001 -- a parameter
+    resolve: Callable[..., None],
+) -> None:
+    resolve(*((foreign, V4) if first else (V4, foreign)))
+    with ExitStack() as stack:
+        bound = [stack.enter_context(each) for each in ListenAddress("localhost", 0).bind()]
+        assert [each.getsockname()[0] for each in bound] == [V4]
+
+
+def test_a_name_without_an_address_of_the_machine_is_reported(resolve: Callable[..., None]) -> None:
+    resolve("198.51.100.1", "203.0.113.1")
+    with pytest.raises(ListenError, match="cannot listen on exporter:0: Cannot assign requested address"):
+        ListenAddress("exporter", 0).bind()
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
+def test_a_port_in_use_on_one_address_of_a_name_is_reported(resolve: Callable[..., None]) -> None:
+    with listening(V4) as taken:
+        port = taken.getsockname()[1]
+        resolve(V6, V4)
+        with pytest.raises(ListenError, match=f"localhost:{port}: Address already in use"):
+            ListenAddress("localhost", port).bind()
+        resolve(V6)
+        for each in ListenAddress("localhost", port).bind():  # the other address was released
+            each.close()
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
+def test_an_assigned_port_is_free_on_all_addresses(
+    resolve: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = socket.create_server
+    with listening(V4) as taken:
+        port = taken.getsockname()[1]
+        ports = iter([port, port])
+
+        def create_server(address: tuple[object, ...], **options: Any) -> socket.socket:
+            if address[:2] == (V6, 0):
+                address = (V6, next(ports, 0))
+            return original(address, **options)
+
+        monkeypatch.setattr(socket, "create_server", create_server)
+        resolve(V6, V4)
+        with ExitStack() as stack:
+            bound = [stack.enter_context(each) for each in ListenAddress("localhost", 0).bind()]
+            assert len(bound) == 2
+            assert {each.getsockname()[1] for each in bound} != {port}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +132,7 @@ def test_a_port_above_65535_is_rejected() -> None:
 
 
 def test_a_port_in_use_is_reported_with_its_address() -> None:
-    with closing(ListenAddress("127.0.0.1", 0).bind()) as taken:
+    with listening("127.0.0.1") as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ListenError, match=f"127.0.0.1:{port}: Address already in use"):
             ListenAddress("127.0.0.1", port).bind()
@@ -51,39 +145,40 @@ def test_an_invalid_host_name_is_reported(host: str) -> None:
 
 
 def test_an_empty_host_listens_on_every_interface() -> None:
-    with closing(ListenAddress("", 0).bind()) as everywhere:
+    with listening("") as everywhere:
         port = everywhere.getsockname()[1]
         hosts = ["127.0.0.1", *(["::1"] if socket.has_dualstack_ipv6() else [])]
         for host in hosts:
-            socket.create_connection((host, port), timeout=5).close()
+            with socket.socket(socket.AF_INET6 if host == V6 else socket.AF_INET) as client:
+                client.connect((host, port))
 
 
 def test_the_description_has_the_port_that_the_system_assigned() -> None:
-    with closing(ListenAddress("127.0.0.1", 0).bind()) as bound:
+    with listening("127.0.0.1") as bound:
         assert describe([bound]) == [f"127.0.0.1:{bound.getsockname()[1]}"]
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 def test_an_ipv6_address_is_described_in_brackets() -> None:
-    with closing(ListenAddress("::1", 0).bind()) as bound:
+    with listening("::1") as bound:
         assert describe([bound]) == [f"[::1]:{bound.getsockname()[1]}"]
 
 
 def test_the_url_to_open_has_the_bound_address() -> None:
-    with closing(ListenAddress("127.0.0.1", 0).bind()) as bound:
+    with listening("127.0.0.1") as bound:
         port = bound.getsockname()[1]
         assert url_to_open(bound, tls=False) == f"http://127.0.0.1:{port}/"
         assert url_to_open(bound, tls=True) == f"https://127.0.0.1:{port}/"
 
 
 def test_the_url_to_open_of_every_interface_is_localhost() -> None:
-    with closing(ListenAddress("", 0).bind()) as bound:
+    with listening("") as bound:
         assert url_to_open(bound, tls=False) == f"http://localhost:{bound.getsockname()[1]}/"
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 def test_the_url_to_open_of_an_ipv6_address_has_brackets() -> None:
-    with closing(ListenAddress("::1", 0).bind()) as bound:
+    with listening("::1") as bound:
         assert url_to_open(bound, tls=False) == f"http://[::1]:{bound.getsockname()[1]}/"
 
 

@@ -88,7 +88,7 @@ rate_limit:
     "text",
     [
         "{}",
-        "tls_server_config:\nhttp_server_config:\nbasic_auth_users:\nrate_limit:\n",
+        "tls_server_config:\nhttp_server_config:\nbasic_auth_users: {}\nrate_limit:\n",
         "tls_server_config: {}\n",
         "tls_server_config: {cert_file: '', client_ca_file: null}",
         "rate_limit: {interval: 0}",
@@ -263,6 +263,13 @@ def test_unsupported_tls_settings_are_refused_with_their_place(
         ('http_server_config:\n  headers:\n    X-XSS-Protection: "a\\nSet-Cookie: b"', "web.yml:3: "),
         ("http_server_config: {http2: yes please}", "'yes please' is not true or false"),
         ("basic_auth_users: {'a:b': x}", "is not a user name of 1 to 200 characters without :"),
+        *(
+            (
+                f"basic_auth_users:{users}",
+                "web.yml:1: basic_auth_users: has no users, so everyone would have access; add a user,",
+            )
+            for users in ("", " ''", " null", "\n#  alice: $2b$04$", "\nrate_limit: {}")
+        ),
         ("basic_auth_users: [alice]", "web.yml:1: basic_auth_users: expected a mapping, got a list"),
         ("rate_limit: {interval: 1s}", "web.yml:1: rate_limit: a burst of 0 would refuse every request"),
         (

@@ -130,6 +130,45 @@ def test_a_failed_reload_answers_with_every_problem(serve: Callable[..., Serving
     )
 
 
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, "Sec-Fetch-Site is 'cross-site' (expected none or same-origin)"),
+        ({"Sec-Fetch-Site": "same-site"}, "Sec-Fetch-Site is 'same-site' (expected none or same-origin)"),
+        (
+            {"Origin": "https://other.example"},
+            "Origin is 'https://other.example', not the exporter's own host",
+        ),
+        ({"Origin": "null"}, "Origin is 'null', not the exporter's own host"),
+        (
+            {"Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1"},
+            "Origin is 'http://127.0.0.1', not",
+        ),
+    ],
+)
+def test_a_page_of_another_site_cannot_reload(
+    headers: dict[str, str], problem: str, serve: Callable[..., Serving], file: File
+) -> None:
+    serving = serve()
+    file.broken = True  # it would be answered with status 500
+    for method in ("POST", "PUT"):
+        answer = serving.request("/-/reload", method, headers)
+        assert answer.status == 403
+        assert answer.text.startswith(f"Cross-site request refused: {problem}")
+        assert answer.text.count("\n") == 1
+
+
+def test_programs_and_the_exporter_s_own_pages_can_reload(serve: Callable[..., Serving]) -> None:
+    serving = serve(external_url="https://Exporter.example:443/taskrouter")
+    for headers in (
+        {},
+        {"Sec-Fetch-Site": "none"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": f"http://127.0.0.1:{serving.port}"},
+        {"Origin": "https://exporter.example"},
+    ):
+        assert serving.request("/-/reload", "POST", headers).status == 200
+
+
 def test_the_exporter_is_not_ready_before_its_first_discovery(serve: Callable[..., Serving]) -> None:
     answer = serve().request("/-/ready")
     assert (answer.status, answer.text) == (503, "Not ready: discovering workspaces and channels.\n")
