@@ -14,15 +14,15 @@
 {{- end }}
 
 {{- define "taskrouter-exporter.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "taskrouter-exporter.metaLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 app.kubernetes.io/part-of: taskrouter-exporter
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{- end }}
 
 {{- /* Labels of an object. Argument: list of the context and the object's own labels. Selector labels take precedence. */}}
@@ -35,8 +35,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- /* Labels of the test Pod, which the Service must not select. */}}
 {{- define "taskrouter-exporter.testLabels" -}}
-app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ printf "%s-test" (include "taskrouter-exporter.name" .) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "taskrouter-exporter.serviceAccountName" -}}
@@ -84,10 +84,10 @@ tlsConfig:
 {{- with $context.Values.web.basicAuthSecret }}
 basicAuth:
   username:
-    name: {{ . }}
+    name: {{ . | quote }}
     key: username
   password:
-    name: {{ . }}
+    name: {{ . | quote }}
     key: password
 {{- end }}
 {{- end }}
@@ -122,7 +122,7 @@ timeoutSeconds: 5
 {{- /* The basic-auth Secret as a source of a projected volume. */}}
 {{- define "taskrouter-exporter.probeSecret" -}}
 secret:
-  name: {{ .Values.web.basicAuthSecret }}
+  name: {{ .Values.web.basicAuthSecret | quote }}
   items:
     - {key: username, path: probe/username}
     - {key: password, path: probe/password}
