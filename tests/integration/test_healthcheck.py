@@ -1,14 +1,17 @@
 """The image's health check against exporters that are protected, hang, or are not there."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import bcrypt
 import pytest
 from support.certificates import Authority
-from support.exporter import Exporter
+from support.exporter import ROOT, Exporter
 
 from taskrouter_exporter.healthcheck import check
 
@@ -41,6 +44,25 @@ def test_a_protected_exporter_is_healthy(
     (tmp_path / "web.yml").write_text(json.dumps(web_config), encoding="utf-8")
     exporter = start_exporter(arguments=["--demo", f"--web.config.file={tmp_path / 'web.yml'}"])
     assert [check(url(exporter.port)) for _ in range(3)] == [""] * 3
+
+
+def test_the_environment_names_the_url_and_an_argument_replaces_it(start_exporter: StartExporter) -> None:
+    def run(variable: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "taskrouter_exporter.healthcheck", *arguments],
+            env={**os.environ, "TASKROUTER_EXPORTER_HEALTH_URL": variable, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    exporter = start_exporter(arguments=["--demo"])
+    closed = url(9)
+    assert run(url(exporter.port)).returncode == 0
+    assert run(closed).stderr.startswith(closed)
+    assert run(closed, url(exporter.port)).returncode == 0
+    assert "http://127.0.0.1:10142/-/healthy" in run("").stderr
 
 
 def test_an_exporter_that_hangs_is_unhealthy() -> None:

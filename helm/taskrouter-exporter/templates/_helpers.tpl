@@ -74,6 +74,22 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- ternary "https" "http" (not (empty (include "taskrouter-exporter.webConfig" . | fromYaml).tls_server_config)) }}
 {{- end }}
 
+{{- /* Address of the first --web.listen-address in extraArgs, by default `:10142`. */}}
+{{- define "taskrouter-exporter.listenAddress" -}}
+{{- $flag := join " " .Values.extraArgs | regexFind "(^| )--web\\.listen-address[= ][^ ]*:[0-9]+( |$)" | trim }}
+{{- regexReplaceAll "^--web\\.listen-address[= ]" (default ":10142" $flag) "" }}
+{{- end }}
+
+{{- /* Port of the container. */}}
+{{- define "taskrouter-exporter.port" -}}
+{{- include "taskrouter-exporter.listenAddress" . | regexFind "[0-9]+$" }}
+{{- end }}
+
+{{- /* Host of the listen address. Empty if the exporter listens on all addresses of the Pod. */}}
+{{- define "taskrouter-exporter.listenHost" -}}
+{{- include "taskrouter-exporter.listenAddress" . | regexFind "^.*:" | trimSuffix ":" | regexFind "^.*[1-9a-zA-Z].*$" }}
+{{- end }}
+
 {{- /* HTTP client settings of Prometheus. Argument: list of the context and `tlsConfig`. */}}
 {{- define "taskrouter-exporter.clientConfig" -}}
 {{- $context := index . 0 }}
@@ -93,17 +109,20 @@ basicAuth:
 {{- end }}
 
 {{- /* Handler of a probe. Argument: list of the context, the path and whether to authenticate. With a web configuration,
-       the probe runs the image's health check, because httpGet can send neither a password nor a client certificate. */}}
+       the probe runs the image's health check, because httpGet can send neither a password nor a client certificate.
+       So it does for an exporter that listens on one address, which httpGet may not reach. */}}
 {{- define "taskrouter-exporter.probe" -}}
 {{- $context := index . 0 }}
-{{- if eq (include "taskrouter-exporter.webConfig" $context) "{}" -}}
+{{- $host := include "taskrouter-exporter.listenHost" $context }}
+{{- if and (eq (include "taskrouter-exporter.webConfig" $context) "{}") (not $host) -}}
 httpGet:
   path: {{ index . 1 }}
   port: http
 {{- else -}}
 exec:
   command:
-    {{- $url := printf "%s://localhost:10142%s" (include "taskrouter-exporter.scheme" $context) (index . 1) }}
+    {{- $url := printf "%s://%s:%s%s" (include "taskrouter-exporter.scheme" $context) (default "localhost" $host)
+          (include "taskrouter-exporter.port" $context) (index . 1) }}
     {{- include "taskrouter-exporter.probeCommand" (list $context $url (index . 2)) | nindent 4 }}
 {{- end }}
 timeoutSeconds: 5
