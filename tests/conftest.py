@@ -40,7 +40,8 @@ def centre() -> ContactCentre:
 
 @pytest.fixture
 def simulator(centre: ContactCentre) -> Iterator[Simulator]:
-    with Simulator(centre) as simulator:
+    # Tests scrape far more often than Prometheus does.
+    with Simulator(centre, rate_limit=500) as simulator:
         yield simulator
 
 

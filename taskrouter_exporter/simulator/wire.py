@@ -14,6 +14,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -58,6 +59,7 @@ class Answer:
         """Return status line and headers, up to the body, with a request ID of their own as at Twilio."""
         lines = [
             f"HTTP/1.1 {self.status} {_phrase(self.status)}",
+            f"Date: {formatdate(usegmt=True)}",
             f"Content-Type: {self.content_type}",
             f"Twilio-Request-Id: RQ{secrets.token_hex(16)}",
         ]
