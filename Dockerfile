@@ -53,6 +53,7 @@ ENV PATH=/opt/taskrouter-exporter/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /etc/taskrouter-exporter
 USER 65532:65532
 EXPOSE 10142
+# TASKROUTER_EXPORTER_HEALTH_URL replaces the URL, for an exporter that listens on another address.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["python", "-P", "-m", "taskrouter_exporter.healthcheck"]
 ENTRYPOINT ["taskrouter-exporter"]

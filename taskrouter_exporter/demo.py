@@ -6,7 +6,8 @@ from pathlib import Path
 
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
-from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator
+from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator, WorkspaceModel
+from taskrouter_exporter.simulator.traffic import DEFAULT_CHANNEL
 
 _INCIDENT_DELAY = timedelta(minutes=5)
 _INCIDENT_LENGTH = timedelta(hours=1)
@@ -25,8 +26,17 @@ def start_demo(scenario: Scenario) -> tuple[Simulator, Config]:
 
 
 def demo_configuration(simulator: Simulator) -> str:
-    """Return a configuration, as YAML, with every workspace and channel of a simulator."""
+    """Return a configuration, as YAML, with every workspace of a simulator.
+
+    It leaves out the channel `default`, which has no Tasks.
+    """
     centre = simulator.centre
+
+    def names(workspace: WorkspaceModel) -> list[str]:
+        return [
+            channel.unique_name for channel in workspace.channels if channel.unique_name != DEFAULT_CHANNEL
+        ]
+
     document = {
         "accounts": {
             "demo": {
@@ -40,7 +50,7 @@ def demo_configuration(simulator: Simulator) -> str:
                 "workspace": workspace.sid,
                 "name": workspace.friendly_name,
                 "account": "demo",
-                "channels": ["all", *(channel.unique_name for channel in workspace.channels)],
+                "channels": ["all", *names(workspace)],
                 "windows": ["15m", "4h", "8h"],
                 "counters": "day",
             }

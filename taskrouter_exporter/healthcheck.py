@@ -1,11 +1,13 @@
 """The health check of image and chart: `python -m taskrouter_exporter.healthcheck [URL [DIRECTORY]]`.
 
-URL is `http://127.0.0.1:10142/-/healthy` by default. DIRECTORY has the files `username` and `password`, for
+URL defaults to the environment variable TASKROUTER_EXPORTER_HEALTH_URL, and that to
+`http://127.0.0.1:10142/-/healthy`. DIRECTORY has the files `username` and `password`, for
 basic authentication.
 """
 
 import base64
 import http.client
+import os
 import queue
 import socket
 import ssl
@@ -95,5 +97,6 @@ def _get(connection: http.client.HTTPConnection, path: str, headers: Mapping[str
 
 
 if __name__ == "__main__":
-    url, login = (*sys.argv[1:], *(_URL, "")[len(sys.argv) - 1 :])
+    default_url = os.environ.get("TASKROUTER_EXPORTER_HEALTH_URL") or _URL
+    url, login = (*sys.argv[1:], *(default_url, "")[len(sys.argv) - 1 :])
     sys.exit(check(url, Path(login) if login else None) or 0)

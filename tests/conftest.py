@@ -41,7 +41,8 @@ def centre() -> ContactCentre:
 
 @pytest.fixture
 def simulator(centre: ContactCentre) -> Iterator[FaultySimulator]:
-    with FaultySimulator(centre) as simulator:
+    # Tests scrape far more often than Prometheus does.
+    with FaultySimulator(centre, rate_limit=500) as simulator:
         yield simulator
 
 

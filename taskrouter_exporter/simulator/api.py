@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 from urllib.parse import urlencode
 
 from taskrouter_exporter.sids import sid_key
-from taskrouter_exporter.simulator.traffic import ContactCentre, WorkspaceModel
+from taskrouter_exporter.simulator.traffic import ChannelModel, ContactCentre, WorkspaceModel
 from taskrouter_exporter.simulator.wire import (
     Answer,
     Connection,
@@ -39,12 +39,18 @@ _DEFAULT_PAGE_SIZE: Final = 50
 _MAX_PAGE_SIZE: Final = 1000
 _REQUESTS_KEPT: Final = 2_000
 _POLL_SECONDS: Final = 0.05
+_RATE_LIMIT: Final = 50
+"""Requests per second: the limit in the sample event of Twilio's article on monitoring API usage.
+
+Source: https://support.twilio.com/hc/en-us/articles/37736751264283-Monitoring-TaskRouter-API-Usage
+"""
 _CREATED: Final = "2024-02-05T09:30:00Z"
 
 Deliver = Callable[[Connection, Request, Answer], None]
 
 _PATH: Final = re.compile(
-    r"/v1/Workspaces(?:/(?P<sid>[^/]+)(?:/(?P<resource>TaskChannels|Workers/CumulativeStatistics))?)?"
+    r"/v1/Workspaces(?:/(?P<sid>[^/]+)"
+    r"(?:/(?P<resource>TaskChannels|Workers/CumulativeStatistics$)(?:/(?P<item>[^/]+))?)?)?"
 )
 
 
@@ -176,7 +182,7 @@ class Simulator:
         clock: Callable[[], float] = time.time,
         port: int = 0,
         *,
-        rate_limit: float = 500,
+        rate_limit: float = _RATE_LIMIT,
         latency: float = 0.0,
         retry_after: bool = False,
         deliver: Deliver | None = None,
@@ -189,8 +195,10 @@ class Simulator:
         self._deliver = deliver or _send_answer
         self._limiter = RateLimiter(rate_limit)
         self._workspaces = {sid_key(workspace.sid): workspace for workspace in centre.workspaces}
-        credentials = f"{centre.account_sid}:{centre.auth_token}"
-        self._credentials = base64.b64encode(credentials.encode()).decode()
+        self._passwords = {
+            sid_key(centre.account_sid): centre.auth_token,
+            sid_key(centre.api_key_sid): centre.api_key_secret,
+        }
         self._server = Server(port, self._respond)
         self._thread: threading.Thread | None = None
         self.base_url = f"http://127.0.0.1:{self._server.port}"
@@ -244,15 +252,20 @@ class Simulator:
     def _good_answer(self, request: Request) -> Answer:
         self._authenticate(request)
         route = _PATH.fullmatch(request.path)
-        sid, resource = (route["sid"], route["resource"]) if route else (None, None)
+        sid, resource, item = route.group("sid", "resource", "item") if route else (None, None, None)
         workspace = self._workspaces.get(sid_key(sid)) if sid else None
-        if route is None or (sid and not (resource and workspace)):
+        channel = workspace.channel(item) if workspace and item else None
+        if route is None or (sid and not workspace) or (item and not channel):
             raise _ApiError(HTTPStatus.NOT_FOUND, f"The requested resource {request.path} was not found")
         if request.method != "GET":
             raise _ApiError(HTTPStatus.METHOD_NOT_ALLOWED, None, ("Allow", "GET"))
         limits = self._limit(_key(sid), resource or "Workspaces")
         if workspace is None or sid is None:
             content = self._list_workspaces(request)
+        elif resource is None:
+            content = self._workspace(workspace)
+        elif channel is not None:
+            content = self._channel(workspace, channel)
         elif resource == "TaskChannels":
             content = self._list_channels(workspace, request)
         else:
@@ -260,8 +273,13 @@ class Simulator:
         return json_answer(content, headers=limits)
 
     def _authenticate(self, request: Request) -> None:
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "basic" or credentials.strip() != self._credentials:
+        """Raise an error without the account SID and auth token, or the API key and its secret."""
+        scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
+        try:
+            username, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except ValueError:
+            username, password = "", ""
+        if scheme.lower() != "basic" or not password or self._passwords.get(sid_key(username)) != password:
             raise _ApiError(HTTPStatus.UNAUTHORIZED, None, ("WWW-Authenticate", 'Basic realm="Twilio API"'))
 
     def _limit(self, sid: str | None, resource: str) -> tuple[tuple[str, str], ...]:
@@ -295,28 +313,31 @@ class Simulator:
         return {"account_sid": self.centre.account_sid, "url": self.base_url + request.path, **statistics}
 
     def _list_workspaces(self, request: Request) -> dict[str, Any]:
-        return self._page(request, "workspaces", [self._workspace(w) for w in self.centre.workspaces])
+        name = request.parameters.get("FriendlyName")
+        workspaces = [w for w in self.centre.workspaces if name in (None, w.friendly_name)]
+        return self._page(request, "workspaces", [self._workspace(workspace) for workspace in workspaces])
 
     def _list_channels(self, workspace: WorkspaceModel, request: Request) -> dict[str, Any]:
-        url = f"{self.base_url}/v1/Workspaces/{workspace.sid}"
-        channels = [
-            {
-                "account_sid": self.centre.account_sid,
-                "date_created": _CREATED,
-                "date_updated": _CREATED,
-                "friendly_name": channel.friendly_name,
-                "sid": channel.sid,
-                "unique_name": channel.unique_name,
-                "url": f"{url}/TaskChannels/{channel.sid}",
-                "workspace_sid": workspace.sid,
-                "channel_optimized_routing": False,
-                "links": {"workspace": url},
-            }
-            for channel in workspace.channels
-        ]
+        channels = [self._channel(workspace, channel) for channel in workspace.channels]
         return self._page(request, "channels", channels)
 
+    def _channel(self, workspace: WorkspaceModel, channel: ChannelModel) -> dict[str, Any]:
+        url = f"{self.base_url}/v1/Workspaces/{workspace.sid}"
+        return {
+            "account_sid": self.centre.account_sid,
+            "date_created": _CREATED,
+            "date_updated": _CREATED,
+            "friendly_name": channel.friendly_name,
+            "sid": channel.sid,
+            "unique_name": channel.unique_name,
+            "url": f"{url}/TaskChannels/{channel.sid}",
+            "workspace_sid": workspace.sid,
+            "channel_optimized_routing": False,
+            "links": {"workspace": url},
+        }
+
     def _workspace(self, workspace: WorkspaceModel) -> dict[str, Any]:
+        """Return a workspace. Of Twilio's links, it has those that are served here."""
         url = f"{self.base_url}/v1/Workspaces/{workspace.sid}"
         offline = workspace.activities[0]
         return {
@@ -328,18 +349,7 @@ class Simulator:
             "event_callback_url": "",
             "events_filter": None,
             "friendly_name": workspace.friendly_name,
-            "links": {
-                "activities": f"{url}/Activities",
-                "statistics": f"{url}/Statistics",
-                "real_time_statistics": f"{url}/RealTimeStatistics",
-                "cumulative_statistics": f"{url}/CumulativeStatistics",
-                "task_queues": f"{url}/TaskQueues",
-                "tasks": f"{url}/Tasks",
-                "workers": f"{url}/Workers",
-                "workflows": f"{url}/Workflows",
-                "task_channels": f"{url}/TaskChannels",
-                "events": f"{url}/Events",
-            },
+            "links": {"task_channels": f"{url}/TaskChannels"},
             "multi_task_enabled": True,
             "prioritize_queue_order": "FIFO",
             "sid": workspace.sid,
@@ -356,12 +366,22 @@ class Simulator:
         """
         size = _integer(request.parameters, "PageSize", _DEFAULT_PAGE_SIZE, 1, _MAX_PAGE_SIZE)
         page = _integer(request.parameters, "Page", 0, 0, 1_000_000)
+        filters = (
+            {"FriendlyName": request.parameters["FriendlyName"]}
+            if "FriendlyName" in request.parameters
+            else {}
+        )
         if request.parameters.get("PageToken") not in (None, _page_token(items, page * size)):
             raise _ApiError(HTTPStatus.BAD_REQUEST, "PageToken does not belong to this page")
 
         def url(number: int) -> str:
             token = _page_token(items, number * size)
-            parameters = {"PageSize": size, "Page": number, **({"PageToken": token} if token else {})}
+            parameters = {
+                "PageSize": size,
+                "Page": number,
+                **({"PageToken": token} if token else {}),
+                **filters,
+            }
             return f"{self.base_url}{request.path}?{urlencode(parameters)}"
 
         meta = {

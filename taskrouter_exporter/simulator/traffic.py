@@ -26,8 +26,8 @@ _SECOND: Final = 1_000_000
 _HOUR: Final = 3600 * _SECOND
 _DAY_SECONDS: Final = 86_400
 
-_HOURS_CACHED: Final = 8192
-"""Cached hours of single TaskChannels: 30 days of all nine are 6,480 hours, about 10 MB."""
+_HOURS_CACHED: Final = 10_000
+"""Cached hours of single TaskChannels: 30 days of all twelve are 8,640 hours, about 10 MB."""
 _DAYS_CACHED: Final = 128
 """Cached days of single workspaces' Workers: 30 days of all three are 93, about 2 MB."""
 
@@ -140,21 +140,29 @@ class _WorkspaceProfile:
     channels: tuple[_ChannelProfile, ...]
 
 
+DEFAULT_CHANNEL: Final = "default"
+"""Unique name of the TaskChannel that Twilio creates with each workspace. No Task of the model uses it."""
+
+_DEFAULT_CHANNEL_PROFILE: Final = _ChannelProfile(DEFAULT_CHANNEL, "Default", 0, 1, 60, (1, 0, 0, 0, 0))
+
 _PROFILES: Final = (
     _WorkspaceProfile("support", 40, 6, 0.5, (
         _ChannelProfile("voice", "Voice", 180, 9, 60, (0.86, 0.04, 0.05, 0.03, 0.02)),
         _ChannelProfile("chat", "Chat", 95, 22, 120, (0.88, 0.03, 0.05, 0.03, 0.01)),
         _ChannelProfile("sms", "SMS", 40, 70, 300, (0.92, 0.02, 0.03, 0.02, 0.01)),
+        _DEFAULT_CHANNEL_PROFILE,
     )),
     _WorkspaceProfile("sales", 18, 2, 0.35, (
         _ChannelProfile("voice", "Voice", 70, 7, 45, (0.89, 0.03, 0.03, 0.03, 0.02)),
         _ChannelProfile("chat", "Chat", 45, 15, 90, (0.9, 0.03, 0.03, 0.02, 0.02)),
         _ChannelProfile("sms", "SMS", 14, 90, 600, (0.93, 0.02, 0.02, 0.02, 0.01)),
+        _DEFAULT_CHANNEL_PROFILE,
     )),
     _WorkspaceProfile("billing", 8, 1, 0.25, (
         _ChannelProfile("voice", "Voice", 30, 12, 60, (0.82, 0.06, 0.06, 0.04, 0.02)),
         _ChannelProfile("chat", "Chat", 12, 30, 120, (0.85, 0.04, 0.06, 0.03, 0.02)),
         _ChannelProfile("sms", "SMS", 6, 120, 600, (0.9, 0.03, 0.04, 0.02, 0.01)),
+        _DEFAULT_CHANNEL_PROFILE,
     )),
 )  # fmt: skip
 
@@ -231,6 +239,8 @@ class ContactCentre:
         self.incident = incident
         self.account_sid = "AC" + self._hex("account")
         self.auth_token = self._hex("token")
+        self.api_key_sid = "SK" + self._hex("key")
+        self.api_key_secret = self._hex("secret")
         self.workspaces = tuple(
             WorkspaceModel(
                 sid="WS" + self._hex(profile.name),
@@ -362,7 +372,7 @@ class ContactCentre:
         shares = tuple(accumulate(channel.shares))
         created, outcomes, ended = array("q"), bytearray(), array("q")
         by_outcome = tuple(array("q") for _ in _OUTCOMES)
-        position = random.expovariate(busiest)
+        position = random.expovariate(busiest) if busiest else 1
         while position < 1:
             kept = random.random() * busiest < at_start + (at_end - at_start) * position
             # Drawn for every instant, even if not kept or not used in a scenario, so that all later draws are

@@ -13,6 +13,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -56,6 +57,7 @@ class Answer:
         """Return status line and headers, up to the body. As at Twilio, each has its own request ID."""
         lines = [
             f"HTTP/1.1 {self.status} {_phrase(self.status)}",
+            f"Date: {formatdate(usegmt=True)}",
             f"Content-Type: {self.content_type}",
             f"Twilio-Request-Id: RQ{secrets.token_hex(16)}",
         ]

@@ -152,3 +152,36 @@ def test_without_a_web_configuration_the_kubelet_sends_the_probes() -> None:
         name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")
     }
     assert paths == {"startup": "/-/healthy", "liveness": "/-/healthy", "readiness": "/-/ready"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "port", "url"),
+    [
+        ([], 10142, ""),
+        (["--web.listen-address=:9142"], 9142, ""),
+        (["--web.listen-address=0.0.0.0:9142"], 9142, ""),
+        (["--web.listen-address", "[::]:9142", "--web.listen-address=127.0.0.1:9143"], 9142, ""),
+        (["--web.listen-address=127.0.0.1:9142"], 9142, "http://127.0.0.1:9142/-/ready"),
+        (["--web.listen-address=[::1]:9142"], 9142, "http://[::1]:9142/-/ready"),
+        (
+            ["--timeout-offset=1", "--web.listen-address=localhost:9142"],
+            9142,
+            "http://localhost:9142/-/ready",
+        ),
+    ],
+)
+def test_port_service_and_probes_follow_the_listen_address(arguments: list[str], port: int, url: str) -> None:
+    objects = render({**DEMO, "extraArgs": arguments})
+    assert objects.container["ports"] == [{"name": "http", "containerPort": port}]
+    assert objects.one("Service")["spec"]["ports"][0]["targetPort"] == "http"
+    probe = objects.container["readinessProbe"]
+    if url:
+        assert probe["exec"]["command"][-1] == url
+    else:
+        assert probe["httpGet"] == {"path": "/-/ready", "port": "http"}
+
+
+def test_probes_follow_the_listen_address_and_tls() -> None:
+    web = {"tlsSecret": "tls"}
+    objects = render({**DEMO, "extraArgs": ["--web.listen-address=:9142"], "web": web})
+    assert objects.container["livenessProbe"]["exec"]["command"][-1] == "https://localhost:9142/-/healthy"

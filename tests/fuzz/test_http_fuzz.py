@@ -57,7 +57,7 @@ ALLOWED = {b"100", b"200", b"400", b"404", b"405", b"413", b"414", b"417", b"431
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
     """Start an exporter with cheap answers: one workspace, served from the cache."""
     directory = tmp_path_factory.mktemp("fuzzed")
-    with Simulator(ContactCentre(seed=7)) as simulator:
+    with Simulator(ContactCentre(seed=7), rate_limit=500) as simulator:
         config = simulated(simulator, cache="1h")
         config["targets"] = config["targets"][:1]
         (directory / "config.yaml").write_text(json.dumps(config), encoding="utf-8")

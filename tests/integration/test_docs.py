@@ -177,3 +177,14 @@ def test_the_minimal_configuration_of_the_readme_is_valid(tmp_path: Path) -> Non
 
 def test_relative_links_are_valid() -> None:
     assert list(check_links(ROOT)) == []
+
+
+def test_the_page_of_metrics_begins_with_a_warning_about_sums_over_channels() -> None:
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    assert '**Do not sum `channel="all"` with the other channels.**' in page.partition("\n- ")[0]
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/runbooks.md"])
+def test_readme_and_runbooks_mention_workspaces_with_more_than_100_workers(file: str) -> None:
+    text = " ".join((ROOT / file).read_text(encoding="utf-8").split())
+    assert "Worker statistics may not be accessible in workspaces with more than 100 Workers" in text

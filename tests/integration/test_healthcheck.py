@@ -1,7 +1,10 @@
 """The image's health check against exporters that are protected, hang, or are not there."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +14,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 from support.certificates import Authority
-from support.exporter import Exporter
+from support.exporter import ROOT, Exporter
 from support.peer import Behaviour, Peer, reset
 
 from taskrouter_exporter.healthcheck import check
@@ -45,6 +48,25 @@ def test_a_protected_exporter_is_healthy(
     (tmp_path / "web.yml").write_text(json.dumps(web_config), encoding="utf-8")
     exporter = start_exporter(arguments=["--demo", f"--web.config.file={tmp_path / 'web.yml'}"])
     assert [check(url(exporter.port)) for _ in range(3)] == [""] * 3
+
+
+def test_the_environment_names_the_url_and_an_argument_replaces_it(start_exporter: StartExporter) -> None:
+    def run(variable: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "taskrouter_exporter.healthcheck", *arguments],
+            env={**os.environ, "TASKROUTER_EXPORTER_HEALTH_URL": variable, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    exporter = start_exporter(arguments=["--demo"])
+    closed = url(9)
+    assert run(url(exporter.port)).returncode == 0
+    assert run(closed).stderr.startswith(closed)
+    assert run(closed, url(exporter.port)).returncode == 0
+    assert "http://127.0.0.1:10142/-/healthy" in run("").stderr
 
 
 def test_an_exporter_that_hangs_is_unhealthy() -> None:
@@ -102,7 +124,11 @@ def test_a_server_that_closes_before_it_reads_is_unhealthy() -> None:
 @pytest.mark.parametrize("answer", [b"220 smtp.example ESMTP\r\n", b"SSH-2.0-x\r\n", b"\0" * 100])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_server_of_another_protocol_is_unhealthy(answer: bytes, scheme: str) -> None:
-    peer = Peer(lambda connection, _head: connection.sendall(answer) or connection.close())
+    def greet(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(answer)
+        connection.close()
+
+    peer = Peer(greet)
     assert check(f"{scheme}://127.0.0.1:{peer.port}/-/healthy") != ""
     peer.close()
 

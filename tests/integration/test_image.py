@@ -85,9 +85,15 @@ def image(builder: Builder, base: str, tmp_path_factory: pytest.TempPathFactory)
 def run_image(image: Image, program: FindProgram) -> Iterator[RunImage]:
     started: list[Container] = []
 
-    def run(*arguments: str, volumes: Mapping[str, Path] | None = None) -> Container:
+    def run(
+        *arguments: str,
+        volumes: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Container:
         bwrap = program("bwrap", "bubblewrap")
-        container = Container(bwrap, image.root, image.config, *arguments, volumes=volumes or {})
+        given = [f"{name}={value}" for name, value in (environment or {}).items()]
+        config = {**image.config, "Env": [*image.config["Env"], *given]}
+        container = Container(bwrap, image.root, config, *arguments, volumes=volumes or {})
         started.append(container)
         return container
 
@@ -280,6 +286,17 @@ def test_a_health_check_without_an_exporter_fails(run_image: RunImage) -> None:
         ).returncode
         == 0
     )
+
+
+def test_the_health_check_follows_the_environment(run_image: RunImage) -> None:
+    url = "http://127.0.0.1:10143/-/healthy"
+    container = run_image(
+        "--demo",
+        "--web.listen-address=127.0.0.1:10143",
+        environment={"TASKROUTER_EXPORTER_HEALTH_URL": url},
+    )
+    container.wait_for_log("msg=listening")
+    assert container.health() == 0
 
 
 def test_startup_compiles_no_bytecode(run_image: RunImage) -> None:

@@ -93,7 +93,7 @@ def test_the_api_goes_down_and_comes_back(
     centre: ContactCentre, start_exporter: StartExporter, begin_row: BeginRow
 ) -> None:
     row = begin_row("01 API down and back")
-    with Simulator(centre) as simulator:
+    with Simulator(centre, rate_limit=500) as simulator:
         port = int(simulator.base_url.rpartition(":")[2])
         exporter = start_exporter(simulated(simulator, **POLLING))
         warm_up(row, exporter)
@@ -101,7 +101,7 @@ def test_the_api_goes_down_and_comes_back(
         scrape = row.scrape(exporter)
         assert scrape is not None
         assert list(scrape.find("up").values()) == [0] * QUERIES
-    with Simulator(centre, port=port):
+    with Simulator(centre, port=port, rate_limit=500):
         assert_all_up(row, exporter)
         assert_flat(row, exporter)
 
@@ -145,11 +145,11 @@ def test_every_fault_at_once_leaves_the_healthy_account_up(
 ) -> None:
     row = begin_row("04 every fault at once")
     with ExitStack() as stack:
-        config: dict[str, Any] = simulated(stack.enter_context(Simulator(centre)), **POLLING)
+        config: dict[str, Any] = simulated(stack.enter_context(Simulator(centre, rate_limit=500)), **POLLING)
         config["polling"]["concurrency"] = 64
         for number, (fault, _) in enumerate(FAULTS.values()):
             other = ContactCentre(seed=100 + number)
-            simulator = stack.enter_context(FaultySimulator(other))
+            simulator = stack.enter_context(FaultySimulator(other, rate_limit=500))
             simulator.faults.set(other.workspaces[0].sid, fault)
             name = f"fault-{number}"
             config["accounts"][name] = simulated(simulator)["accounts"]["default"]
@@ -351,7 +351,7 @@ def test_the_clock_is_set_back(
     row = begin_row("12 clock set back")
     clock = FakedClock(SUNDAY, program("faketime", "faketime"), tmp_path)
     noon = SUNDAY + timedelta(hours=12)
-    with Simulator(centre, clock) as simulator:
+    with Simulator(centre, clock, rate_limit=500) as simulator:
         exporter = start_exporter(simulated(simulator), environment=clock.environment)
         highest: dict[Any, float] = {}
         for step in range(int(full_or(20, 4))):

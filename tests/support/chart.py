@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,23 @@ TARGETS: Final[Values] = {
 DEMO: Final[Values] = {"demo": {"enabled": True}}
 
 
+class _Loader(yaml.CSafeLoader):
+    """Reads YAML as Kubernetes does: a plain `1e3` is a number, which PyYAML takes for a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_documents(text: str) -> list[Any]:
+    """Return the documents of a manifest that are not empty, read as Kubernetes does."""
+    documents = yaml.load_all(text, _Loader)
+    return [document for document in documents if document is not None]
+
+
 class Objects:
     """What a release consists of."""
 
@@ -52,8 +70,7 @@ class Objects:
             each
             for path, text in manifests.items()
             if path.endswith(".yaml")
-            for each in yaml.safe_load_all(text)
-            if each is not None
+            for each in read_documents(text)
         ]
 
     def __iter__(self) -> Iterator[Object]:
@@ -112,9 +129,10 @@ def render(
     name: str = "taskrouter",
     kubernetes: str = KUBERNETES[-1],
     chart: Path = CHART,
+    namespace: str = NAMESPACE,
 ) -> Objects:
     """Render the chart as `helm template` would."""
-    options = {"name": name, "namespace": NAMESPACE, "kube_version": f"v{kubernetes}.0"}
+    options = {"name": name, "namespace": namespace, "kube_version": f"v{kubernetes}.0"}
     with helm_python.Chart.load(chart) as loaded:
         # Chart.render does not hand the version of Kubernetes on, which the library below it takes.
         text = _native.call_string("helm_render", loaded._raw(), json.dumps(values), json.dumps(options))

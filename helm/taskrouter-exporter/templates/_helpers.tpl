@@ -14,15 +14,15 @@
 {{- end }}
 
 {{- define "taskrouter-exporter.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "taskrouter-exporter.metaLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 app.kubernetes.io/part-of: taskrouter-exporter
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{- end }}
 
 {{- /* Labels of an object. Argument: list of the context and the object's own labels. Selector labels take precedence. */}}
@@ -35,8 +35,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- /* Labels of the test Pod, which the Service must not select. */}}
 {{- define "taskrouter-exporter.testLabels" -}}
-app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ printf "%s-test" (include "taskrouter-exporter.name" .) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "taskrouter-exporter.serviceAccountName" -}}
@@ -74,6 +74,22 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- ternary "https" "http" (not (empty (include "taskrouter-exporter.webConfig" . | fromYaml).tls_server_config)) }}
 {{- end }}
 
+{{- /* Address of the first --web.listen-address in extraArgs, by default `:10142`. */}}
+{{- define "taskrouter-exporter.listenAddress" -}}
+{{- $flag := join " " .Values.extraArgs | regexFind "(^| )--web\\.listen-address[= ][^ ]*:[0-9]+( |$)" | trim }}
+{{- regexReplaceAll "^--web\\.listen-address[= ]" (default ":10142" $flag) "" }}
+{{- end }}
+
+{{- /* Port of the container. */}}
+{{- define "taskrouter-exporter.port" -}}
+{{- include "taskrouter-exporter.listenAddress" . | regexFind "[0-9]+$" }}
+{{- end }}
+
+{{- /* Host of the listen address. Empty if the exporter listens on all addresses of the Pod. */}}
+{{- define "taskrouter-exporter.listenHost" -}}
+{{- include "taskrouter-exporter.listenAddress" . | regexFind "^.*:" | trimSuffix ":" | regexFind "^.*[1-9a-zA-Z].*$" }}
+{{- end }}
+
 {{- /* HTTP client settings of Prometheus. Argument: list of the context and `tlsConfig`. */}}
 {{- define "taskrouter-exporter.clientConfig" -}}
 {{- $context := index . 0 }}
@@ -84,26 +100,29 @@ tlsConfig:
 {{- with $context.Values.web.basicAuthSecret }}
 basicAuth:
   username:
-    name: {{ . }}
+    name: {{ . | quote }}
     key: username
   password:
-    name: {{ . }}
+    name: {{ . | quote }}
     key: password
 {{- end }}
 {{- end }}
 
 {{- /* Handler of a probe. Argument: list of the context, the path and whether to authenticate. With a web configuration,
-       the probe runs the image's health check, because httpGet can send neither a password nor a client certificate. */}}
+       the probe runs the image's health check, because httpGet can send neither a password nor a client certificate.
+       So it does for an exporter that listens on one address, which httpGet may not reach. */}}
 {{- define "taskrouter-exporter.probe" -}}
 {{- $context := index . 0 }}
-{{- if eq (include "taskrouter-exporter.webConfig" $context) "{}" -}}
+{{- $host := include "taskrouter-exporter.listenHost" $context }}
+{{- if and (eq (include "taskrouter-exporter.webConfig" $context) "{}") (not $host) -}}
 httpGet:
   path: {{ index . 1 }}
   port: http
 {{- else -}}
 exec:
   command:
-    {{- $url := printf "%s://localhost:10142%s" (include "taskrouter-exporter.scheme" $context) (index . 1) }}
+    {{- $url := printf "%s://%s:%s%s" (include "taskrouter-exporter.scheme" $context) (default "localhost" $host)
+          (include "taskrouter-exporter.port" $context) (index . 1) }}
     {{- include "taskrouter-exporter.probeCommand" (list $context $url (index . 2)) | nindent 4 }}
 {{- end }}
 timeoutSeconds: 5
@@ -122,7 +141,7 @@ timeoutSeconds: 5
 {{- /* The basic-auth Secret as a source of a projected volume. */}}
 {{- define "taskrouter-exporter.probeSecret" -}}
 secret:
-  name: {{ .Values.web.basicAuthSecret }}
+  name: {{ .Values.web.basicAuthSecret | quote }}
   items:
     - {key: username, path: probe/username}
     - {key: password, path: probe/password}

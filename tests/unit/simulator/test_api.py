@@ -1,3 +1,5 @@
+import base64
+import json
 import re
 import socket
 import threading
@@ -5,12 +7,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 import requests
 from support.faults import Fault, FaultySimulator
 
+from taskrouter_exporter.demo import demo_configuration
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 from taskrouter_exporter.simulator.api import RateLimiter
 from taskrouter_exporter.simulator.wire import Answer, Connection, Request
@@ -162,7 +166,27 @@ def test_nothing_after_the_simulators_clock_is_counted(
     assert counts[1][0] > counts[0][0] + 100
 
 
-@pytest.mark.parametrize("header", ["", "Bearer abc", "Basic !!!", "Basic QUM6eA=="])
+def test_the_account_and_an_api_key_are_accepted_in_either_case(
+    simulator: Simulator, centre: ContactCentre, statistics_path: str
+) -> None:
+    def status(username: str, password: str) -> int:
+        url = simulator.base_url + statistics_path
+        return requests.get(url, auth=(username, password), timeout=10).status_code
+
+    for sid, password in (
+        (centre.account_sid, centre.auth_token),
+        (centre.api_key_sid, centre.api_key_secret),
+    ):
+        assert status(sid, password) == 200
+        assert status(sid[:2] + sid[2:].upper(), password) == 200
+    assert re.fullmatch("SK[0-9a-f]{32}", centre.api_key_sid)
+    assert status(centre.account_sid, centre.api_key_secret) == 401
+    assert status(centre.api_key_sid, centre.auth_token) == 401
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer abc", "Basic !!!", "Basic QUM6eA==", "Basic Og==", "Basic /w=="]
+)
 def test_wrong_credentials_are_refused(simulator: Simulator, statistics_path: str, header: str) -> None:
     headers = {"Authorization": header} if header else {}
     response = requests.get(simulator.base_url + statistics_path, headers=headers, timeout=10)
@@ -182,6 +206,8 @@ def test_wrong_credentials_are_refused(simulator: Simulator, statistics_path: st
         "/v1/Workspaces/",
         "/v1/Workspaces/WS0/Workers/CumulativeStatistics",
         "/v1/Workspaces/WS0/TaskChannels",
+        "/v1/Workspaces/WS0",
+        "/v1/Workspaces/WS0/Workers",
         "/v2/Workspaces",
     ],
 )
@@ -253,17 +279,21 @@ def pages(session: requests.Session, url: str | None, key: str) -> list[list[Any
     return found
 
 
-@pytest.mark.parametrize(("size", "lengths"), [(1, [1, 1, 1]), (2, [2, 1]), (3, [3]), (1000, [3])])
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
 def test_following_next_page_url_visits_every_item_once(
-    session: requests.Session, simulator: Simulator, centre: ContactCentre, size: int, lengths: list[int]
+    session: requests.Session, simulator: Simulator, centre: ContactCentre, size: int
 ) -> None:
-    for path, key in (
-        ("/v1/Workspaces", "workspaces"),
-        (f"/v1/Workspaces/{centre.workspaces[0].sid}/TaskChannels", "channels"),
+    for path, key, items in (
+        ("/v1/Workspaces", "workspaces", centre.workspaces),
+        (
+            f"/v1/Workspaces/{centre.workspaces[0].sid}/TaskChannels",
+            "channels",
+            centre.workspaces[0].channels,
+        ),
     ):
         found = pages(session, f"{simulator.base_url}{path}?PageSize={size}", key)
-        assert [len(page) for page in found] == lengths
-        assert len({sid for page in found for sid in page}) == 3
+        assert all(len(page) == size for page in found[:-1])
+        assert [sid for page in found for sid in page] == [item.sid for item in items]
 
 
 def test_the_previous_page_is_pointed_to(get: Get) -> None:
@@ -284,6 +314,75 @@ def test_the_previous_page_is_pointed_to(get: Get) -> None:
 )
 def test_a_malformed_page_is_a_bad_request(get: Get, parameters: dict[str, str]) -> None:
     assert get("/v1/Workspaces", **parameters).status_code == 400
+
+
+def test_workspaces_are_filtered_by_friendly_name(get: Get, centre: ContactCentre) -> None:
+    workspace = centre.workspaces[1]
+    answer = get("/v1/Workspaces", FriendlyName=workspace.friendly_name).json()
+    assert [item["sid"] for item in answer["workspaces"]] == [workspace.sid]
+    assert f"FriendlyName={workspace.friendly_name}" in answer["meta"]["first_page_url"]
+    assert get("/v1/Workspaces", FriendlyName="sale").json()["workspaces"] == []
+
+
+def urls(node: Any) -> set[str]:
+    """Return every URL in an answer."""
+    if isinstance(node, dict):
+        return {url for value in node.values() for url in urls(value)}
+    if isinstance(node, list):
+        return {url for value in node for url in urls(value)}
+    return {node} if isinstance(node, str) and node.startswith("http") else set()
+
+
+def test_every_url_in_an_answer_is_answered(
+    session: requests.Session, simulator: Simulator, statistics_path: str
+) -> None:
+    begin = f"{simulator.base_url}/v1/Workspaces?PageSize=2"
+    seen, new = set(), {begin, simulator.base_url + statistics_path}
+    while new:
+        url = new.pop()
+        seen.add(url)
+        response = session.get(url, timeout=10)
+        assert response.status_code == 200, url
+        new |= urls(response.json()) - seen
+    paths = {re.sub(r"[A-Z]{2}[0-9a-f]{32}", "SID", url.removeprefix(simulator.base_url)) for url in seen}
+    assert {path.partition("?")[0] for path in paths} == {
+        "/v1/Workspaces",
+        "/v1/Workspaces/SID",
+        "/v1/Workspaces/SID/TaskChannels",
+        "/v1/Workspaces/SID/TaskChannels/SID",
+        "/v1/Workspaces/SID/Workers/CumulativeStatistics",
+    }
+
+
+def test_a_single_resource_is_the_item_of_its_list(get: Get, centre: ContactCentre) -> None:
+    for path in ("/v1/Workspaces", f"/v1/Workspaces/{centre.workspaces[1].sid}/TaskChannels"):
+        answer = get(path).json()
+        for item in answer[answer["meta"]["key"]]:
+            assert get(f"{path}/{item['sid']}").json() == item
+            assert get(f"{path}/{item['sid'][:2]}{item['sid'][2:].upper()}").json() == item
+
+
+def test_every_answer_is_dated(get: Get) -> None:
+    for path in ("/v1/Workspaces", "/nothing"):
+        date = parsedate_to_datetime(get(path).headers["Date"])
+        assert abs(date - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_the_default_rate_limit_is_of_a_documented_magnitude(
+    simulator: Simulator, centre: ContactCentre, statistics_path: str
+) -> None:
+    credentials = base64.b64encode(f"{centre.account_sid}:{centre.auth_token}".encode()).decode()
+    request = Request("GET", statistics_path, {}, {"authorization": f"Basic {credentials}"})
+    statuses = [simulator.answer(request).status for _ in range(501)]
+    assert statuses == [200] * 500 + [429]
+
+
+def test_a_scrape_of_the_demo_takes_a_tenth_of_the_rate_limit_at_most(
+    simulator: Simulator, get: Get, statistics_path: str
+) -> None:
+    targets = json.loads(demo_configuration(simulator))["targets"]
+    queries = max(len(target["channels"]) * (len(target["windows"]) + 1) for target in targets)
+    assert queries <= int(get(statistics_path).headers["X-Rate-Limit-Limit"]) / 10
 
 
 @pytest.mark.parametrize("retry_after", [False, True])
