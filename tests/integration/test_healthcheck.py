@@ -124,11 +124,11 @@ def test_a_server_that_closes_before_it_reads_is_unhealthy() -> None:
 @pytest.mark.parametrize("answer", [b"220 smtp.example ESMTP\r\n", b"SSH-2.0-x\r\n", b"\0" * 100])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_server_of_another_protocol_is_unhealthy(answer: bytes, scheme: str) -> None:
-    def greet(connection: socket.socket, _head: bytes) -> None:
+    def behave(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(answer)
         connection.close()
 
-    peer = Peer(greet)
+    peer = Peer(behave)
     assert check(f"{scheme}://127.0.0.1:{peer.port}/-/healthy") != ""
     peer.close()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from structlog.testing import capture_logs
 from support.certificates import Authority, Identity
@@ -29,6 +29,7 @@ from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.simulator import Simulator
 
 StartExporter = Callable[..., Exporter]
+LARGE = 16 * 1024 * 1024
 PASSWORD = "correct-horse-battery"
 TLS = {"cert_file": "server.pem", "key_file": "server.key"}
 
@@ -68,6 +69,7 @@ class Guarded:
         app = Starlette(
             routes=[
                 Route("/", lambda _: PlainTextResponse("hello\n")),
+                Route("/large", lambda _: Response(bytes(LARGE))),
                 Route("/own", lambda _: PlainTextResponse("mine\n", headers=own)),
                 Route("/-/healthy", lambda _: PlainTextResponse("OK\n")),
             ]
@@ -297,6 +299,25 @@ def test_only_clients_with_an_allowed_certificate_are_served(guarded: Guarded, a
         with pytest.raises((ssl.SSLError, ConnectionError, http.client.BadStatusLine)):
             serving.request(tls=other)
     assert serving.request(tls=allowed).status == 200
+
+
+@pytest.mark.usefixtures("server")
+def test_a_large_response_is_sent_completely_over_tls(guarded: Guarded, authority: Authority) -> None:
+    guarded.write(tls_server_config=TLS)
+    assert len(guarded.start().request("/large", tls=authority.client()).body) == LARGE
+
+
+@pytest.mark.usefixtures("server")
+def test_a_request_counts_until_its_response_is_sent_over_tls(guarded: Guarded, authority: Authority) -> None:
+    guarded.write(tls_server_config=TLS)
+    serving = guarded.start(most=1)
+    with (
+        serving.connect(4096) as plain,
+        authority.client().wrap_socket(plain, server_hostname="127.0.0.1") as silent,
+    ):
+        silent.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert silent.recv(15).startswith(b"HTTP/1.1 200")
+        assert serving.request(tls=authority.client()).status == 503
 
 
 @pytest.mark.usefixtures("server")
