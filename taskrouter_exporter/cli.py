@@ -22,6 +22,7 @@ from taskrouter_exporter.config.loader import load_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
 from taskrouter_exporter.demo import start_demo
+from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.revision import revision
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 
 _CONFIG_FILE: Final = Path("config.yaml")
 _LONGEST_OFFSET_SECONDS: Final = 3600
+_LONGEST_TIMEOUT_SECONDS: Final = 3600
 
 
 class _Parser(argparse.ArgumentParser):
@@ -103,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         "exporter-toolkit. (default: none)")  # fmt: skip
     add("--web.max-requests", dest="max_requests", type=_count, default=40, metavar="COUNT",
         help="Maximum number of parallel requests. Use 0 to disable. (default: %(default)s)")  # fmt: skip
+    add("--web.max-scrape-timeout", dest="max_scrape_timeout", type=_timeout, default="2m",
+        metavar="DURATION", help="Longest scrape timeout; a longer one in a request is shortened to it. "
+        "(default: %(default)s)")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
         help="Offset to subtract from Prometheus's scrape timeout. (default: %(default)s)")  # fmt: skip
     add("--log.level", dest="log_level", type=_log_level, choices=LEVELS, default="info",
@@ -150,7 +155,13 @@ def _check(flags: argparse.Namespace) -> str:
 async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT; after a second signal, scrapes in flight are not waited for."""
     runtime = Runtime(load, ExporterMetrics(__version__, revision()))
-    web = Web(runtime, flags.telemetry_path, flags.timeout_offset, flags.external_url)
+    web = Web(
+        runtime,
+        flags.telemetry_path,
+        flags.timeout_offset,
+        flags.external_url,
+        max_scrape_timeout=flags.max_scrape_timeout,
+    )
     app = limit_concurrency(web.app, flags.max_requests)
     security = WebSecurity(flags.web_config_file) if flags.web_config_file else None
     tls = security.tls if security else None
@@ -235,6 +246,16 @@ def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 999999")
     return int(text)
+
+
+def _timeout(text: str) -> float:
+    try:
+        seconds = parse_duration(text).total_seconds()
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= _LONGEST_TIMEOUT_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration from 1ms to 1h (expected e.g. 30s, 2m)")
+    return seconds
 
 
 def _log_level(text: str) -> str:

@@ -74,7 +74,7 @@ class Call:
     Attributes:
         path: Path of the API resource.
         parameters: Query parameters.
-        deadline: Instant on the monotonic clock. It may be moved later while the call is under way.
+        deadline: Instant on the monotonic clock. It may be moved while the call is under way.
         claim: What decides when its requests get a thread.
         short_attempts: So many attempts get a quarter of the request timeout only, but never the last one.
         attempts: The attempts that ended.
@@ -84,6 +84,7 @@ class Call:
         asked: When the newest request was sent.
         patience: A quarter of the request timeout, in seconds; the client sets it.
         job: The attempt that waits for a thread or has one.
+        retry_at: When the next attempt starts, on the monotonic clock, while the call waits for it.
     """
 
     path: str
@@ -98,6 +99,12 @@ class Call:
     asked: float | None = None
     patience: float = _IMPATIENT_PART * Polling.request_timeout
     job: Job | None = None
+    retry_at: float | None = None
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether the next attempt would start at the deadline or past it: the deadline was moved earlier."""
+        return self.retry_at is not None and self.retry_at >= self.deadline
 
     def failure_when_given_up(self) -> ApiError:
         """Return why the call has no answer if it is given up now: the last attempt's reason."""
@@ -149,7 +156,7 @@ class Client:
                 wait_random_exponential(multiplier=_FIRST_BACKOFF_SECONDS, max=_LONGEST_BACKOFF_SECONDS)
             ),
             retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.retryable),
-            before_sleep=lambda _: observer.retried(account.name),
+            before_sleep=self._before_wait,
             reraise=True,
         )
 
@@ -187,6 +194,11 @@ class Client:
         """Close the kept connections."""
         self._transport.close()
 
+    def _before_wait(self, retry_state: RetryCallState) -> None:
+        call: Call = retry_state.args[0]
+        call.retry_at = time.monotonic() + retry_state.upcoming_sleep
+        self._observer.retried(self._account.name)
+
     async def _attempt(self, call: Call, read: Callable[[HttpAnswer], _Result]) -> _Result:
         job = Job(
             account=self._account.name,
@@ -196,7 +208,7 @@ class Client:
             retry=bool(call.attempts),
             patience=call.patience,
         )
-        call.job = job
+        call.job, call.retry_at = job, None
         try:
             result: _Result = await self._executor.run(job)
         finally:

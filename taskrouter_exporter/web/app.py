@@ -30,10 +30,17 @@ class Web:
         telemetry_path: Path of the metrics, `/metrics` by default.
         timeout_offset: Seconds to subtract from Prometheus's timeout.
         external_url: URL under which Prometheus reaches the exporter, by default the request's Host.
+        max_scrape_timeout: Longest timeout of a scrape, in seconds.
     """
 
     def __init__(
-        self, runtime: Runtime, telemetry_path: str, timeout_offset: float, external_url: str | None = None
+        self,
+        runtime: Runtime,
+        telemetry_path: str,
+        timeout_offset: float,
+        external_url: str | None = None,
+        *,
+        max_scrape_timeout: float = 120,
     ) -> None:
         self._runtime = runtime
         self._telemetry_path = telemetry_path
@@ -47,7 +54,7 @@ class Web:
             "Readiness": "/-/ready",
             "Documentation": documentation_url(__version__),
         }
-        scrapes = ScrapeHandler(runtime, timeout_offset)
+        scrapes = ScrapeHandler(runtime, timeout_offset, max_scrape_timeout)
         self.app = Starlette(
             routes=[
                 Route("/", self._landing),

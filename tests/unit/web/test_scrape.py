@@ -52,7 +52,8 @@ class Snapshot:
 
 def request(query: str = "", timeout: str | None = None, method: str = "GET") -> Request:
     headers = [] if timeout is None else [(b"x-prometheus-scrape-timeout-seconds", timeout.encode())]
-    return Request({"type": "http", "method": method, "query_string": query.encode(), "headers": headers})
+    scope = {"type": "http", "method": method, "query_string": query.encode(), "headers": headers}
+    return Request(scope, receive=asyncio.Event().wait)  # type: ignore[arg-type] # the client stays
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def handler(snapshot: Snapshot) -> ScrapeHandler:
     runtime: Any = SimpleNamespace(
         snapshot=snapshot, history=PollHistory(), metrics=ExporterMetrics("1", "abc")
     )
-    return ScrapeHandler(runtime, 0.5)
+    return ScrapeHandler(runtime, 0.5, 120)
 
 
 def metrics(handler: ScrapeHandler, query: str = "", **attributes: Any) -> Response:
