@@ -23,6 +23,7 @@ from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
 from taskrouter_exporter.demo import start_demo
 from taskrouter_exporter.durations import parse_duration
+from taskrouter_exporter.early_signals import release_signals
 from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.revision import revision
@@ -38,6 +39,7 @@ from taskrouter_exporter.server.listen import (
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.simulator import Scenario
+from taskrouter_exporter.systemd import Notifier
 from taskrouter_exporter.web.app import Web
 
 log = structlog.get_logger()
@@ -167,7 +169,10 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     tls = security.tls if security else None
     server = HttpServer(security.protect(app) if security else app, tls)
 
+    systemd = Notifier(os.environ)
+
     def stop() -> None:
+        systemd.stopping()
         server.force_exit = server.should_exit
         server.should_exit = True
 
@@ -177,11 +182,12 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        task = loop.create_task(_reload(runtime))
+        task = loop.create_task(_reload(runtime, systemd))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
+    release_signals()
     sockets = [address.bind() for address in flags.listen_addresses or [ListenAddress("", 10142)]]
     log.info(
         "listening",
@@ -191,14 +197,18 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
         queries=len(runtime.snapshot.queries),
     )
     runtime.start()
+    systemd.ready()  # the sockets listen already
     await server.serve(sockets)
     await runtime.stop()
     log.info("stopped")
+    systemd.close()
 
 
-async def _reload(runtime: Runtime) -> None:
+async def _reload(runtime: Runtime, systemd: Notifier) -> None:
+    systemd.reloading()
     with suppress(ConfigError):  # the runtime logs it and sets a metric
         await runtime.reload()
+    systemd.ready()
 
 
 def _print(text: str) -> int:
