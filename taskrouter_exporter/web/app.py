@@ -133,6 +133,7 @@ def _target_groups(url: SplitResult, targets: Sequence[Target]) -> list[dict[str
         {
             "targets": [url.netloc],
             "labels": {
+                "instance": f"{target.workspace}/{target.channel}",
                 "__scheme__": url.scheme,
                 "__metrics_path__": f"{url.path.rstrip('/')}/probe",
                 "__param_workspace": target.workspace,

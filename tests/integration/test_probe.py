@@ -298,9 +298,9 @@ def test_discovery_lists_every_target_once_and_each_probe_that_it_names_is_answe
     }
 
 
-def test_discovery_puts_no_label_on_the_series_by_itself(probing: Probing) -> None:
+def test_discovery_puts_no_label_but_the_instance_on_the_series_by_itself(probing: Probing) -> None:
     for group in assert_http_sd(probing.exporter.request("/sd")):
-        assert all(name.startswith("__") for name in group["labels"])
+        assert {name for name in group["labels"] if not name.startswith("__")} == {"instance"}
 
 
 def test_discovery_names_the_host_that_it_was_asked_by(probing: Probing) -> None:

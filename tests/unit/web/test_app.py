@@ -114,6 +114,12 @@ def test_service_discovery_has_a_probe_of_each_target_behind_the_external_url(
     assert groups[0]["labels"]["__scheme__"] == "https"
 
 
+def test_each_discovered_target_has_an_instance_of_its_own(serve: Callable[..., Serving]) -> None:
+    """Without relabelling, `up` and `scrape_*` of all targets but one would be lost."""
+    groups = json.loads(serve().request("/sd").text)
+    assert [group["labels"]["instance"] for group in groups] == ["support/all", "support/voice"]
+
+
 def test_service_discovery_uses_the_request_s_host_by_default(serve: Callable[..., Serving]) -> None:
     serving = serve()
     (group, _) = json.loads(serving.request("/sd").text)
