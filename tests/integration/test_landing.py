@@ -153,11 +153,11 @@ def test_a_click_on_a_probe_link_leads_to_the_target_s_metrics(
     exporter = start_exporter(simulated(simulator))
     name = simulator.centre.workspaces[1].friendly_name
     browser.open(address(exporter))
-    browser.click(f"a[href='/probe?workspace={name}&channel=voice']")
+    browser.click(f"a[href='./probe?workspace={name}&channel=voice']")
     assert browser.url == address(exporter, f"/probe?workspace={name}&channel=voice")
     assert f'twilio_taskrouter_up{{workspace="{name}",channel="voice",window="15m"}} 1.0' in browser.text
     browser.open(address(exporter))
-    browser.click(f"a[href='/probe?workspace={name}&channel=voice&debug=true']")
+    browser.click(f"a[href='./probe?workspace={name}&channel=voice&debug=true']")
     assert f"Query: workspace '{name}', channel 'voice', 15m" in browser.text
 
 
@@ -167,10 +167,12 @@ def test_every_link_of_the_page_leads_somewhere(
     exporter = start_exporter(named(simulator, HOSTILE_NAMES), ["--web.telemetry-path=/own-metrics"])
     browser.open(address(exporter))
     links: list[str] = browser.run("return [...document.links].map(link => link.getAttribute('href'))")
-    local = [link for link in links if link.startswith("/")]
-    assert {"/own-metrics", "/sd", "/config", "/config.schema.json", "/-/healthy", "/-/ready"} < set(local)
-    assert len([link for link in local if link.startswith("/probe?")]) == 12
-    assert [link for link in links if not link.startswith("/")] == [documentation_url(__version__)]
+    local = [link for link in links if link.startswith(".")]
+    assert {"./own-metrics", "./sd", "./config", "./config.schema.json", "./-/healthy", "./-/ready"} < set(
+        local
+    )
+    assert len([link for link in local if link.startswith("./probe?")]) == 12
+    assert [link for link in links if not link.startswith(".")] == [documentation_url(__version__)]
     for link in local:
         assert exporter.request(link).status == 200, link
 

@@ -201,8 +201,24 @@ def test_a_timeout_below_twice_the_offset_is_halved(handler: ScrapeHandler) -> N
 def test_twice_the_time_of_the_previous_answer_is_reserved() -> None:
     answer_time = _AnswerTime()
     answer_time.record(100, 1.0)
-    assert answer_time.reserve(100, 9.5) == pytest.approx(2.05)
-    assert answer_time.reserve(1, 9.5) == pytest.approx(0.07)
+    assert answer_time.reserve(100, 9.5) == pytest.approx(2.0)
+    assert answer_time.reserve(110, 9.5) == pytest.approx(2.195), "of about that size"
+
+
+def test_scrapes_of_another_size_say_nothing_about_the_time_of_an_answer() -> None:
+    """60 parallel probes, each of which waited for the others, cost the next `/metrics` healthy polls."""
+    answer_time = _AnswerTime()
+    before = answer_time.reserve(300, 9.5)
+    for _ in range(60):
+        answer_time.record(1, 0.5)
+    assert answer_time.reserve(300, 9.5) == before < 0.4
+    assert answer_time.reserve(1, 9.5) == pytest.approx(1.0)
+
+
+def test_an_answer_quicker_than_the_fixed_share_reserves_that() -> None:
+    answer_time = _AnswerTime()
+    answer_time.record(1, 0.001)
+    assert answer_time.reserve(1, 9.5) == pytest.approx(0.05)
 
 
 def test_at_most_half_of_the_timeout_is_reserved() -> None:
