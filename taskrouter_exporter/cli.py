@@ -24,7 +24,7 @@ from taskrouter_exporter.config_check import config_report, web_config_report
 from taskrouter_exporter.demo import start_demo
 from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.early_signals import release_signals
-from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
+from taskrouter_exporter.logs import FORMATS, LEVELS, flush_logs, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.revision import revision
 from taskrouter_exporter.runtime import Runtime
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             asyncio.run(_serve(load, flags))
     except (ConfigError, ListenError) as error:
+        flush_logs()
         print(error, file=sys.stderr)  # noqa: T201 -- one line per error, as a compiler writes them
         return 1
     return 0

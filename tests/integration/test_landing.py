@@ -126,6 +126,7 @@ def test_the_page_shows_every_target_s_state_at_its_last_poll(
     ill, *_ = simulator.centre.workspaces
     simulator.faults.set(ill.sid, Fault.status(401))
     exporter.scrape()
+    time.sleep(1)  # the page is kept for a second
     browser.open(address(exporter))
     rows: list[list[str]] = browser.run(
         "return [...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
