@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from taskrouter_exporter import __version__
+from taskrouter_exporter.api.environment import network_problems
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import load_config
 from taskrouter_exporter.config.model import Config
@@ -127,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(flags: argparse.Namespace) -> str:
-    """Return the reports of the configuration files.
+    """Return the reports of the configuration files, with which the network settings must be valid.
 
     A web configuration can be checked where there is no configuration beside it, in CI for example. A
     configuration that is named, or that is there, is always checked.
@@ -148,6 +149,9 @@ def _check(flags: argparse.Namespace) -> str:
         try:
             config = load_config(config_file, os.environ)
             reports.append(config_report(config, str(config_file), table=sys.stdout.isatty()))
+            problems += network_problems(
+                (account.base_url for account in config.accounts.values()), os.environ
+            )
         except ConfigError as error:
             problems += error.problems
     if problems:
