@@ -16,6 +16,7 @@ from taskrouter_exporter.config.model import Account, Config, Polling
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.queries import Query, Target, Window
+from taskrouter_exporter.web.exposition import Exposition
 from taskrouter_exporter.web.scrape import (
     ScrapeHandler,
     _AnswerTime,
@@ -126,6 +127,53 @@ def test_polls_end_before_the_scrape_timeout_less_the_offset(
     metrics(handler, timeout="3")
     (deadline,) = snapshot.deadlines
     assert before + 2.3 < deadline < before + 2.5
+
+
+def test_parallel_probes_do_not_shorten_the_polls_of_the_next_scrape(
+    handler: ScrapeHandler, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for the others' rendering; per query, that would be far more than `/metrics` takes."""
+    snapshot.queries = tuple(
+        Query(Target("main", SID, "support", str(number)), Window(15)) for number in range(300)
+    )
+    render = Exposition.render
+
+    def slow(exposition: Exposition, collectors: Any) -> bytes:
+        time.sleep(0.02)
+        return render(exposition, collectors)
+
+    monkeypatch.setattr(Exposition, "render", slow)
+
+    async def scenario() -> float:
+        probes = [request(f"workspace=support&channel={number}") for number in range(60)]
+        await asyncio.gather(*map(handler.probe, probes))
+        before = time.monotonic()
+        await handler.metrics(request())
+        return snapshot.deadlines[-1] - before
+
+    assert asyncio.run(scenario()) > 9
+
+
+def test_a_client_that_has_gone_ends_its_scrape(
+    handler: ScrapeHandler, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    async def poll(_queries: Sequence[Query], _deadline: float) -> list[PollResult]:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        return []
+
+    async def disconnect() -> dict[str, str]:
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    monkeypatch.setattr(snapshot, "poll", poll)
+    answer = asyncio.run(handler.metrics(Request(request().scope, receive=disconnect)))
+    assert (answer.status_code, ended) == (499, ["cancelled"])
 
 
 def test_collectors_are_both_unless_one_is_given() -> None:
