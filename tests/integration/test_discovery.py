@@ -122,7 +122,7 @@ def test_it_is_not_ready_before_the_first_refresh_is_over_and_answers_all_the_sa
     assert exporter.request("/-/healthy").status == 200
     assert exporter.scrape().find("up") == {}
     assert exporter.scrape().find("discovery_up") == {}
-    assert "not over yet" in exporter.request("/").text
+    assert "first refresh in progress" in exporter.request("/").text
     wait_until_ready(exporter)
     assert exporter.scrape(30).find("up")
 
