@@ -2,7 +2,7 @@
 
 import sys
 
-from taskrouter_exporter.cli import main
+from taskrouter_exporter.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

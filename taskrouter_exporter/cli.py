@@ -17,12 +17,15 @@ from urllib.parse import urlsplit
 import structlog
 
 from taskrouter_exporter import __version__
+from taskrouter_exporter.api.environment import network_problems
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import load_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
 from taskrouter_exporter.demo import start_demo
-from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
+from taskrouter_exporter.durations import parse_duration
+from taskrouter_exporter.early_signals import release_signals
+from taskrouter_exporter.logs import FORMATS, LEVELS, flush_logs, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.revision import revision
 from taskrouter_exporter.runtime import Runtime
@@ -37,12 +40,14 @@ from taskrouter_exporter.server.listen import (
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.simulator import Scenario
+from taskrouter_exporter.systemd import Notifier
 from taskrouter_exporter.web.app import RESERVED_PATHS, Web
 
 log = structlog.get_logger()
 
 _CONFIG_FILE: Final = Path("config.yaml")
 _LONGEST_OFFSET_SECONDS: Final = 3600
+_LONGEST_TIMEOUT_SECONDS: Final = 3600
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             asyncio.run(_serve(load, flags))
     except (ConfigError, ListenError) as error:
+        flush_logs()
         print(error, file=sys.stderr)  # noqa: T201 -- one line per error, as a compiler writes them
         return 1
     return 0
@@ -103,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         "exporter-toolkit. (default: none)")  # fmt: skip
     add("--web.max-requests", dest="max_requests", type=_count, default=40, metavar="COUNT",
         help="Maximum number of parallel requests. Use 0 to disable. (default: %(default)s)")  # fmt: skip
+    add("--web.max-scrape-timeout", dest="max_scrape_timeout", type=_timeout, default="2m",
+        metavar="DURATION", help="Longest scrape timeout; a longer one in a request is shortened to it. "
+        "(default: %(default)s)")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
         help="Offset to subtract from Prometheus's scrape timeout. (default: %(default)s)")  # fmt: skip
     add("--log.level", dest="log_level", type=_log_level, choices=LEVELS, default="info",
@@ -119,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(flags: argparse.Namespace) -> str:
-    """Return the reports of the configuration files.
+    """Return the reports of the configuration files, with which the network settings must be valid.
 
     A web configuration can be checked where there is no configuration beside it, in CI for example. A
     configuration that is named, or that is there, is always checked.
@@ -140,6 +149,9 @@ def _check(flags: argparse.Namespace) -> str:
         try:
             config = load_config(config_file, os.environ)
             reports.append(config_report(config, str(config_file), table=sys.stdout.isatty()))
+            problems += network_problems(
+                (account.base_url for account in config.accounts.values()), os.environ
+            )
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -150,13 +162,22 @@ def _check(flags: argparse.Namespace) -> str:
 async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT; after a second signal, scrapes in flight are not waited for."""
     runtime = Runtime(load, ExporterMetrics(__version__, revision()))
-    web = Web(runtime, flags.telemetry_path, flags.timeout_offset, flags.external_url)
+    web = Web(
+        runtime,
+        flags.telemetry_path,
+        flags.timeout_offset,
+        flags.external_url,
+        max_scrape_timeout=flags.max_scrape_timeout,
+    )
     app = limit_concurrency(web.app, flags.max_requests)
     security = WebSecurity(flags.web_config_file) if flags.web_config_file else None
     tls = security.tls if security else None
     server = HttpServer(security.protect(app) if security else app, tls)
 
+    systemd = Notifier(os.environ)
+
     def stop() -> None:
+        systemd.stopping()
         server.force_exit = server.should_exit
         server.should_exit = True
 
@@ -166,11 +187,12 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        task = loop.create_task(_reload(runtime))
+        task = loop.create_task(_reload(runtime, systemd))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
+    release_signals()
     addresses = flags.listen_addresses or [ListenAddress("", 10142)]
     sockets = [bound for address in addresses for bound in address.bind()]
     log.info(
@@ -181,14 +203,18 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
         queries=len(runtime.snapshot.queries),
     )
     runtime.start()
+    systemd.ready()  # the sockets listen already
     await server.serve(sockets)
     await runtime.stop()
     log.info("stopped")
+    systemd.close()
 
 
-async def _reload(runtime: Runtime) -> None:
+async def _reload(runtime: Runtime, systemd: Notifier) -> None:
+    systemd.reloading()
     with suppress(ConfigError):  # the runtime logs it and sets a metric
         await runtime.reload()
+    systemd.ready()
 
 
 def _print(text: str) -> int:
@@ -247,6 +273,16 @@ def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 999999")
     return int(text)
+
+
+def _timeout(text: str) -> float:
+    try:
+        seconds = parse_duration(text).total_seconds()
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= _LONGEST_TIMEOUT_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration from 1ms to 1h (expected e.g. 30s, 2m)")
+    return seconds
 
 
 def _log_level(text: str) -> str:

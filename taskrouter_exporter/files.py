@@ -1,5 +1,7 @@
 """Files that change while the exporter runs: stamps that tell when, and reads of a bounded size."""
 
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,15 +35,17 @@ def stamps(paths: Iterable[Path]) -> tuple[Stamp, ...]:
     return tuple(map(stamp, paths))
 
 
-def read_file(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file, which may be a pipe.
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a file. A pipe or device would block the exporter, which rereads its files.
 
     Raises:
         MissingFileError: there is no such file.
-        FileError: it cannot be read, or is larger than `max_bytes`.
+        FileError: it cannot be read, is not a regular file, or is larger than `max_bytes`.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_without_blocking) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise FileError("is not a regular file")
             content = file.read(max_bytes + 1)
     except FileNotFoundError as error:
         raise MissingFileError(f"cannot be read: {error.strerror}") from None
@@ -52,18 +56,8 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     return content
 
 
-def read_regular_file(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file that is reread while the exporter runs: a pipe would block it.
-
-    Raises:
-        FileError: see `read_file`; or it is not a regular file.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise FileError("is not a regular file")
-    except OSError as error:  # a directory above it must not be searched
-        raise FileError(f"cannot be read: {error.strerror}") from None
-    return read_file(path, max_bytes)
+def _open_without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _size(number: int) -> str:

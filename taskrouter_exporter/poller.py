@@ -228,8 +228,8 @@ class Poller:
             return poll.result.result()
         error = poll.call.failure_when_given_up()
         if poll.deadlines:
-            poll.call.deadline = max(poll.deadlines)
-            return self._result(poll, None, error)
+            self._shorten(poll)
+            return poll.result.result() if poll.result.done() else self._result(poll, None, error)
         self._end(poll, None, error)
         poll.cancel()
         return poll.result.result()
@@ -240,11 +240,18 @@ class Poller:
         if poll.result.done():
             return
         if poll.deadlines:
-            poll.call.deadline = max(poll.deadlines)
+            self._shorten(poll)
             return
         del self._in_flight[poll.query]
         poll.result.set_result(self._result(poll, None, poll.call.failure_when_given_up()))
         poll.cancel()
+
+    def _shorten(self, poll: _Poll) -> None:
+        """Let a poll go on for the scrapes left, unless its next attempt is too late for them."""
+        poll.call.deadline = max(poll.deadlines)
+        if poll.call.waits_in_vain:
+            self._end(poll, None, poll.call.failure_when_given_up())
+            poll.cancel()
 
     def _end(self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None) -> None:
         result = self._result(poll, statistics, error)

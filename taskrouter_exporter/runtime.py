@@ -10,6 +10,7 @@ import structlog
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.client import Client
+from taskrouter_exporter.api.environment import network_problems
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.transport import RequestsTransport
 from taskrouter_exporter.config.errors import ConfigError
@@ -183,6 +184,10 @@ class Runtime:
         self.history.forget_all_but(queries)
 
     def _assemble(self, config: Config) -> Snapshot:
+        if problems := network_problems(
+            (account.base_url for account in config.accounts.values()), os.environ
+        ):
+            raise ConfigError(problems)
         try:
             clients = {
                 name: Client(

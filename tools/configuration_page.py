@@ -56,8 +56,8 @@ An empty variable counts as unset. One newline at the end of a value is ignored.
 
 The exporter also honours `HTTPS_PROXY` and `NO_PROXY` (HTTP and HTTPS proxies; not SOCKS). It trusts the
 certificate authorities in `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`, else those of the system (which
-`SSL_CERT_FILE` and `SSL_CERT_DIR` replace), else those of certifi. These variables are checked at startup
-and on reload.
+`SSL_CERT_FILE` and `SSL_CERT_DIR` replace), else those of certifi. These variables are checked at startup,
+on reload and by `--config.check`.
 """
 
 

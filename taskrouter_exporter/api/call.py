@@ -50,7 +50,7 @@ class Call:
     Attributes:
         path: Path of the API resource.
         parameters: Query parameters.
-        deadline: Instant on the monotonic clock. It may be moved later while the call is under way.
+        deadline: Instant on the monotonic clock. It may be moved while the call is under way.
         claim: What decides when its requests get a thread.
         short_attempts: So many attempts get a quarter of the request timeout only, but never the last one.
         attempts: The attempts that ended.
@@ -60,6 +60,7 @@ class Call:
         asked: When the newest request was sent.
         patience: Seconds that an attempt may take while others wait; the client sets it.
         job: The attempt that waits for a thread or has one.
+        retry_at: When the next attempt starts, on the monotonic clock, while the call waits for it.
     """
 
     path: str
@@ -74,6 +75,12 @@ class Call:
     asked: float | None = None
     patience: float = math.inf
     job: Job | None = None
+    retry_at: float | None = None
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether the next attempt would start at the deadline or past it: the deadline was moved earlier."""
+        return self.retry_at is not None and self.retry_at >= self.deadline
 
     def failure_when_given_up(self) -> ApiError:
         """Return why the call has no answer if it is given up now: the last attempt's reason."""

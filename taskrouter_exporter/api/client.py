@@ -77,7 +77,7 @@ class Client:
                 wait_random_exponential(multiplier=_FIRST_BACKOFF_SECONDS, max=_LONGEST_BACKOFF_SECONDS)
             ),
             retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.retryable),
-            before_sleep=lambda _: observer.retried(account.name),
+            before_sleep=self._before_wait,
             reraise=True,
         )
 
@@ -115,6 +115,11 @@ class Client:
         """Close the kept connections."""
         self._transport.close()
 
+    def _before_wait(self, retry_state: RetryCallState) -> None:
+        call: Call = retry_state.args[0]
+        call.retry_at = time.monotonic() + retry_state.upcoming_sleep
+        self._observer.retried(self._account.name)
+
     async def _attempt(self, call: Call, read: Callable[[HttpAnswer], _Result]) -> _Result:
         job = Job(
             account=self._account.name,
@@ -124,7 +129,7 @@ class Client:
             retry=bool(call.attempts),
             patience=call.patience,
         )
-        call.job = job
+        call.job, call.retry_at = job, None
         try:
             result: _Result = await self._executor.run(job)
         finally:

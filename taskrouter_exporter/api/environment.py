@@ -3,7 +3,8 @@
 import base64
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,19 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 class NetworkSettingError(ValueError):
     """A variable of the environment that cannot be used. The message is one line without secrets."""
+
+
+def network_problems(base_urls: Iterable[str], environ: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with the network settings for some APIs, each a line without secrets."""
+    checks: list[Callable[[], object]] = [partial(certificate_authorities, environ)]
+    checks += [partial(environment_proxies, base_url) for base_url in base_urls]
+    problems: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except NetworkSettingError as error:
+            problems[f"environment: {error}"] = None
+    return list(problems)
 
 
 def certificate_authorities(environ: Mapping[str, str]) -> Authorities:

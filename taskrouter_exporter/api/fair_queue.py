@@ -321,7 +321,9 @@ class FairQueue:
             if outdated not in self._resource_waiting:
                 self._paces.pop(outdated, None)
         # A wait past the deadline is no matter of the next scrape: limits are averaged over a few seconds.
-        wait = max(min(wait, job.deadline() - now), 0)
+        remaining_time = job.deadline() - now
+        if wait >= remaining_time:
+            wait = max(min(remaining_time, _RATE_LIMIT_SECONDS), 0)
         interval = self._interval(resource, job.deadline() - wait, coming=remaining is None)
         if interval is None:
             self._end_pace(resource)

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from taskrouter_exporter.config.document import Document, KeyPath, Problem
 from taskrouter_exporter.config.fields import Allowed
-from taskrouter_exporter.files import FileError, MissingFileError, read_file
+from taskrouter_exporter.files import FileError, MissingFileError, read_regular_file
 
 _MAX_QUOTED_CHARACTERS: Final = 60
 _NOT_SCALAR: Final = {"a list", "a mapping", "an empty value"}
@@ -111,7 +111,7 @@ def read_text(path: Path, most_bytes: int, hint: str = "") -> str:
         ConfigError: the file cannot be read, is too large, or is not UTF-8.
     """
     try:
-        content = read_file(path, most_bytes)
+        content = read_regular_file(path, most_bytes)
     except MissingFileError:
         raise ConfigError([": ".join(filter(None, (f"{path}: no such file", hint)))]) from None
     except FileError as error:

@@ -1,9 +1,13 @@
 """The routes, and the answers that need no more than a few lines."""
 
 import asyncio
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.applications import Starlette
@@ -25,6 +29,10 @@ from taskrouter_exporter.web.scrape import ScrapeHandler
 RESERVED_PATHS: Final = ("/", "/probe", "/sd", "/config", "/config.schema.json", "/-/…")
 """The paths that metrics cannot have."""
 
+_PAGE_SECONDS: Final = 1
+
+_Result = TypeVar("_Result")
+
 
 class Web:
     """The HTTP side of the exporter.
@@ -34,24 +42,34 @@ class Web:
         telemetry_path: Path of the metrics, `/metrics` by default.
         timeout_offset: Seconds to subtract from Prometheus's timeout.
         external_url: URL under which Prometheus reaches the exporter, by default the request's Host.
+        max_scrape_timeout: Longest timeout of a scrape, in seconds.
     """
 
     def __init__(
-        self, runtime: Runtime, telemetry_path: str, timeout_offset: float, external_url: str | None = None
+        self,
+        runtime: Runtime,
+        telemetry_path: str,
+        timeout_offset: float,
+        external_url: str | None = None,
+        *,
+        max_scrape_timeout: float = 120,
     ) -> None:
         self._runtime = runtime
         self._telemetry_path = telemetry_path
         self._external_url = external_url
         self._links = {
-            "Metrics": telemetry_path,
-            "Service discovery": "/sd",
-            "Configuration": "/config",
-            "Configuration schema": "/config.schema.json",
-            "Health": "/-/healthy",
-            "Readiness": "/-/ready",
+            "Metrics": f".{telemetry_path}",
+            "Service discovery": "./sd",
+            "Configuration": "./config",
+            "Configuration schema": "./config.schema.json",
+            "Health": "./-/healthy",
+            "Readiness": "./-/ready",
             "Documentation": documentation_url(__version__),
         }
-        scrapes = ScrapeHandler(runtime, timeout_offset)
+        # One thread: pages of many targets, requested by many clients, would delay the scrapes.
+        self._pages = ThreadPoolExecutor(1, thread_name_prefix="page")
+        self._landing_page = _Kept(_PAGE_SECONDS)
+        scrapes = ScrapeHandler(runtime, timeout_offset, max_scrape_timeout)
         self.app = Starlette(
             routes=[
                 Route("/", self._landing),
@@ -70,25 +88,29 @@ class Web:
 
     async def _landing(self, _request: Request) -> Response:
         runtime = self._runtime
-        page = await asyncio.to_thread(  # a page of many targets takes a while, and scrapes go on
+        write = partial(
             landing_page,
             runtime.snapshot.queries,
             runtime.history.last,
             self._links,
             found=runtime.discovery.discovered,
         )
+        page = await self._landing_page.get(runtime.snapshot, lambda: self._in_thread(write))
         return HTMLResponse(page, headers=LANDING_HEADERS)
 
     async def _discover(self, request: Request) -> Response:
         """Answer Prometheus's HTTP service discovery: one `/probe` for each target."""
         url = urlsplit(self._external_url or str(request.base_url))
         snapshot = self._runtime.snapshot
-        return await asyncio.to_thread(lambda: JSONResponse(_target_groups(url, snapshot.targets)))
+        return await self._in_thread(lambda: JSONResponse(_target_groups(url, snapshot.targets)))
 
     async def _config(self, _request: Request) -> Response:
         config = self._runtime.snapshot.config
-        text = await asyncio.to_thread(config_yaml, config)
+        text = await self._in_thread(partial(config_yaml, config))
         return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
+
+    async def _in_thread(self, function: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pages, function)
 
     async def _reload(self, request: Request) -> Response:
         if refusal := self._cross_site(request):
@@ -126,6 +148,25 @@ class Web:
         return PlainTextResponse(detail, status_code=404)
 
 
+class _Kept:
+    """A page that is written again only when it is older than `seconds`, or of another configuration."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._writing = asyncio.Lock()
+        self._page = ""
+        self._source: object = None
+        self._expires = -math.inf
+
+    async def get(self, source: object, write: Callable[[], Awaitable[str]]) -> str:
+        """Return the page of a source; clients that ask at the same time share one."""
+        async with self._writing:
+            if source is not self._source or time.monotonic() >= self._expires:
+                self._page = await write()
+                self._source, self._expires = source, time.monotonic() + self._seconds
+            return self._page
+
+
 async def _healthy(_request: Request) -> Response:
     return PlainTextResponse("OK\n")
 
@@ -147,6 +188,7 @@ def _target_groups(url: SplitResult, targets: Sequence[Target]) -> list[dict[str
         {
             "targets": [url.netloc],
             "labels": {
+                "instance": f"{target.workspace}/{target.channel}",
                 "__scheme__": url.scheme,
                 "__metrics_path__": f"{url.path.rstrip('/')}/probe",
                 "__param_workspace": target.workspace,

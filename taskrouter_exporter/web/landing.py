@@ -81,7 +81,7 @@ def landing_page(
     Args:
         queries: Those that are polled.
         last: Returns the newest result of a query.
-        links: Targets of the links by their text.
+        links: Targets of the links by their text, relative: the page may be behind a path prefix.
         now: Unix seconds, by default the system's.
         found: What discovery found, by account.
     """
@@ -135,7 +135,7 @@ def _omitted(number: int) -> str:
     if not number:
         return ""
     targets = "1 more target is" if number == 1 else f"{number:,} more targets are"
-    return f'<p class="quiet">{targets} not shown. <a href="/sd">/sd</a> lists all targets.</p>'
+    return f'<p class="quiet">{targets} not shown. <a href="./sd">/sd</a> lists all targets.</p>'
 
 
 def _row(
@@ -143,7 +143,7 @@ def _row(
 ) -> list[_Cell]:
     results = [result for query in queries if (result := last(query)) is not None]
     newest = max(results, key=lambda result: result.finished, default=None)
-    link = f"/probe?{urlencode({'workspace': target.workspace, 'channel': target.channel})}"
+    link = f"./probe?{urlencode({'workspace': target.workspace, 'channel': target.channel})}"
     return [
         _Cell("Workspace", escape(target.workspace), "name"),
         _Cell("Channel", escape(target.channel), "name"),

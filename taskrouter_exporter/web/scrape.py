@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,12 @@ log = structlog.get_logger()
 _TIMEOUT_HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 _DEFAULT_TIMEOUT_SECONDS: Final = 10.0
 _LONGEST_LOGGED_HEADER: Final = 40
+_CLIENT_CLOSED_REQUEST: Final = 499
+"""nginx's status for a client that has gone. Nobody receives it."""
+
+_FIXED_SECONDS: Final = 0.025
+_FIRST_SECONDS_PER_QUERY: Final = 0.0005
+_RENDERING_THREADS: Final = 4
 _COLLECTORS: Final = ("targets", "exporter")
 
 
@@ -47,21 +54,25 @@ class ScrapeHandler:
     Args:
         runtime: Has the queries, and polls them.
         timeout_offset: Seconds to subtract from Prometheus's timeout.
+        max_timeout: Longest timeout of a scrape, in seconds. A longer one is shortened to it.
     """
 
-    def __init__(self, runtime: Runtime, timeout_offset: float) -> None:
+    def __init__(self, runtime: Runtime, timeout_offset: float, max_timeout: float) -> None:
         self._runtime = runtime
         self._timeout_offset = timeout_offset
+        self._max_timeout = max_timeout
         self._answer_time = _AnswerTime()
         self._warned_of_timeout = False
+        # Of their own: landing pages and file accesses would be in front of them elsewhere.
+        self._rendering = ThreadPoolExecutor(_RENDERING_THREADS, thread_name_prefix="rendering")
 
     async def metrics(self, request: Request) -> Response:
         """Answer `/metrics`: every query, and the exporter's own metrics."""
-        return await self._scrape(request, _select_collectors)
+        return await _while_connected(request, self._scrape(request, _select_collectors))
 
     async def probe(self, request: Request) -> Response:
         """Answer `/probe`: the queries of one configured target."""
-        return await self._scrape(request, _select_target)
+        return await _while_connected(request, self._scrape(request, _select_target))
 
     async def _scrape(self, request: Request, select: Callable[[Request, Snapshot], Selection]) -> Response:
         started = time.monotonic()
@@ -86,7 +97,8 @@ class ScrapeHandler:
             collectors.append(self._runtime.metrics.registry)
 
         polled = min(time.monotonic(), poll_deadline)
-        body = await asyncio.to_thread(exposition.render, collectors)
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(self._rendering, exposition.render, collectors)
         self._answer_time.record(len(queries), time.monotonic() - polled)
         return Response(body, headers=exposition.headers)
 
@@ -111,6 +123,7 @@ class ScrapeHandler:
                     value=header[:_LONGEST_LOGGED_HEADER],
                     default=_DEFAULT_TIMEOUT_SECONDS,
                 )
+        timeout = min(timeout, self._max_timeout)
         return max(timeout - self._timeout_offset, timeout / 2)
 
 
@@ -124,20 +137,44 @@ def _headers_only(exposition: Exposition) -> Response:
 class _AnswerTime:
     """The time to reserve, within a scrape's deadline, for ending late polls and writing the answer.
 
-    It is estimated from the previous scrape.
+    It has a fixed share and one per query. The latter is estimated from the previous scrape of that size: a
+    probe's duration, most of which does not depend on the number of queries, says nothing about `/metrics`.
     """
 
     def __init__(self) -> None:
-        self._seconds_per_query = 0.0005
+        self._seconds_per_query: dict[int, float] = {}
 
     def record(self, queries: int, seconds: float) -> None:
         """Record how long an answer took."""
         if queries:
-            self._seconds_per_query = seconds / queries
+            share = max(seconds - _FIXED_SECONDS, 0) / queries
+            self._seconds_per_query[queries.bit_length()] = share
 
     def reserve(self, queries: int, timeout: float) -> float:
         """Return the seconds to reserve: twice the previous answer's, and at most half of the timeout."""
-        return min(0.05 + 2 * self._seconds_per_query * queries, timeout / 2)
+        share = self._seconds_per_query.get(queries.bit_length(), _FIRST_SECONDS_PER_QUERY)
+        return min(2 * (_FIXED_SECONDS + share * queries), timeout / 2)
+
+
+async def _while_connected(request: Request, scrape: Coroutine[None, None, Response]) -> Response:
+    """Return the answer to a scrape; cancel the scrape when its client has gone."""
+    scraping = asyncio.create_task(scrape)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait([scraping, gone], return_when=asyncio.FIRST_COMPLETED)
+        if scraping.done():
+            return scraping.result()
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+    finally:
+        for task in (scraping, gone):
+            task.cancel()
+        await asyncio.wait([scraping, gone])
+
+
+async def _disconnected(request: Request) -> None:
+    """Wait until the client has closed the connection; a body is ignored."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _select_collectors(request: Request, snapshot: Snapshot) -> Selection:

@@ -300,9 +300,9 @@ def test_service_discovery_lists_every_target_once_and_each_listed_probe_is_answ
     }
 
 
-def test_service_discovery_adds_no_label_to_the_series(probing: Probing) -> None:
+def test_discovery_puts_no_label_but_the_instance_on_the_series_by_itself(probing: Probing) -> None:
     for group in assert_http_sd(probing.exporter.request("/sd")):
-        assert all(name.startswith("__") for name in group["labels"])
+        assert {name for name in group["labels"] if not name.startswith("__")} == {"instance"}
 
 
 def test_service_discovery_names_the_requested_host(probing: Probing) -> None:

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from support.exporter import ROOT
@@ -59,6 +60,74 @@ def test_every_line_begins_with_time_level_and_message(form: str) -> None:
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)])
 def test_only_messages_of_the_level_or_above_are_written(level: str, count: int) -> None:
     assert len(lines(level)) == count
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_characters_that_control_a_terminal_or_the_direction_of_text_are_escaped(form: str) -> None:
+    text = "".join(map(chr, [*range(32), 127, 0x85, 0x200B, 0x200F, 0x2028, 0x2029, 0x202E, 0x2066, 0xFEFF]))
+    program = (
+        PROGRAM.format(level="info", form=form)
+        + f"\nlog.info({text!r}, key={text!r}, lone='\\ud800', kept='Süd 客服')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True)
+    line = ended.stderr.decode().split("\n")[-2]
+    assert line.isprintable()
+    for escaped in ("\\u2028", "\\u202e", "\\ud800"):
+        assert escaped in line
+    assert "Süd" in (line if form == "logfmt" else json.loads(line)["kept"])
+
+
+STALLED = """
+import logging, sys, time
+from taskrouter_exporter.logs import set_up_logging
+import structlog
+set_up_logging("info", {form!r})
+log = structlog.get_logger()
+slowest = 0
+for number in range(20_000):
+    begin = time.monotonic()
+    log.info("line", number=number, text="x" * 100)
+    slowest = max(slowest, time.monotonic() - begin)
+print(slowest, flush=True)
+"""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_a_reader_that_stalls_stops_neither_the_program_nor_its_end(form: str) -> None:
+    """Pipes hold 64 KiB; these are more than 2 MB."""
+    command = [sys.executable, "-c", STALLED.format(form=form)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert float(process.stdout.readline()) < 1
+        printed = time.monotonic()
+        assert process.wait(20) == 0
+        assert time.monotonic() - printed < 5
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_lines_dropped_while_the_reader_stalled_are_counted(form: str) -> None:
+    program = STALLED.format(form=form) + "\nsys.stdin.readline()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.readline()
+        found = [process.stderr.readline()]
+        while "log messages dropped" not in found[-1]:
+            found.append(process.stderr.readline())
+        dropped = re.search(r'messages"?[=:] ?(\d+)', found[-1].partition("dropped")[2])
+        assert dropped
+        assert len(found) - 1 + int(dropped[1]) == 20_000
+        process.stdin.close()
 
 
 def test_a_full_disk_does_not_end_the_program() -> None:

@@ -1,5 +1,7 @@
 import json
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.runtime import Runtime
+from taskrouter_exporter.web import app
 from taskrouter_exporter.web.app import Web
 
 SID, PASSWORD = "WS" + "0" * 32, "a-secret-of-the-account"
@@ -114,6 +117,12 @@ def test_service_discovery_has_a_probe_of_each_target_behind_the_external_url(
     assert groups[0]["labels"]["__scheme__"] == "https"
 
 
+def test_each_discovered_target_has_an_instance_of_its_own(serve: Callable[..., Serving]) -> None:
+    """Without relabelling, `up` and `scrape_*` of all targets but one would be lost."""
+    groups = json.loads(serve().request("/sd").text)
+    assert [group["labels"]["instance"] for group in groups] == ["support/all", "support/voice"]
+
+
 def test_service_discovery_uses_the_request_s_host_by_default(serve: Callable[..., Serving]) -> None:
     serving = serve()
     (group, _) = json.loads(serving.request("/sd").text)
@@ -178,11 +187,46 @@ def test_the_landing_page_links_to_every_page_and_to_the_documentation(
     serve: Callable[..., Serving],
 ) -> None:
     page = serve(telemetry_path="/own").request("/").text
-    for path in ("/own", "/sd", "/config", "/config.schema.json", "/-/healthy", "/-/ready"):
-        assert f'<a href="{path}">' in page
+    for path in ("own", "sd", "config", "config.schema.json", "-/healthy", "-/ready", "probe?"):
+        assert f'<a href="./{path}' in page
+    assert 'href="/' not in page, "behind a path prefix it would be another site's"
     repository = "https://github.com/taskrouter-exporter/twilio-taskrouter-exporter"
     assert f'<a href="{repository}/tree/' in page
     assert __version__ in page
+
+
+def test_many_clients_on_the_page_share_one_and_delay_no_scrape(
+    serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[float] = []
+
+    def slow(*_: object, **__: object) -> str:
+        time.sleep(0.5)
+        written.append(time.monotonic())
+        return "page"
+
+    monkeypatch.setattr(app, "landing_page", slow)
+    serving = serve()
+    with ThreadPoolExecutor(38) as clients:
+        pages = [clients.submit(serving.request, "/") for _ in range(38)]
+        time.sleep(0.2)
+        assert serving.request("/metrics?collect[]=exporter").seconds < 0.25, "less than the first page takes"
+        assert {page.result().text for page in pages} == {"page"}
+    assert len(written) == 1
+
+
+def test_the_page_is_kept_for_a_second_and_until_a_reload(
+    serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "landing_page", lambda *_, **__: str(time.monotonic()))
+    serving = serve()
+    first, second = (serving.request("/").text for _ in range(2))
+    assert first == second
+    serving.request("/-/reload", "POST")
+    reloaded = serving.request("/").text
+    assert reloaded != first
+    serving.wait_until(lambda: serving.request("/").text != reloaded)
+    assert float(serving.request("/").text) - float(reloaded) >= 1
 
 
 def test_health_does_not_need_the_runtime() -> None:

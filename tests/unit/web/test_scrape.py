@@ -16,6 +16,7 @@ from taskrouter_exporter.config.model import Account, Config, Polling
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.queries import Query, Target, Window
+from taskrouter_exporter.web.exposition import Exposition
 from taskrouter_exporter.web.scrape import (
     ScrapeHandler,
     _AnswerTime,
@@ -52,7 +53,8 @@ class Snapshot:
 
 def request(query: str = "", timeout: str | None = None, method: str = "GET") -> Request:
     headers = [] if timeout is None else [(b"x-prometheus-scrape-timeout-seconds", timeout.encode())]
-    return Request({"type": "http", "method": method, "query_string": query.encode(), "headers": headers})
+    scope = {"type": "http", "method": method, "query_string": query.encode(), "headers": headers}
+    return Request(scope, receive=asyncio.Event().wait)  # type: ignore[arg-type] # the client stays
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def handler(snapshot: Snapshot) -> ScrapeHandler:
     runtime: Any = SimpleNamespace(
         snapshot=snapshot, history=PollHistory(), metrics=ExporterMetrics("1", "abc")
     )
-    return ScrapeHandler(runtime, 0.5)
+    return ScrapeHandler(runtime, 0.5, 120)
 
 
 def metrics(handler: ScrapeHandler, query: str = "", **attributes: Any) -> Response:
@@ -126,6 +128,53 @@ def test_polls_end_before_the_scrape_timeout_less_the_offset(
     metrics(handler, timeout="3")
     (deadline,) = snapshot.deadlines
     assert before + 2.3 < deadline < before + 2.5
+
+
+def test_parallel_probes_do_not_shorten_the_polls_of_the_next_scrape(
+    handler: ScrapeHandler, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for the others' rendering; per query, that would be far more than `/metrics` takes."""
+    snapshot.queries = tuple(
+        Query(Target("main", SID, "support", str(number)), Window(15)) for number in range(300)
+    )
+    render = Exposition.render
+
+    def slow(exposition: Exposition, collectors: Any) -> bytes:
+        time.sleep(0.02)
+        return render(exposition, collectors)
+
+    monkeypatch.setattr(Exposition, "render", slow)
+
+    async def scenario() -> float:
+        probes = [request(f"workspace=support&channel={number}") for number in range(60)]
+        await asyncio.gather(*map(handler.probe, probes))
+        before = time.monotonic()
+        await handler.metrics(request())
+        return snapshot.deadlines[-1] - before
+
+    assert asyncio.run(scenario()) > 9
+
+
+def test_a_client_that_has_gone_ends_its_scrape(
+    handler: ScrapeHandler, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    async def poll(_queries: Sequence[Query], _deadline: float) -> list[PollResult]:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        return []
+
+    async def disconnect() -> dict[str, str]:
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    monkeypatch.setattr(snapshot, "poll", poll)
+    answer = asyncio.run(handler.metrics(Request(request().scope, receive=disconnect)))
+    assert (answer.status_code, ended) == (499, ["cancelled"])
 
 
 def test_collectors_are_both_unless_one_is_given() -> None:
@@ -201,8 +250,24 @@ def test_a_timeout_below_twice_the_offset_is_halved(handler: ScrapeHandler) -> N
 def test_twice_the_time_of_the_previous_answer_is_reserved() -> None:
     answer_time = _AnswerTime()
     answer_time.record(100, 1.0)
-    assert answer_time.reserve(100, 9.5) == pytest.approx(2.05)
-    assert answer_time.reserve(1, 9.5) == pytest.approx(0.07)
+    assert answer_time.reserve(100, 9.5) == pytest.approx(2.0)
+    assert answer_time.reserve(110, 9.5) == pytest.approx(2.195), "of about that size"
+
+
+def test_scrapes_of_another_size_say_nothing_about_the_time_of_an_answer() -> None:
+    """60 parallel probes, each of which waited for the others, cost the next `/metrics` healthy polls."""
+    answer_time = _AnswerTime()
+    before = answer_time.reserve(300, 9.5)
+    for _ in range(60):
+        answer_time.record(1, 0.5)
+    assert answer_time.reserve(300, 9.5) == before < 0.4
+    assert answer_time.reserve(1, 9.5) == pytest.approx(1.0)
+
+
+def test_an_answer_quicker_than_the_fixed_share_reserves_that() -> None:
+    answer_time = _AnswerTime()
+    answer_time.record(1, 0.001)
+    assert answer_time.reserve(1, 9.5) == pytest.approx(0.05)
 
 
 def test_at_most_half_of_the_timeout_is_reserved() -> None:
