@@ -21,7 +21,7 @@ from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import load_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
-from taskrouter_exporter.demo import start_demo
+from taskrouter_exporter.demo import SCENARIOS, start_demo
 from taskrouter_exporter.logs import FORMATS, LEVELS, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.revision import revision
@@ -36,7 +36,6 @@ from taskrouter_exporter.server.listen import (
 )
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
-from taskrouter_exporter.simulator import Scenario
 from taskrouter_exporter.web.app import Web
 
 log = structlog.get_logger()
@@ -111,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         help="Output format of log messages. (default: %(default)s)")  # fmt: skip
     add("--demo", action="store_true",
         help="Export metrics of an embedded TaskRouter simulator; needs no Twilio account.")  # fmt: skip
-    add("--demo.scenario", dest="demo_scenario", type=Scenario, choices=list(Scenario), default=Scenario.CALM,
-        metavar="|".join(Scenario), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
+    add("--demo.scenario", dest="demo_scenario", choices=SCENARIOS, default="calm",
+        metavar="|".join(SCENARIOS), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
     add("--version", action="version", version=f"taskrouter-exporter {__version__} (revision {revision()})",
         help="Show the version and exit.")  # fmt: skip
     return parser
