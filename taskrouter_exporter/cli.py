@@ -22,7 +22,7 @@ from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import load_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
-from taskrouter_exporter.demo import start_demo
+from taskrouter_exporter.demo import SCENARIOS, start_demo
 from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.early_signals import release_signals
 from taskrouter_exporter.logs import FORMATS, LEVELS, flush_logs, set_up_logging
@@ -39,7 +39,6 @@ from taskrouter_exporter.server.listen import (
 )
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
-from taskrouter_exporter.simulator import Scenario
 from taskrouter_exporter.systemd import Notifier
 from taskrouter_exporter.web.app import RESERVED_PATHS, Web
 
@@ -120,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
         help="Output format of log messages. (default: %(default)s)")  # fmt: skip
     add("--demo", action="store_true",
         help="Export metrics of an embedded TaskRouter simulator; needs no Twilio account.")  # fmt: skip
-    add("--demo.scenario", dest="demo_scenario", type=Scenario, choices=list(Scenario), default=Scenario.CALM,
-        metavar="|".join(Scenario), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
+    add("--demo.scenario", dest="demo_scenario", choices=SCENARIOS, default="calm",
+        metavar="|".join(SCENARIOS), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
     add("--version", action="version", version=f"taskrouter-exporter {__version__} (revision {revision()})",
         help="Show the version and exit.")  # fmt: skip
     return parser

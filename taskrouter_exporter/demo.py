@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
@@ -11,16 +12,27 @@ from taskrouter_exporter.simulator.traffic import DEFAULT_CHANNEL
 
 _INCIDENT_DELAY = timedelta(minutes=5)
 _INCIDENT_LENGTH = timedelta(hours=1)
+_RATE_LIMIT: Final = "rate-limit"
+_LOW_RATE: Final = 1.0
+"""Requests per second in the scenario rate-limit: a scrape of the demo needs 16 for each workspace."""
+
+SCENARIOS: Final = (*map(str, Scenario), _RATE_LIMIT)
+"""The scenarios of `--demo.scenario`."""
 
 
-def start_demo(scenario: Scenario) -> tuple[Simulator, Config]:
+def start_demo(scenario: str) -> tuple[Simulator, Config]:
     """Start a simulator and return it with a configuration for it.
 
-    The incident of a scenario other than calm starts in five minutes and lasts for an hour.
+    The incident of a scenario starts in five minutes and lasts for an hour. The scenario rate-limit is calm,
+    and has a low rate limit throughout.
     """
-    start = datetime.now(UTC) + _INCIDENT_DELAY
-    incident = None if scenario is Scenario.CALM else Incident(start, start + _INCIDENT_LENGTH)
-    simulator = Simulator(ContactCentre(scenario=scenario, incident=incident))
+    if scenario == _RATE_LIMIT:
+        simulator = Simulator(ContactCentre(), rate_limit=_LOW_RATE)
+    else:
+        traffic = Scenario(scenario)
+        start = datetime.now(UTC) + _INCIDENT_DELAY
+        incident = None if traffic is Scenario.CALM else Incident(start, start + _INCIDENT_LENGTH)
+        simulator = Simulator(ContactCentre(scenario=traffic, incident=incident))
     simulator.start()
     return simulator, parse_config(demo_configuration(simulator), "--demo", Path.cwd(), {})
 

@@ -11,7 +11,9 @@ import taskrouter_exporter
 PACKAGE: Final = Path(taskrouter_exporter.__file__).parent
 MOST_LEVELS: Final = 10
 
-_LEAVES: Final = {"durations", "files", "sids", "revision", "logs", "healthcheck", "statistics"}
+_LEAVES: Final = {
+    "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids", "statistics", "systemd",
+}  # fmt: skip
 _POLLING: Final = {"counters", "politeness", "poll_history", "poller", "standings"}
 ALLOWED: Final[dict[str, set[str]]] = {
     **{leaf: set() for leaf in _LEAVES},
@@ -35,10 +37,10 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "demo": {"config", "simulator"},
     "config_check": {"config", "queries", "server"},
     "cli": {
-        "config", "config_check", "demo", "files", "logs", "metrics", "queries", "revision", "runtime",
-        "server", "simulator", "web",
+        "api", "config", "config_check", "demo", "durations", "early_signals", "files", "logs", "metrics",
+        "queries", "revision", "runtime", "server", "simulator", "systemd", "web",
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "early_signals"},
 }  # fmt: skip
 """What each part may import. Nothing imports cli, and config imports nothing that it configures."""
 

@@ -1,10 +1,14 @@
+import base64
+import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from taskrouter_exporter.config.model import Config
-from taskrouter_exporter.demo import start_demo
+from taskrouter_exporter.demo import SCENARIOS, demo_configuration, start_demo
 from taskrouter_exporter.simulator import Scenario, Simulator
+from taskrouter_exporter.simulator.wire import Request
 
 
 @contextmanager
@@ -39,3 +43,24 @@ def test_the_incident_of_a_scenario_starts_in_five_minutes_and_lasts_an_hour() -
         assert incident is not None
         assert timedelta(minutes=5) <= incident.start - before < timedelta(minutes=6)
         assert incident.end - incident.start == timedelta(hours=1)
+
+
+def _statuses_of_a_burst(scenario: str) -> Counter[int]:
+    """Return the statuses of the requests of one scrape, sent at once."""
+    simulator, _ = start_demo(scenario)
+    simulator.close()
+    centre = simulator.centre
+    credentials = base64.b64encode(f"{centre.account_sid}:{centre.auth_token}".encode()).decode()
+    statuses: Counter[int] = Counter()
+    for target in json.loads(demo_configuration(simulator))["targets"]:
+        path = f"/v1/Workspaces/{target['workspace']}/Workers/CumulativeStatistics"
+        request = Request("GET", path, {}, {"authorization": f"Basic {credentials}"})
+        for _ in range(len(target["channels"]) * (len(target["windows"]) + 1)):
+            statuses[simulator.answer(request).status] += 1
+    return statuses
+
+
+def test_a_scrape_meets_the_rate_limit_in_the_scenario_of_that_name_only() -> None:
+    statuses = {scenario: _statuses_of_a_burst(scenario) for scenario in SCENARIOS}
+    assert statuses.pop("rate-limit") == {200: 30, 429: 18}
+    assert statuses == {scenario: {200: 48} for scenario in Scenario}
