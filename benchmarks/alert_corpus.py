@@ -31,7 +31,7 @@ _SLOT: Final = 20
 """Minutes for which one draw of the share holds: the same Workers sit there. No multiple of a window."""
 
 _HOLIDAY: Final = 21
-"""The day on which half of the channels stay closed or nearly so: the Monday of the last week."""
+"""The day on which half of the workspaces stay closed or nearly so: the Monday of the last week."""
 
 _RETRY: Final = 0.9
 """Share of the rejected or timed out tasks that are offered again a minute later. The other callers give up."""
@@ -47,8 +47,9 @@ class Label(StrEnum):
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel of one workspace."""
+    """A channel. Four of them, one of each size, are a workspace in one place, with the same holidays."""
 
+    workspace: str
     name: str
     size: str
     hourly: float
@@ -154,13 +155,16 @@ def generate(seed: int, channels: int, days: int = 28, overdispersion: float = 1
 
 def _channels(random: np.random.Generator, count: int) -> Iterator[Channel]:
     sizes = list(SIZES.items())
+    zone, changes, holiday = 0, 0, False
     for number in range(count):
         size, (least, most) = sizes[number % len(sizes)]
         hourly = float(np.exp(random.uniform(np.log(least), np.log(most))))
         always = random.random() < 0.3
+        if number % len(sizes) == 0:
+            zone, changes = [(2, 13), (-4, 20), (0, 1000)][random.choice(3, p=[0.5, 0.3, 0.2])]
+            holiday = bool(random.random() < 0.5)
         opens = int(random.choice([7, 8, 9])) * HOUR
         closes = opens if always else int(random.choice([17, 18, 20, 22])) * HOUR
-        zone, changes = [(2, 13), (-4, 20), (0, 1000)][random.choice(3, p=[0.5, 0.3, 0.2])]
         # Around 6 and 5 %; some teams always reject a fifth.
         baseline = [
             float(np.clip(np.exp(random.normal(np.log(mean), 0.6)), 0.015, 0.19)) for mean in (0.06, 0.05)
@@ -169,7 +173,8 @@ def _channels(random: np.random.Generator, count: int) -> Iterator[Channel]:
         # something is common to them all (0.002): the kind of calls, a slow desktop.
         workers = max(2.0, hourly / 12)
         yield Channel(
-            f"channel-{number:03}",
+            f"workspace-{number // len(sizes):02}",
+            size,
             size,
             hourly,
             opens,
@@ -179,7 +184,7 @@ def _channels(random: np.random.Generator, count: int) -> Iterator[Channel]:
             changes,
             (baseline[0], baseline[1]),
             0.002 + 0.04 / workers,
-            bool(random.random() < 0.5),
+            holiday,
         )
 
 

@@ -189,15 +189,13 @@ _SPANS_TEMPLATE: Final = """\
       @part@ and on (@keys@, window) taskrouter:@name@:hour
     )
     or on (@keys@)
-    (
+    sum without (span, quarter) (
       taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"}
-        + sum without (quarter) (
-          label_replace(taskrouter:ratio:numerator{span="15m"} offset 15m, "quarter", "2", "", "")
-            or label_replace(taskrouter:ratio:numerator{span="15m"} offset 30m, "quarter", "3", "", "")
-            or label_replace(taskrouter:ratio:numerator{span="15m"} offset 45m, "quarter", "4", "", "")
-            or 0 * taskrouter:ratio:numerator{span="15m"}
-        )
+        or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 15m, "quarter", "2", "", "")
+        or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 30m, "quarter", "3", "", "")
+        or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 45m, "quarter", "4", "", "")
     )
+      and on (@keys@) taskrouter:@name@:recent
 - record: taskrouter:ratio:denominator
   labels: {span: 1h}
   expr: |
@@ -206,15 +204,13 @@ _SPANS_TEMPLATE: Final = """\
         + on (@keys@, window) group_left () taskrouter:@name@:hour
     )
     or on (@keys@)
-    (
+    sum without (span, quarter) (
       taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"}
-        + sum without (quarter) (
-          label_replace(taskrouter:ratio:denominator{span="15m"} offset 15m, "quarter", "2", "", "")
-            or label_replace(taskrouter:ratio:denominator{span="15m"} offset 30m, "quarter", "3", "", "")
-            or label_replace(taskrouter:ratio:denominator{span="15m"} offset 45m, "quarter", "4", "", "")
-            or 0 * taskrouter:ratio:denominator{span="15m"}
-        )
+        or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 15m, "quarter", "2", "", "")
+        or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 30m, "quarter", "3", "", "")
+        or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 45m, "quarter", "4", "", "")
     )
+      and on (@keys@) taskrouter:@name@:recent
 """
 
 
@@ -296,9 +292,10 @@ def _alerts(source: Source, ratio: str, spike: Spike) -> str:
       In {", ".join(where)},
       {{{{ range printf "taskrouter:ratio:share{{{selector}}}"
       {values} | query | sortByLabel "span" }}}}{{{{ .Value | humanizePercentage }}}}
-      of the reservations of the last {{{{ .Labels.span }}}}, {{{{ end }}}}{spike.happened}.
+      of the reservations of the last {{{{ .Labels.span }}}}, {{{{ else }}}}recently, many reservations {{{{ end }}}}{spike.happened}.
       {{{{ with printf "taskrouter:ratio:baseline{{{selector}}}"
-      {values} | query }}}}The baseline is {{{{ . | first | value | humanizePercentage }}}}.{{{{ end }}}}
+      {values} | query }}}}The baseline is
+      {{{{ . | first | value | humanizePercentage }}}}.{{{{ end }}}}
     runbook_url: {_RUNBOOKS}#{anchor}
 - alert: {spike.alert}
   expr: taskrouter:ratio:spike{{ratio="{ratio}"}} == 2
