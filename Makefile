@@ -6,7 +6,7 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test stress weeks lint actionlint bench dashboards picture docs chart dist lock clean
+.PHONY: run test stress weeks lint actionlint bench rules alerts dashboards picture docs chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter: with config.yaml when there is one, otherwise the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -39,7 +39,13 @@ docs: $(DEV_ENV) ## Generate the configuration page and its JSON Schema
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
 	$(BIN)/python -m taskrouter_exporter.config_schema > docs/config.schema.json
 
-chart: dashboards ## Write the parts of the Helm chart that come from elsewhere: rules, dashboards, schema, README
+rules: $(DEV_ENV) ## Write the alert rules again, from tools/rules.py and tools/rules.yaml.in
+	$(BIN)/python -m tools.rules
+
+alerts: $(DEV_ENV) ## Evaluate the alerts on the labelled corpus, as in docs/alerting.md (an hour)
+	PYTHONPATH=tests:. $(BIN)/python benchmarks/alerts.py $(ALERTS_ARGS)
+
+chart: rules dashboards ## Write the parts of the Helm chart that come from elsewhere: rules, dashboards, schema, README
 	$(BIN)/python -m tools.chart
 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
@@ -51,7 +57,7 @@ lock: $(DEV_ENV) ## Pin every dependency again, with hashes
 	$(BIN)/$(LOCK) --upgrade --group build -o requirements-build.txt
 	$(BIN)/$(LOCK) --upgrade --group dev pyproject.toml -o requirements-dev.txt
 
-dashboards: $(DEV_ENV) ## Write the Grafana dashboards again
+dashboards: rules ## Write the Grafana dashboards again
 	$(BIN)/python -m tools.dashboards
 
 picture: $(DEV_ENV) ## Take the README's picture again

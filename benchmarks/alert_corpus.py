@@ -194,7 +194,9 @@ def _rate(random: np.random.Generator, channel: Channel, days: int) -> Floats:
     day = minute // DAY
     local = minute + HOUR * (channel.zone - (day >= channel.changes))
     of_day, of_week = local % DAY, local // DAY % 7
-    peaks = np.exp(-(((of_day - 10.5 * HOUR) / 130) ** 2)) + 0.9 * np.exp(-(((of_day - 15 * HOUR) / 150) ** 2))
+    peaks = np.exp(-(((of_day - 10.5 * HOUR) / 130) ** 2)) + 0.9 * np.exp(
+        -(((of_day - 15 * HOUR) / 150) ** 2)
+    )
     shape = 0.35 + 0.65 * peaks
     if channel.opens == channel.closes:
         shape = 0.08 + 0.92 * peaks
@@ -233,7 +235,9 @@ def _incidents(
         at = WEEK + int(random.exponential(3 * DAY))
         while at < minutes - 4 * HOUR:
             length = round(float(np.exp(random.uniform(np.log(10), np.log(180)))))
-            kind = str(random.choice(["step", "rise", "intermittent", "sticky agent"], p=[0.5, 0.2, 0.1, 0.2]))
+            kind = str(
+                random.choice(["step", "rise", "intermittent", "sticky agent"], p=[0.5, 0.2, 0.1, 0.2])
+            )
             ratio = 1 if kind == "sticky agent" else int(random.integers(2))
             here = slice(at, at + length)
             share = float(np.clip(usual[ratio, number, at] * random.uniform(1.5, 5), 0.12, 0.6))

@@ -117,7 +117,8 @@ class Score:
 
 def score(corpus: Corpus, told: Firings, paged: Firings) -> Score:
     """Compare what fired, of any severity and critical, with what should have."""
-    findings, explained = [], set()
+    findings: list[Finding] = []
+    explained: set[tuple[tuple[int, int], Interval]] = set()
     for incident in corpus.incidents:
         key = incident.ratio, incident.channel
         near = [
@@ -140,8 +141,6 @@ def score(corpus: Corpus, told: Firings, paged: Firings) -> Score:
     ]
     months = len(corpus.channels) * (corpus.minutes - WEEK) / DAY / (365.25 / 12)
     return Score(findings, false, months)
-
-
 
 
 def _mean(values: Sequence[float]) -> float:

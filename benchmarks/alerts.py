@@ -25,6 +25,9 @@ from taskrouter_exporter.durations import parse_duration
 
 ROOT: Final = Path(__file__).parent.parent
 RULES: Final = ROOT / "monitoring" / "rules" / "taskrouter.yaml"
+INPUTS: Final = ("counters", "windows", "doubled")
+"""With windows and counters, with windows only, and the former with doubled over-dispersion."""
+
 UNSEEN: Final = (11, 12, 13)
 _SPIKES: Final = {"TaskRouterRejectionSpike": 0, "TaskRouterTimeoutSpike": 1}
 _MISSING: Final = "TaskRouterNoReservations"
@@ -33,6 +36,8 @@ _CHUNK: Final = 10_000
 
 _STEP: Final = 3
 """Minutes between evaluations. Prometheus usually evaluates every minute or more often; this is a third of the time."""
+
+_EVALUATED: Final = 'timestamp(taskrouter:threshold{threshold="expected_reservations"})'
 
 _OUTCOMES: Final = (*RATIOS, "accepted")
 
@@ -91,7 +96,9 @@ def _series(corpus: Corpus, period: slice, *, counters: bool) -> Iterator[bytes]
     times = 60 * (np.arange(corpus.minutes)[period] + 1) + int(START.timestamp())
     for number, channel in enumerate(corpus.channels):
         polled = corpus.polled[number, period]
-        shared = f'job="taskrouter",instance="exporter",workspace="{channel.workspace}",channel="{channel.name}"'
+        shared = (
+            f'job="taskrouter",instance="exporter",workspace="{channel.workspace}",channel="{channel.name}"'
+        )
         names = ["reservations", *(f'reservation_outcomes{{outcome="{outcome}"' for outcome in _OUTCOMES)]
         for name, window in zip(names, windows, strict=True):
             metric, _, label = name.partition("{")
@@ -143,11 +150,14 @@ def _firing(server: Prometheus, rule: Rule, minutes: int) -> dict[frozenset[tupl
     )
     held: dict[frozenset[tuple[str, str]], list[int]] = {}
     start = int(START.timestamp())
+    # Where within the interval Prometheus evaluates the rules.
+    (phase, *_) = {int(at) % (60 * _STEP) for at in server.query(_EVALUATED, start + WEEK * 60).values()}
+    start += phase
     for begin in range(_STEP, minutes + 1, _CHUNK * _STEP):
-        last = min(begin + (_CHUNK - 1) * _STEP, minutes)
+        last = min(begin + (_CHUNK - 1) * _STEP, minutes - _STEP)
         answer = server.range(rule["expr"], start + 60 * begin, start + 60 * last, 60 * _STEP)
         for labels, points in answer.items():
-            # A sample at the end of a minute: the minute before it in the corpus.
+            # What is scraped at the end of a minute contains it.
             held.setdefault(labels, []).extend(int(point.at - start) // 60 - 1 for point in points)
     return {labels: _intervals(found, pending, keep) for labels, found in held.items()}
 
@@ -207,28 +217,51 @@ def row(result: Result) -> list[str]:
     ]
 
 
+def together(results: Sequence[Result]) -> Result:
+    """Return the results of several corpora as those of one."""
+    scores = [result.score for result in results]
+    return Result(
+        Score(
+            [finding for score in scores for finding in score.findings],
+            [alarm for score in scores for alarm in score.false],
+            sum(score.channel_months for score in scores),
+        ),
+        [interval for result in results for interval in result.missing],
+        sum(result.seconds for result in results),
+    )
+
+
 def main() -> None:
-    """Print a table with a row for each seed and each kind of input."""
+    """Print a table with a row for each seed and each kind of input, and one for each size and kind of incident."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rules", type=Path, default=RULES)
+    parser.add_argument("--rules", type=Path, default=RULES, help="rule file to evaluate")
     parser.add_argument("--seeds", type=int, nargs="+", default=UNSEEN)
-    parser.add_argument("--channels", type=int, default=48)
+    parser.add_argument("--channels", type=int, default=32, help="a multiple of four")
     parser.add_argument("--days", type=int, default=28)
-    parser.add_argument("--inputs", nargs="+", default=["counters", "windows", "doubled"])
+    parser.add_argument("--inputs", nargs="+", choices=INPUTS, default=INPUTS)
     arguments = parser.parse_args()
     rules = read_rules(arguments.rules)
     print(f"| input | seed | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 2) + "|")
+    details = []
     for kind in arguments.inputs:
+        results = []
         for seed in arguments.seeds:
             corpus = generate(seed, arguments.channels, arguments.days, 2.0 if kind == "doubled" else 1.0)
             with tempfile.TemporaryDirectory() as name:
-                result = evaluate(rules, corpus, counters=kind != "windows", directory=Path(name) / "blocks")
-            print(f"| {kind} | {seed} | {' | '.join(row(result))} |", flush=True)
-            for group in ("size", "kind"):
-                for member, (count, told, paged, false) in result.score.by(group).items():
-                    print(f"    {member}: {count} incidents, {told:.0%} told, {paged:.0%} paged, {false} false alarms")
-            print(f"    {result.seconds:.0f} s", flush=True)
+                results.append(
+                    evaluate(rules, corpus, counters=kind != "windows", directory=Path(name) / "blocks")
+                )
+            print(f"| {kind} | {seed} | {' | '.join(row(results[-1]))} |", flush=True)
+        whole = together(results)
+        print(f"| {kind} | all | {' | '.join(row(whole))} |", flush=True)
+        details += [
+            f"| {kind} | {member} | {count} | {told:.0%} | {paged:.0%} | {false} |"
+            for group in ("size", "kind")
+            for member, (count, told, paged, false) in whole.score.by(group).items()
+        ]
+    print("\n| input | channel or incident | incidents | told | pages paged | false alarms |\n" + "|---" * 6 + "|")
+    print("\n".join(details))
 
 
 if __name__ == "__main__":

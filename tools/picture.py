@@ -1,4 +1,4 @@
-"""The picture of a rejection spike: the graph of the real Prometheus, as Chromium shows it.
+"""The picture of a rejection spike and its lower bound: the graph of the real Prometheus, as Chromium shows it.
 
 `make picture` takes it again. It needs the Debian packages prometheus, chromium and chromium-driver.
 """
@@ -19,9 +19,18 @@ FILE: Final = ROOT / "docs" / "images" / "rejection-spike.png"
 _PROGRAMS: Final = Path("/usr/bin")
 """Where Debian puts them."""
 _EXPRESSION: Final = """
-max by (channel) (taskrouter:outcome:ratio_recent{workspace="support", channel!="all", outcome="rejected"})
-or max by (alert) (
-  label_replace(taskrouter:threshold{threshold="rejection_ratio"}, "alert", "$1", "severity", "(.*)")
+label_replace(
+  max by (channel) (taskrouter:ratio:share{workspace="support", channel="voice", ratio="rejected", span="15m"}),
+  "line", "share of the last 15 minutes", "", ""
+)
+or label_replace(
+  max by (channel) (taskrouter:ratio:lower_bound{workspace="support", channel="voice", ratio="rejected", span="15m"}),
+  "line", "lower bound", "", ""
+)
+or label_replace(
+  max by (channel) (taskrouter:ratio:baseline{workspace="support", channel="voice", ratio="rejected"})
+    * scalar(max(taskrouter:threshold{threshold="spike_multiple_15m"})),
+  "line", "1.6 times the baseline", "", ""
 )
 """
 

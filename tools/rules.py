@@ -230,7 +230,9 @@ def rules(sources: Sequence[Source] = SOURCES) -> str:
 
 def _absent(template: str) -> Iterator[str]:
     """Yield what fires where a threshold is missing."""
-    for name, by_severity in read_thresholds(template.partition("\n  - name: taskrouter-reservations")[0]).items():
+    for name, by_severity in read_thresholds(
+        template.partition("\n  - name: taskrouter-reservations")[0]
+    ).items():
         for severity in by_severity:
             labels = f'threshold="{name}"' + (f', severity="{severity}"' if severity else "")
             yield f"or absent(taskrouter:threshold{{{labels}}})"

@@ -47,11 +47,12 @@ class Blocks:
 
     def add_recordings(self, rules: Sequence[Rule], begin: datetime, end: datetime) -> None:
         """Make blocks of what recording rules say; those that read others' results come after them."""
-        for layer in layers(rules):
-            number = next(self._number)
-            file = self._directory / f"layer-{number}.yaml"
-            file.write_text(json.dumps({"groups": list(_groups(layer))}), encoding="utf-8")
-            new = self._directory / f"new-{number}"
+        # Prometheus evaluates a group at a time of the interval that its name and its file's decide. With the same ones
+        # for all, a rule reads what those before it recorded at the same instant, as in one group.
+        file = self._directory / "rules.yaml"
+        for group in (group for layer in layers(rules) for group in _groups(layer)):
+            file.write_text(json.dumps({"groups": [group]}), encoding="utf-8")
+            new = self._directory / f"new-{next(self._number)}"
             with self.serve() as prometheus:
                 self._run(
                     "rules",
@@ -114,14 +115,14 @@ def layers(rules: Sequence[Rule]) -> list[list[Rule]]:
 
 
 def _groups(rules: Sequence[Rule]) -> Iterator[dict[str, Any]]:
-    """The rules as groups of a rule file, one for each interval."""
+    """The rules as groups of one name, one for each interval."""
     for interval in {rule.get("interval") for rule in rules}:
         members = [
             {key: value for key, value in rule.items() if key != "interval"}
             for rule in rules
             if rule.get("interval") == interval
         ]
-        yield {"name": f"layer {interval}", "rules": members} | ({"interval": interval} if interval else {})
+        yield {"name": "rules", "rules": members} | ({"interval": interval} if interval else {})
 
 
 def _names(expression: str) -> set[str]:
