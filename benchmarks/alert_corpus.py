@@ -1,6 +1,7 @@
 """A labelled corpus of contact centres: reservations minute by minute, and incidents among them.
 
-It shares nothing with the simulator's traffic model, so that the alerts are not measured by the assumptions of their
+It shares nothing with the simulator's traffic model, so that the alerts are not measured by the assumptions
+of their
 own authors alone. Everything comes from one seed. Times are minutes since the start.
 """
 
@@ -18,7 +19,8 @@ Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 START: Final = datetime(2026, 10, 12, tzinfo=UTC)
-"""A Monday. Daylight-saving time ends in the European channels on day 13 and in the American ones on day 20."""
+"""A Monday. Daylight-saving time ends in the European channels on day 13 and in the American ones on day
+20."""
 
 HOUR: Final = 60
 DAY: Final = 24 * HOUR
@@ -34,7 +36,8 @@ _HOLIDAY: Final = 21
 """The day on which half of the workspaces stay closed or nearly so: the Monday of the last week."""
 
 _RETRY: Final = 0.9
-"""Share of the rejected or timed out tasks that are offered again a minute later. The other callers give up."""
+"""Share of the rejected or timed out tasks that are offered again a minute later. The other callers give
+up."""
 
 
 class Label(StrEnum):
@@ -107,17 +110,20 @@ class Corpus:
 
     @property
     def minutes(self) -> int:
-        return self.reservations.shape[1]
+        """The length of the corpus."""
+        return int(self.reservations.shape[1])
 
 
 def label(share: float, lost: Floats) -> Label:
     """Return what an incident deserves. These numbers were fixed before any rule was measured.
 
-    A rejected or timed out reservation means that a caller waits for the next offer; about one in four hangs up
+    A rejected or timed out reservation means that a caller waits for the next offer; about one in four
+    hangs up
     meanwhile. What counts is the worst hour, as that is how fast callers are being lost.
 
     - 60 reservations lost in an hour are about one caller every four minutes: worth waking somebody up.
-    - Where 40 % end so, most tasks are offered twice or more and the channel hardly works. 15 lost (4 callers) are
+    - Where 40 % end so, most tasks are offered twice or more and the channel hardly works. 15 lost (4
+    callers) are
       then enough to page: in a small channel that is everyone who called.
     - Below 10 lost (2 or 3 callers) an interruption costs more than it saves: nobody wants to hear of it.
     - Between them, the supervisor wants to know, and nobody else.
@@ -169,8 +175,8 @@ def _channels(random: np.random.Generator, count: int) -> Iterator[Channel]:
         baseline = [
             float(np.clip(np.exp(random.normal(np.log(mean), 0.6)), 0.015, 0.19)) for mean in (0.06, 0.05)
         ]
-        # A Worker takes about twelve reservations an hour. Workers differ (0.04), the more the fewer there are, and
-        # something is common to them all (0.002): the kind of calls, a slow desktop.
+        # A Worker takes about twelve reservations an hour. Workers differ (0.04), the more the fewer there
+        # are, and something is common to them all (0.002): the kind of calls, a slow desktop.
         workers = max(2.0, hourly / 12)
         yield Channel(
             f"workspace-{number // len(sizes):02}",
@@ -207,7 +213,8 @@ def _rate(random: np.random.Generator, channel: Channel, days: int) -> Floats:
         shape = shape * np.where(local // DAY == _HOLIDAY, random.choice([0.0, 0.15]), 1)
     daily = np.exp(random.normal(0, 0.12, days + 2))[local // DAY]
     slots = random.gamma(60, 1 / 60, days * DAY // _SLOT + 1)[minute // _SLOT]
-    # Campaigns: two or three times the traffic for some hours, and as many more reservations lost as there are more.
+    # Campaigns: two or three times the traffic for some hours, and as many more reservations lost as there
+    # are more.
     campaign = np.ones(len(minute))
     for begin in random.integers(0, days * DAY, random.poisson(days / 10)):
         campaign[begin : begin + int(random.integers(60, 300))] = random.uniform(1.8, 3.5)
@@ -242,7 +249,8 @@ def _incidents(
             here = slice(at, at + length)
             share = float(np.clip(usual[ratio, number, at] * random.uniform(1.5, 5), 0.12, 0.6))
             if kind == "sticky agent":
-                # One Worker who is offered everything first lets it time out: three times their share of the offers.
+                # One Worker who is offered everything first lets it time out: three times their share of the
+                # offers.
                 share = float(np.clip(3 * 12 / max(24.0, channel.hourly), 0, 0.6))
             peak = rates[number].max()
             rare = rates[number, here].min() < 0.05 * peak

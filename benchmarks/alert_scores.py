@@ -6,10 +6,11 @@ from itertools import groupby
 from typing import Final
 
 import numpy as np
-from alert_corpus import DAY, HOUR, WEEK, Channel, Corpus, Incident, Label
+from alert_corpus import DAY, WEEK, Channel, Corpus, Incident, Label
 
 GRACE: Final = 10
-"""Minutes after the end of an incident in which an alert still tells of it: the last window has just filled."""
+"""Minutes after the end of an incident in which an alert still tells of it: the last window has just
+filled."""
 
 _AFTERWARDS: Final = 90
 """Minutes after the end in which an alert is no false one: the last hour still contains the incident."""
@@ -34,6 +35,7 @@ class Finding:
 
     @property
     def lost(self) -> float:
+        """All that was lost beyond the baseline."""
         return float(self.incident.lost.sum())
 
     @property
@@ -51,9 +53,11 @@ class Score:
     channel_months: float
 
     def share_told(self, *labels: Label) -> float:
+        """Return the share of incidents that an alert told of in time."""
         return _mean([finding.told is not None for finding in self._labelled(*labels)])
 
     def share_paged(self, label: Label) -> float:
+        """Return the share of incidents of which a critical alert told in time."""
         return _mean([finding.paged for finding in self._labelled(label)])
 
     def lost_before(self) -> float:
@@ -71,6 +75,7 @@ class Score:
         return float(np.median(delays)) if delays else float("nan")
 
     def firings_per_incident(self) -> float:
+        """Return how often an alert fired for an incident, of those that had one."""
         return _mean(
             [
                 finding.firings
@@ -80,11 +85,11 @@ class Score:
         )
 
     def false_alarms(self) -> float:
-        """Return them per channel and month."""
+        """Return false alarms per channel and month."""
         return len(self.false) / self.channel_months
 
     def wrong_severity(self) -> float:
-        """Return the share of told incidents that only warned where they should page, or the other way round."""
+        """Return the share of told incidents that only warned and should page, or the other way round."""
         return _mean(
             [
                 finding.paged != (finding.incident.label is Label.PAGE)
@@ -94,7 +99,7 @@ class Score:
         )
 
     def by(self, kind: str) -> dict[str, tuple[int, float, float, int]]:
-        """Return incidents, the shares told and paged, and false alarms by channel size or kind of incident."""
+        """Return incidents, shares told and paged, and false alarms by channel size or kind of incident."""
         real = sorted(
             self._labelled(Label.PAGE, Label.WARNING),
             key=lambda finding: finding.channel.size if kind == "size" else finding.incident.kind,

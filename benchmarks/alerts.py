@@ -35,7 +35,8 @@ _CHUNK: Final = 10_000
 """Evaluations in one range query; Prometheus returns at most 11,000 points of a series."""
 
 _STEP: Final = 3
-"""Minutes between evaluations. Prometheus usually evaluates every minute or more often; this is a third of the time."""
+"""Minutes between evaluations. Prometheus usually evaluates every minute or more often; this is a third of
+the time."""
 
 _EVALUATED: Final = 'timestamp(taskrouter:threshold{threshold="expected_reservations"})'
 
@@ -232,7 +233,7 @@ def together(results: Sequence[Result]) -> Result:
 
 
 def main() -> None:
-    """Print a table with a row for each seed and each kind of input, and one for each size and kind of incident."""
+    """Print a row for each seed and each input, then one for each size and kind of incident."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rules", type=Path, default=RULES, help="rule file to evaluate")
     parser.add_argument("--seeds", type=int, nargs="+", default=UNSEEN)
@@ -260,7 +261,11 @@ def main() -> None:
             for group in ("size", "kind")
             for member, (count, told, paged, false) in whole.score.by(group).items()
         ]
-    print("\n| input | channel or incident | incidents | told | pages paged | false alarms |\n" + "|---" * 6 + "|")
+    print(
+        "\n| input | channel or incident | incidents | told | pages paged | false alarms |\n"
+        + "|---" * 6
+        + "|"
+    )
     print("\n".join(details))
 
 

@@ -1,4 +1,4 @@
-"""The picture of a rejection spike and its lower bound: the graph of the real Prometheus, as Chromium shows it.
+"""The picture of a rejection spike: the graph of the real Prometheus, as Chromium shows it.
 
 `make picture` takes it again. It needs the Debian packages prometheus, chromium and chromium-driver.
 """
@@ -20,11 +20,13 @@ _PROGRAMS: Final = Path("/usr/bin")
 """Where Debian puts them."""
 _EXPRESSION: Final = """
 label_replace(
-  max by (channel) (taskrouter:ratio:share{workspace="support", channel="voice", ratio="rejected", span="15m"}),
+  max by (channel) (taskrouter:ratio:share{workspace="support", channel="voice", ratio="rejected",
+  span="15m"}),
   "line", "share of the last 15 minutes", "", ""
 )
 or label_replace(
-  max by (channel) (taskrouter:ratio:lower_bound{workspace="support", channel="voice", ratio="rejected", span="15m"}),
+  max by (channel) (taskrouter:ratio:lower_bound{workspace="support", channel="voice", ratio="rejected",
+  span="15m"}),
   "line", "lower bound", "", ""
 )
 or label_replace(

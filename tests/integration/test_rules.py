@@ -206,7 +206,8 @@ def test_a_threshold_that_is_not_there_is_told(change: str, promtool: str, tmp_p
                 rule["labels"]["threshold"] = "share"
     (tmp_path / RULES.name).write_text(yaml.safe_dump(document), encoding="utf-8")
     broken = 'ALERTS{alertname="TaskRouterRulesBroken", alertstate="firing"} * 0'
-    sample = '{alertname="TaskRouterRulesBroken", alertstate="firing", severity="warning", threshold="spike_share"}'
+    labels = 'alertname="TaskRouterRulesBroken", alertstate="firing", severity="warning"'
+    sample = f'{{{labels}, threshold="spike_share"}}'
     test = {
         "interval": "1m",
         "input_series": [{"series": "up", "values": "1x10"}],

@@ -26,7 +26,8 @@ class Blocks:
         directory: A new one.
         lookback: How old a sample may be that a query still takes, as a Prometheus duration. Blocks made by
             promtool have no staleness markers, which tell elsewhere that a series has ended.
-        longest: How long a block may be, as a Prometheus duration. Weeks in blocks of two hours take long to open.
+        longest: How long a block may be, as a Prometheus duration. Weeks in blocks of two hours take long
+        to open.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class Blocks:
 
     def add_recordings(self, rules: Sequence[Rule], begin: datetime, end: datetime) -> None:
         """Make blocks of what recording rules say; those that read others' results come after them."""
-        # Prometheus evaluates a group at a time of the interval that its name and its file's decide. With the same ones
-        # for all, a rule reads what those before it recorded at the same instant, as in one group.
+        # Prometheus evaluates a group at a time of the interval that its name and its file's decide. With the
+        # same ones for all, a rule reads what those before it recorded at the same instant, as in one group.
         file = self._directory / "rules.yaml"
         for group in (group for layer in layers(rules) for group in _groups(layer)):
             file.write_text(json.dumps({"groups": [group]}), encoding="utf-8")

@@ -64,7 +64,8 @@ def _now() -> list[Panel]:
         made.append(
             number(
                 f"{name}: now and baseline",
-                f"Share of the reservations that ended as {name.lower()}: of the last 15 minutes, and the baseline. "
+                f"Share of the reservations that ended as {name.lower()}: of the last 15 minutes, and "
+                f"the baseline. "
                 "That is the past week's share, or that of last week's same hour where it is higher.",
                 SHARE,
                 share,
@@ -106,7 +107,8 @@ def _trends() -> list[Panel]:
             graph(
                 f"{name}, window by window",
                 f"Share of the reservations that ended as {name.lower()}, in each window before each "
-                "instant. A short window that leaves the long ones behind is a change. Above the dashed line a "
+                "instant. A short window that leaves the long ones behind is a change. Above the dashed "
+                "line a "
                 "channel hardly works.",
                 SHARE,
                 query(share_in_windows(outcome, SELECTED), f"{_NAME}: {{{{window}}}}"),
@@ -114,8 +116,10 @@ def _trends() -> list[Panel]:
             ),
             graph(
                 f"{name}, bounds and baseline",
-                f"Share of the reservations of the last 15 minutes that ended as {name.lower()}, and how high it "
-                "is at least but for chance: the lower bounds of the last 15 minutes and of the last hour. An alert "
+                f"Share of the reservations of the last 15 minutes that ended as {name.lower()}, and how "
+                f"high it "
+                "is at least but for chance: the lower bounds of the last 15 minutes and of the last "
+                "hour. An alert "
                 "fires where a bound is above its limit, a multiple of the baseline, and enough is lost.",
                 SHARE,
                 query(ratio("share", outcome, "15m"), f"{_NAME}: share"),

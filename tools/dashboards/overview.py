@@ -26,7 +26,8 @@ from tools.dashboards.parts import (
 )
 
 _ALERTING: Final = (
-    "An alert compares it with the channel's baseline and with what chance can do: the channel's details show both. "
+    "An alert compares it with the channel's baseline and with what chance can do: the channel's details "
+    "show both. "
     "Above the dashed line a channel hardly works."
 )
 _WINDOW: Final = f'{SELECTED}, window="$window"'
@@ -93,7 +94,8 @@ def _channels() -> Panel:
     made = rows(
         "Channels, worst first",
         "First the channel in which most reservations were rejected or timed out beyond the baseline. "
-        "Then the shares of reservations that were rejected, timed out and were accepted recently, next to the "
+        "Then the shares of reservations that were rejected, timed out and were accepted recently, next "
+        "to the "
         "baseline: the past week's share, or that of last week's same hour where it is higher. "
         "Red where a channel hardly works. A channel leads to its details.",
         SHARE,
