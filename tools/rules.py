@@ -159,7 +159,7 @@ _COUNTERS_TEMPLATE: Final = """\
       )
     )
 """
-_SPANS_TEMPLATE: Final = """\
+_CHOICES_TEMPLATE: Final = """\
 # The last 15 minutes: the first of these that is polled.
 - record: taskrouter:@name@:recent
   expr: |
@@ -168,50 +168,53 @@ _SPANS_TEMPLATE: Final = """\
 - record: taskrouter:@name@:hour
   expr: |
     @hour@
-- record: taskrouter:ratio:numerator
-  labels: {span: 15m}
-  expr: |
-    max without (window) (
-      @part@ and on (@keys@, window) taskrouter:@name@:recent
-    )
-- record: taskrouter:ratio:denominator
-  labels: {span: 15m}
-  expr: |
-    max without (window) (
-      0 * @part@
-        + on (@keys@, window) group_left () taskrouter:@name@:recent
-    )
-# Otherwise the hour is four times 15 minutes. One that falls into a gap counts as nothing in both.
-- record: taskrouter:ratio:numerator
-  labels: {span: 1h}
-  expr: |
-    max without (window) (
-      @part@ and on (@keys@, window) taskrouter:@name@:hour
-    )
-    or on (@keys@)
-    sum without (span, quarter) (
-      taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"}
-        or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 15m, "quarter", "2", "", "")
-        or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 30m, "quarter", "3", "", "")
-        or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 45m, "quarter", "4", "", "")
-    )
-      and on (@keys@) taskrouter:@name@:recent
-- record: taskrouter:ratio:denominator
-  labels: {span: 1h}
-  expr: |
-    max without (window) (
-      0 * @part@
-        + on (@keys@, window) group_left () taskrouter:@name@:hour
-    )
-    or on (@keys@)
-    sum without (span, quarter) (
-      taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"}
-        or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 15m, "quarter", "2", "", "")
-        or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 30m, "quarter", "3", "", "")
-        or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 45m, "quarter", "4", "", "")
-    )
-      and on (@keys@) taskrouter:@name@:recent
 """
+_SPANS: Final = {
+    ("numerator", "15m"): """\
+max without (window) (
+  @part@ and on (@keys@, window) taskrouter:@name@:recent
+)
+""",
+    ("denominator", "15m"): """\
+max without (window) (
+  0 * @part@
+    + on (@keys@, window) group_left () taskrouter:@name@:recent
+)
+""",
+    ("numerator", "1h"): """\
+max without (window) (
+  @part@ and on (@keys@, window) taskrouter:@name@:hour
+)
+or on (@keys@)
+sum without (span, quarter) (
+  taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"}
+    or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 15m, "quarter", "2", "", "")
+    or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 30m, "quarter", "3", "", "")
+    or label_replace(taskrouter:ratio:numerator{ratio=~"@ratios@", span="15m"} offset 45m, "quarter", "4", "", "")
+)
+  and on (@keys@) taskrouter:@name@:recent
+""",
+    ("denominator", "1h"): """\
+max without (window) (
+  0 * @part@
+    + on (@keys@, window) group_left () taskrouter:@name@:hour
+)
+or on (@keys@)
+sum without (span, quarter) (
+  taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"}
+    or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 15m, "quarter", "2", "", "")
+    or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 30m, "quarter", "3", "", "")
+    or label_replace(taskrouter:ratio:denominator{ratio=~"@ratios@", span="15m"} offset 45m, "quarter", "4", "", "")
+)
+  and on (@keys@) taskrouter:@name@:recent
+""",
+}
+"""Expressions of one source."""
+
+_COMMENTS: Final = {
+    "15m": "From here on, sources differ by the label ratio only.",
+    "1h": "Without counters or a window: four times 15 minutes. One in a gap is left out of both numbers.",
+}
 
 
 def rules(sources: Sequence[Source] = SOURCES) -> str:
@@ -219,9 +222,9 @@ def rules(sources: Sequence[Source] = SOURCES) -> str:
     template = _TEMPLATE.read_text(encoding="utf-8")
     spikes = [(source, ratio, spike) for source in sources for ratio, spike in source.spikes()]
     values = {
-        "sources": "\n".join(_indent(_source(source), 6) for source in sources),
+        "sources": "\n".join(_indent(text, 6) for text in (*map(_source, sources), *_spans(sources))),
         "alerts": "\n".join(_indent(_alerts(*each), 6) for each in spikes),
-        "absent": _indent("\n".join(_absent(template)), 10),
+        "absent": _indent("\n".join(_absent(template)), 14),
         "ratios": "|".join(ratio for _, ratio, _ in spikes),
         "runbooks": _RUNBOOKS,
     }
@@ -239,26 +242,40 @@ def _absent(template: str) -> Iterator[str]:
 
 
 def _source(source: Source) -> str:
-    """Return the recordings that bring a source's counts into one form, for the last 15 minutes and the last hour."""
+    """Return the recordings that bring a source's counts into one form."""
+    template = _WINDOWS_TEMPLATE + (_COUNTERS_TEMPLATE if source.counters else "") + _CHOICES_TEMPLATE
+    return _fill(template, source).rstrip()
+
+
+def _spans(sources: Sequence[Source]) -> Iterator[str]:
+    """Yield the recordings of the last 15 minutes and the last hour, one for all sources."""
+    for (kind, span), template in _SPANS.items():
+        expression = "or\n".join(_fill(template, source) for source in sources)
+        yield f"""\
+# {_COMMENTS[span]}
+- record: taskrouter:ratio:{kind}
+  labels: {{span: {span}}}
+  expr: |
+{_indent(expression, 4)}"""
+
+
+def _fill(template: str, source: Source) -> str:
     ratios = "|".join(source.ratios)
     windows = "|".join((*sorted(_WINDOWS, key=_minutes), "1h"))
     recent = [f'@whole@{{window="{window}"}}' for window in _WINDOWS]
     hour = ['@whole@{window="1h"}']
-    template = _WINDOWS_TEMPLATE
     if source.counters:
-        template += _COUNTERS_TEMPLATE
         recent.append('@whole@{window="counter_15m"}')
         hour.insert(0, '@whole@{window="counter_1h"}')
-    template += _SPANS_TEMPLATE
     whole, selected = source.whole
     counters = source.counters or ("", "")
     values = {
         "title": source.title,
         "recent": _indent("\nor on (@keys@)\n".join(recent), 4).strip(),
+        "hour": _indent("\nor on (@keys@)\n".join(hour), 4).strip(),
         "freshest": f"{source.end}{{{_matches('window', windows)}}}\n          or 0 * @whole_window@"
         if source.end
         else "0 * @whole_window@",
-        "hour": _indent("\nor on (@keys@)\n".join(hour), 4).strip(),
         "whole_window": f"{whole}{{{_labels(selected, _matches('window', windows))}}}",
         "part_window": f"{source.parts}{{{_matches(source.label, ratios)}, {_matches('window', windows)}}}",
         "whole_counter": counters[0],
@@ -273,7 +290,7 @@ def _source(source: Source) -> str:
     }
     for name, value in values.items():
         template = template.replace(f"@{name}@", value)
-    return template.rstrip()
+    return template
 
 
 def _alerts(source: Source, ratio: str, spike: Spike) -> str:

@@ -194,20 +194,21 @@ def labels_of(labels: Mapping[str, str]) -> str:
     return "{" + ", ".join(f'{name}="{value}"' for name, value in both.items()) + "}"
 
 
+@pytest.mark.parametrize("name", ["spike_share", "spike_excess_1h"])
 @pytest.mark.parametrize("change", ["missing", "renamed"])
-def test_a_threshold_that_is_not_there_is_told(change: str, promtool: str, tmp_path: Path) -> None:
+def test_a_threshold_that_is_not_there_is_told(change: str, name: str, promtool: str, tmp_path: Path) -> None:
     document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
     thresholds = document["groups"][0]["rules"]
     if change == "missing":
-        thresholds[:] = [rule for rule in thresholds if rule["labels"]["threshold"] != "spike_share"]
+        thresholds[:] = [rule for rule in thresholds if rule["labels"]["threshold"] != name]
     else:
         for rule in thresholds:
-            if rule["labels"]["threshold"] == "spike_share":
+            if rule["labels"]["threshold"] == name:
                 rule["labels"]["threshold"] = "share"
     (tmp_path / RULES.name).write_text(yaml.safe_dump(document), encoding="utf-8")
     broken = 'ALERTS{alertname="TaskRouterRulesBroken", alertstate="firing"} * 0'
     labels = 'alertname="TaskRouterRulesBroken", alertstate="firing", severity="warning"'
-    sample = f'{{{labels}, threshold="spike_share"}}'
+    sample = f'{{{labels}, threshold="{name}"}}'
     test = {
         "interval": "1m",
         "input_series": [{"series": "up", "values": "1x10"}],
