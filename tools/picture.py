@@ -32,7 +32,7 @@ or label_replace(
 or label_replace(
   max by (channel) (taskrouter:ratio:baseline{workspace="support", channel="voice", ratio="rejected"})
     * scalar(max(taskrouter:threshold{threshold="spike_multiple_15m"})),
-  "line", "1.6 times the baseline", "", ""
+  "line", "limit, a multiple of the baseline", "", ""
 )
 """
 
