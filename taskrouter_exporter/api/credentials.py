@@ -1,4 +1,4 @@
-"""An account's password as it is now: read again when its file changes."""
+"""The password of an account, reread when its file changes."""
 
 import threading
 
@@ -15,7 +15,7 @@ class Credentials:
     """The password of one account. Safe to use from several threads.
 
     Attributes:
-        generation: How often the password has been read again.
+        generation: How often the password has been reloaded.
     """
 
     def __init__(self, account: Account) -> None:

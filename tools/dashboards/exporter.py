@@ -120,7 +120,7 @@ def _polls() -> list[Panel]:
         graph(
             "Queries that are up, and that are down by reason",
             "Queries that were polled, and those that were not by the reason that the exporter gave in the "
-            "last minutes. What each reason means is told in docs/metrics.md.",
+            "last minutes. docs/metrics.md explains the reasons.",
             COUNT,
             query(f"sum({up})", "up"),
             query(
@@ -221,7 +221,7 @@ def _exporters() -> Panel:
     made = rows(
         "Exporters",
         "Version of each exporter, how long it has run, and whether its last load of the configuration "
-        "succeeded (1) or it goes on with an earlier one (0).",
+        "succeeded (1) or it keeps the previous one (0).",
         COUNT,
         keys={"instance": "Instance", "version": "Version"},
         columns={

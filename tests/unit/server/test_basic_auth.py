@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from unittest.mock import Mock
@@ -125,22 +124,6 @@ def test_whatever_is_refused_has_the_cost_of_the_most_expensive_hash(
     assert login is not None
     assert asyncio.run(BasicAuth().accepts(MIXED, login, "")) is False
     assert spent == 2**8
-
-
-def test_whatever_is_refused_takes_as_long() -> None:
-    auth = BasicAuth()
-
-    async def seconds(login: Login | None) -> float:
-        assert login is not None
-        took = []
-        for _ in range(5):
-            begin = time.perf_counter()
-            await auth.accepts(MIXED, login, "")
-            took.append(time.perf_counter() - begin)
-        return min(took)
-
-    first, *others = [asyncio.run(seconds(login)) for login in REFUSED.values()]
-    assert all(first / 3 < other < first * 3 for other in others)
 
 
 def test_a_changed_hash_invalidates_the_cache(runs: Runs) -> None:
