@@ -168,10 +168,18 @@ class _Limit:
 
 @dataclass(slots=True)
 class _Pace:
-    """The spacing of a resource's requests, and the jobs that wait for their turn."""
+    """The spacing of a resource's requests, and the jobs that wait for their turn.
+
+    Attributes:
+        turn: When the next request may start.
+        interval: Seconds between two requests.
+        deadline: Of the scrape that the spacing ends with, because the API asks to wait for longer.
+        jobs: Those that wait, the best first.
+    """
 
     turn: float
     interval: float
+    deadline: float = math.inf
     jobs: list[tuple[tuple[int, bool], tuple[float, int], Job]] = field(default_factory=list)
 
 
@@ -238,6 +246,10 @@ class FairQueue:
         self._waiting += 1
         self._fresh_waiting += job.fresh
         self._resource_waiting[job.claim.resource] += 1
+        pace = self._paces.get(job.claim.resource)
+        if pace is not None and not job.retry and job.deadline() > pace.deadline:
+            # A later scrape asks anew, however long the API wanted an earlier one to wait.
+            self._end_pace(job.claim.resource)
         self._enter_line(job)
 
     def take(self) -> Job | None:
@@ -320,9 +332,9 @@ class FairQueue:
             outdated, _ = self._limits.popitem(last=False)
             if outdated not in self._resource_waiting:
                 self._paces.pop(outdated, None)
-        # A wait past the deadline is no matter of the next scrape: limits are averaged over a few seconds.
         remaining_time = job.deadline() - now
-        if wait >= remaining_time:
+        too_long = wait >= remaining_time
+        if too_long:
             wait = max(min(remaining_time, _RATE_LIMIT_SECONDS), 0)
         interval = self._interval(resource, job.deadline() - wait, coming=remaining is None)
         if interval is None:
@@ -330,6 +342,7 @@ class FairQueue:
             return
         pace = self._paces.setdefault(resource, _Pace(math.inf, interval))
         pace.interval = interval
+        pace.deadline = job.deadline() if too_long else math.inf
         refused = remaining is None
         turn = now + (wait or interval) if refused else min(pace.turn, now + interval)
         self._set_turn(resource, pace, turn)

@@ -323,3 +323,16 @@ def test_a_retry_after_past_the_deadline_ends_the_requests_of_this_scrape_and_no
     assert queue.next_turn < 1015
     clock.now = queue.next_turn
     assert queue.take() is following
+
+
+def test_a_later_scrape_does_not_wait_as_long_as_the_api_wanted_an_earlier_one_to() -> None:
+    first, later_scrape = job(), job()
+    later_scrape.deadline = lambda: 1010.4
+    queue = filled(4, [first])
+    assert queue.take() is first
+    queue.announce(first, None, 3600)
+    queue.finish(first, answered=True)
+    queue.put(later_scrape)
+    assert queue.take() is None, "the limit was exhausted a moment ago"
+    assert queue.next_turn is not None
+    assert queue.next_turn < 1006, "not after the earlier scrape"
