@@ -60,7 +60,7 @@ PROBLEMS: Expectations = {
     ),
     "password file that is a directory": (
         account(f"username: {SK}", "password_file: ."),
-        ["6: accounts.default.password_file: <dir> is not a regular file"],
+        ["6: accounts.default.password_file: <dir> cannot be read: Is a directory"],
     ),
     "password file of two lines": (
         account(f"username: {SK}", "password_file: lines"),
