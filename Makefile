@@ -6,7 +6,7 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test coverage help stress weeks lint actionlint bench dashboards picture docs chart dist lock clean
+.PHONY: run test coverage help stress weeks lint actionlint bench rules alerts dashboards picture docs chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -51,7 +51,13 @@ docs: $(DEV_ENV) ## Generate docs/configuration.md and docs/config.schema.json
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
 	$(BIN)/python -m taskrouter_exporter.config.json_schema > docs/config.schema.json
 
-chart: dashboards ## Generate rules, dashboards, schema and README of the Helm chart
+rules: $(DEV_ENV) ## Generate the alert rules
+	$(BIN)/python -m tools.rules
+
+alerts: $(DEV_ENV) ## Evaluate the alerts on the labelled corpus, as in docs/alerting.md (an hour)
+	PYTHONPATH=tests:. $(BIN)/python benchmarks/alerts.py $(ALERTS_ARGS)
+
+chart: rules dashboards ## Generate rules, dashboards, schema and README of the Helm chart
 	$(BIN)/python -m tools.chart
 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
@@ -63,7 +69,7 @@ lock: $(DEV_ENV) ## Upgrade the pinned dependencies
 	$(BIN)/$(LOCK) --upgrade --group build -o requirements-build.txt
 	$(BIN)/$(LOCK) --upgrade --group dev pyproject.toml -o requirements-dev.txt
 
-dashboards: $(DEV_ENV) ## Generate the Grafana dashboards
+dashboards: rules ## Generate the Grafana dashboards
 	$(BIN)/python -m tools.dashboards
 
 picture: $(DEV_ENV) ## Generate the README's picture

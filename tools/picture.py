@@ -19,9 +19,20 @@ FILE: Final = ROOT / "docs" / "images" / "rejection-spike.png"
 _PROGRAMS: Final = Path("/usr/bin")
 """Where Debian puts them."""
 _EXPRESSION: Final = """
-max by (channel) (taskrouter:outcome:ratio_recent{workspace="support", channel!="all", outcome="rejected"})
-or max by (alert) (
-  label_replace(taskrouter:threshold{threshold="rejection_ratio"}, "alert", "$1", "severity", "(.*)")
+label_replace(
+  max by (channel) (taskrouter:ratio:share{workspace="support", channel="voice", ratio="rejected",
+  span="15m"}),
+  "line", "share of the last 15 minutes", "", ""
+)
+or label_replace(
+  max by (channel) (taskrouter:ratio:lower_bound{workspace="support", channel="voice", ratio="rejected",
+  span="15m"}),
+  "line", "lower bound", "", ""
+)
+or label_replace(
+  max by (channel) (taskrouter:ratio:baseline{workspace="support", channel="voice", ratio="rejected"})
+    * scalar(max(taskrouter:threshold{threshold="spike_multiple_15m"})),
+  "line", "limit, a multiple of the baseline", "", ""
 )
 """
 

@@ -95,7 +95,7 @@ def test_alerts_can_have_additional_labels() -> None:
 
 def test_a_threshold_changes_its_own_rule_and_nothing_else() -> None:
     source = _groups()
-    changed = _groups(thresholds={"rejection_ratio": {"critical": 0.5}, "spike_reservations": 1000000})
+    changed = _groups(thresholds={"spike_excess_1h": {"critical": 500}, "spike_confidence": 1000000})
     pairs = [
         (old, new)
         for old_group, new_group in zip(source, changed, strict=True)
@@ -103,17 +103,17 @@ def test_a_threshold_changes_its_own_rule_and_nothing_else() -> None:
         if old != new
     ]
     assert {(new["labels"]["threshold"], new["labels"].get("severity")): new["expr"] for _, new in pairs} == {
-        ("rejection_ratio", "critical"): "vector(0.5)",
-        ("spike_reservations", None): "vector(1000000)",
+        ("spike_excess_1h", "critical"): "vector(500)",
+        ("spike_confidence", None): "vector(1000000)",
     }
     assert all({**old, "expr": ""} == {**new, "expr": ""} for old, new in pairs)
 
 
 def test_a_threshold_that_is_null_is_the_projects_own() -> None:
-    assert _groups(thresholds={"rejection_ratio": None, "spike_reservations": None}) == _groups()
+    assert _groups(thresholds={"spike_share": None, "spike_confidence": None}) == _groups()
 
 
-@pytest.mark.parametrize("thresholds", [{}, {"rejection_ratio": {"warning": 0.05}, "normal_multiple": 3}])
+@pytest.mark.parametrize("thresholds", [{}, {"spike_excess_15m": {"warning": 5}, "spike_multiple_1h": 3}])
 def test_prometheus_accepts_the_rules(
     thresholds: Values, tmp_path: Path, program: Callable[[str, str], str]
 ) -> None:

@@ -68,7 +68,7 @@ def test_the_default_thresholds_are_those_of_the_rules() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     rules = (ROOT / "monitoring/rules/taskrouter.yaml").read_text(encoding="utf-8")
     assert values["prometheusRule"]["thresholds"] == chart.chart_thresholds(rules)
-    assert "rejection_ratio" in chart.chart_thresholds(rules)
+    assert "spike_share" in chart.chart_thresholds(rules)
 
 
 def test_the_example_in_the_readme_renders() -> None:

@@ -62,10 +62,10 @@ def test_impossible_values_are_refused_with_advice(values: Values, line: str) ->
         ({**TARGETS, "log": {"level": "verbose"}}, "/log/level"),
         ({**TARGETS, "web": {"config": {"basic_auth_user": {}}}}, "basic_auth_user"),
         ({**TARGETS, "credentials": {"files": {"config.yaml": ""}}}, "'config.yaml'"),
-        ({**TARGETS, "prometheusRule": {"thresholds": {"rejection_rate": 1}}}, "rejection_rate"),
-        ({**TARGETS, "prometheusRule": {"thresholds": {"rejection_ratio": 1}}}, "/rejection_ratio"),
+        ({**TARGETS, "prometheusRule": {"thresholds": {"spike_shares": 1}}}, "spike_shares"),
+        ({**TARGETS, "prometheusRule": {"thresholds": {"spike_share": 1}}}, "/spike_share"),
         (
-            {**TARGETS, "prometheusRule": {"thresholds": {"rejection_ratio": {"info": 1}}}},
+            {**TARGETS, "prometheusRule": {"thresholds": {"spike_share": {"info": 1}}}},
             "'info' not allowed",
         ),
         ({"demo": {"enabled": True, "scenario": "storm"}}, "/demo/scenario"),

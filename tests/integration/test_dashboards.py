@@ -148,7 +148,7 @@ def test_every_panel_has_a_description_and_a_unit() -> None:
 
 
 def test_a_panel_that_needs_counters_says_so_and_most_do_not() -> None:
-    counters = r"taskrouter_(reservations|reservation_outcomes|activity_seconds)_total|ratio_rate\d"
+    counters = r"taskrouter_(reservations|reservation_outcomes|activity_seconds)_total"
     for name, dashboard in DASHBOARDS.items():
         need = [each for each in dashboard["panels"] if re.search(counters, json.dumps(each["targets"]))]
         assert len(need) < len(dashboard["panels"]) / 2, name
@@ -194,12 +194,11 @@ def steps(value: object) -> Iterator[list[float]]:
 @pytest.mark.parametrize(
     ("dashboard", "title", "threshold"),
     [
-        ("taskrouter-overview", "Channels, worst first", "rejection_ratio"),
-        ("taskrouter-overview", "Channels, worst first", "timeout_ratio"),
+        ("taskrouter-overview", "Channels, worst first", "spike_share"),
         ("taskrouter-overview", "Age of the statistics", "statistics_lag_seconds"),
-        ("taskrouter-channel", "Rejected: now and normally", "rejection_ratio"),
-        ("taskrouter-channel", "Timed out: now and normally", "timeout_ratio"),
-        ("taskrouter-channel", "Windows side by side", "rejection_ratio"),
+        ("taskrouter-channel", "Rejected: now and baseline", "spike_share"),
+        ("taskrouter-channel", "Timed out: now and baseline", "spike_share"),
+        ("taskrouter-channel", "Windows side by side", "spike_share"),
         ("taskrouter-exporter", "Time used of the deadline", "poll_deadline_ratio"),
         ("taskrouter-exporter", "Rate limit left", "rate_limit_remaining_ratio"),
     ],
@@ -238,11 +237,23 @@ def test_a_row_of_the_overview_links_to_its_channel() -> None:
 
 LABELS = {
     *("workspace", "channel", "window", "outcome", "activity", "reason", "severity", "threshold", "account"),
-    *("code", "le", "job", "instance", "version", "alertname", "alertstate"),
+    *("code", "le", "job", "instance", "ratio", "span", "version", "alertname", "alertstate"),
 }
 PROMQL = {
     *("by", "on", "and", "or", "bool", "group_left", "sum", "max", "min", "count", "clamp_min", "rate"),
-    *("increase", "time", "vector", "scalar", "last_over_time", "histogram_quantile", "m", "h", "d"),
+    *(
+        "increase",
+        "time",
+        "vector",
+        "scalar",
+        "ignoring",
+        "clamp_max",
+        "last_over_time",
+        "histogram_quantile",
+        "m",
+        "h",
+        "d",
+    ),
 }
 
 
@@ -365,7 +376,7 @@ def test_no_panel_is_empty_on_a_demo_that_was_just_started(
     config = scraping(f"127.0.0.1:{exporter.port}", rule_files=[str(RULES)])
     prometheus = Prometheus(program("prometheus", "prometheus"), config, tmp_path / "prometheus")
     try:
-        shown = 'taskrouter:outcome:ratio_recent{outcome="accepted"} and on () count_over_time(up[1m]) > 4'
+        shown = 'taskrouter:ratio:share{ratio="accepted"} and on () count_over_time(up[1m]) > 4'
         prometheus.wait_for(shown, bool, 60)
         now = time.time()
         shows: dict[str, bool] = {}

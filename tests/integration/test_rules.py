@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,8 @@ import pytest
 import yaml
 from support.blocks import Rule, read_rules
 from support.exporter import ROOT
+
+from tools.rules import SOURCES, Source, Spike, rules
 
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "rules" / "taskrouter.yaml"
@@ -72,7 +74,7 @@ def test_every_alert_is_tested_in_every_case(alert: str) -> None:
         assert not any(found[case])
 
 
-@pytest.mark.parametrize("severity", ["warning", "critical"])
+@pytest.mark.parametrize("severity", ["info", "warning", "critical"])
 def test_every_severity_of_an_alert_is_seen_to_fire(severity: str) -> None:
     wanted = {rule["alert"] for rule in ALERTS if rule["labels"]["severity"] == severity}
     seen = {
@@ -106,33 +108,145 @@ def test_the_runbooks_have_a_section_for_each_alert_with_all_that_the_night_need
         assert re.findall(r"^\*\*(.*?)\*\*", text, re.MULTILINE) == ["Meaning.", "Check.", "Do."], alert
 
 
+def read_thresholds(known: Sequence[Rule]) -> list[Rule]:
+    return [rule for rule in known if rule.get("record") == "taskrouter:threshold"]
+
+
 def test_every_number_that_an_alert_compares_with_is_a_threshold() -> None:
-    rules = read_rules(RULES)
-    thresholds = [rule for rule in rules if rule.get("record") == "taskrouter:threshold"]
-    names = [(rule["labels"]["threshold"], rule["labels"].get("severity")) for rule in thresholds]
-    assert len(set(names)) == len(names)
-    used = {name for rule in rules for name in re.findall(r'threshold="(\w+)"', str(rule["expr"]))} | {
-        rule["labels"]["threshold"] for rule in thresholds if "outcome" in rule["labels"]
+    known = read_rules(RULES)
+    names = {rule["labels"]["threshold"] for rule in read_thresholds(known)}
+    keys = [(rule["labels"]["threshold"], rule["labels"].get("severity")) for rule in read_thresholds(known)]
+    assert len(set(keys)) == len(keys)
+    read = [rule for rule in known if rule.get("alert") != "TaskRouterRulesBroken"]
+    patterns = {name for rule in read for name in re.findall(r'threshold=~?"([^"]+)"', str(rule["expr"]))}
+    assert names == {name for name in names for pattern in patterns if re.fullmatch(pattern, name)}
+    for rule in known:
+        if rule.get("record") != "taskrouter:threshold":
+            # 1 and 2 are severities, and the count that a threshold must have.
+            assert set(re.findall(r"[<>=]=? *(?:bool )?([\d.]+)", rule["expr"])) <= {"0", "1", "2"}
+
+
+def test_the_rule_file_is_what_the_description_makes() -> None:
+    assert RULES.read_text(encoding="utf-8") == rules(), "write it again: make rules"
+
+
+def test_no_recording_feeds_nothing() -> None:
+    readers = [
+        *(rule["expr"] for rule in read_rules(RULES)),
+        *(str(rule.get("annotations")) for rule in ALERTS),
+        *(file.read_text(encoding="utf-8") for file in (MONITORING / "dashboards").glob("*.json")),
+    ]
+    for name in {rule["record"] for rule in read_rules(RULES) if "record" in rule}:
+        assert any(re.search(rf"\b{name}\b", reader) for reader in readers), name
+
+
+def test_what_reads_a_week_is_evaluated_rarely() -> None:
+    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
+        for rule in group["rules"]:
+            if re.search(r"\[1w\]", rule["expr"]):
+                assert group["interval"] == "15m"
+
+
+def test_another_ratio_goes_through_the_same_rules(promtool: str, tmp_path: Path) -> None:
+    abandoned = Source(
+        name="queue_tasks",
+        title="Abandoned tasks",
+        keys=("workspace", "queue"),
+        whole=("twilio_taskrouter_queue_window_task_events", 'event="entered"'),
+        parts="twilio_taskrouter_queue_window_task_events",
+        label="event",
+        ratios={"canceled": Spike("TaskRouterAbandonSpike", "Many tasks are abandoned", "were canceled")},
+        ratio="tasks_$1",
+    )
+    file = tmp_path / "rules.yaml"
+    file.write_text(rules((*SOURCES, abandoned)), encoding="utf-8")
+    checked = run(promtool, "check", "rules", "--lint=all", "--lint-fatal", file)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    labels = 'job="taskrouter", workspace="support", queue="first", window="15m"'
+    metric = "twilio_taskrouter_queue_window_task_events"
+    wanted = {"workspace": "support", "queue": "first", "ratio": "tasks_canceled"}
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f'{metric}{{{labels}, event="entered"}}', "values": "200x20"},
+            {"series": f'{metric}{{{labels}, event="canceled"}}', "values": "90x20"},
+        ],
+        "promql_expr_test": [
+            {
+                "expr": 'ALERTS{alertname="TaskRouterAbandonSpike"} * 0',
+                "eval_time": "10m",
+                "exp_samples": [
+                    {"labels": labels_of(wanted | {"severity": severity}), "value": 0}
+                    for severity in ("critical", "warning")
+                ],
+            }
+        ],
     }
-    assert used == {name for name, _ in names}
-    for rule in rules:
-        if rule not in thresholds:
-            assert set(re.findall(r"[<>=]=? *(?:bool )?([\d.]+)", rule["expr"])) <= {"0", "1"}
+    groups = [group["name"] for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    tests = {"rule_files": [str(file)], "group_eval_order": groups, "tests": [test]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(tests), encoding="utf-8")
+    done = run(promtool, "test", "rules", tmp_path / "test.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def labels_of(labels: Mapping[str, str]) -> str:
+    both = {"alertname": "TaskRouterAbandonSpike", "alertstate": "firing", **labels}
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in both.items()) + "}"
+
+
+@pytest.mark.parametrize("name", ["spike_share", "spike_excess_1h"])
+@pytest.mark.parametrize("change", ["missing", "renamed"])
+def test_a_threshold_that_is_not_there_is_told(change: str, name: str, promtool: str, tmp_path: Path) -> None:
+    document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
+    thresholds = document["groups"][0]["rules"]
+    if change == "missing":
+        thresholds[:] = [rule for rule in thresholds if rule["labels"]["threshold"] != name]
+    else:
+        for rule in thresholds:
+            if rule["labels"]["threshold"] == name:
+                rule["labels"]["threshold"] = "share"
+    (tmp_path / RULES.name).write_text(yaml.safe_dump(document), encoding="utf-8")
+    broken = 'ALERTS{alertname="TaskRouterRulesBroken", alertstate="firing"} * 0'
+    labels = 'alertname="TaskRouterRulesBroken", alertstate="firing", severity="warning"'
+    sample = f'{{{labels}, threshold="{name}"}}'
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": "up", "values": "1x10"}],
+        "promql_expr_test": [
+            {"expr": broken, "eval_time": "10m", "exp_samples": [{"labels": sample, "value": 0}]}
+        ],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump({"rule_files": [RULES.name], "tests": [test]}), encoding="utf-8")
+    done = run(promtool, "test", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 MUTANTS = [
-    ("rejection_ratio", "warning", 0.15, "rejection_spike"),
-    ("rejection_ratio", "warning", 0.5, "rejection_spike"),
-    ("rejection_ratio", "critical", 0.3, "rejection_spike"),
-    ("rejection_ratio", "critical", 0.5, "rejection_spike"),
-    ("timeout_ratio", "warning", 0.15, "timeout_spike"),
-    ("timeout_ratio", "warning", 0.5, "timeout_spike"),
-    ("timeout_ratio", "critical", 0.3, "timeout_spike"),
-    ("timeout_ratio", "critical", 0.5, "timeout_spike"),
-    ("normal_multiple", None, 1.4, "rejection_spike"),
-    ("normal_multiple", None, 10, "rejection_spike"),
-    ("spike_reservations", None, 19, "low_volume"),
-    ("spike_reservations", None, 41, "rejection_spike"),
+    ("spike_confidence", None, 3, "rejection_spike"),
+    ("spike_confidence", None, 8, "rejection_spike"),
+    ("spike_multiple_15m", None, 1.4, "timeout_spike"),
+    ("spike_multiple_15m", None, 2.5, "rejection_spike"),
+    ("spike_multiple_1h", None, 1.2, "rejection_spike"),
+    ("spike_multiple_1h", None, 1.7, "timeout_spike"),
+    ("spike_excess_15m", "warning", 8, "rejection_spike"),
+    ("spike_excess_15m", "warning", 100, "timeout_spike"),
+    ("spike_excess_15m", "critical", 19, "baseline"),
+    ("spike_excess_15m", "critical", 40, "baseline"),
+    ("spike_excess_1h", "warning", 9, "rejection_spike"),
+    ("spike_excess_1h", "warning", 40, "rejection_spike"),
+    ("spike_excess_1h", "critical", 15, "baseline"),
+    ("spike_excess_1h", "critical", 200, "baseline"),
+    ("spike_share", "critical", 0.3, "rejection_spike"),
+    ("spike_share", "critical", 0.9, "timeout_spike"),
+    ("spike_share_excess", "critical", 10, "rejection_spike"),
+    ("spike_share_excess", "critical", 17, "timeout_spike"),
+    ("baseline_least", None, 0.01, "baseline"),
+    ("baseline_least", None, 0.2, "baseline"),
+    ("baseline_default", None, 0.05, "rejection_spike"),
+    ("baseline_default", None, 0.5, "rejection_spike"),
+    ("baseline_weight", None, 0, "baseline"),
+    ("baseline_weight", None, 100_000, "baseline"),
     ("unaccepted_reservations", "critical", 9, "low_volume"),
     ("unaccepted_reservations", "critical", 31, "no_reservations_accepted"),
     ("expected_reservations", "critical", 9, "low_volume"),
@@ -147,9 +261,7 @@ MUTANTS = [
 
 
 def test_every_threshold_has_mutants() -> None:
-    thresholds = [
-        rule["labels"] for rule in read_rules(RULES) if rule.get("record") == "taskrouter:threshold"
-    ]
+    thresholds = [rule["labels"] for rule in read_thresholds(read_rules(RULES))]
     mutated = {key for key, _ in groupby(MUTANTS, lambda mutant: mutant[:2])}
     assert mutated == {(labels["threshold"], labels.get("severity")) for labels in thresholds}
 

@@ -38,7 +38,12 @@ ACTIVITIES = frozenset(
 """Families that no rule reads. They are three quarters of a scrape."""
 
 ASKED_OF_LAST_WEEK = frozenset(
-    {"taskrouter:recent_window:info", "taskrouter:reservations:recent", "taskrouter:outcome:ratio_rate1h"}
+    {
+        *("taskrouter:reservations:whole", "taskrouter:reservations:part"),
+        *("taskrouter:reservations:recent", "taskrouter:reservations:hour"),
+        *("taskrouter:ratio:numerator", "taskrouter:ratio:denominator"),
+        *("taskrouter:ratio:numerator_quarter", "taskrouter:ratio:denominator_quarter"),
+    }
 )
 """What rules read with an offset, and what that reads."""
 

@@ -26,12 +26,17 @@ class Blocks:
         directory: A new one.
         lookback: How old a sample may be that a query still takes, as a Prometheus duration. Blocks made by
             promtool have no staleness markers, which tell elsewhere that a series has ended.
+        longest: How long a block may be, as a Prometheus duration. Weeks in blocks of two hours take long
+        to open.
     """
 
-    def __init__(self, prometheus: str, promtool: str, directory: Path, lookback: str = "5m") -> None:
+    def __init__(
+        self, prometheus: str, promtool: str, directory: Path, lookback: str = "5m", longest: str = "2h"
+    ) -> None:
         self._prometheus = prometheus
         self._promtool = promtool
         self._directory = directory
+        self._longest = longest
         self._flags = [f"--query.lookback-delta={lookback}"]
         self._number = count()
         self.data = directory / "data"
@@ -43,11 +48,12 @@ class Blocks:
 
     def add_recordings(self, rules: Sequence[Rule], begin: datetime, end: datetime) -> None:
         """Make blocks of what recording rules say; those that read others' results come after them."""
-        for layer in layers(rules):
-            number = next(self._number)
-            file = self._directory / f"layer-{number}.yaml"
-            file.write_text(json.dumps({"groups": [{"name": "layer", "rules": layer}]}), encoding="utf-8")
-            new = self._directory / f"new-{number}"
+        # Prometheus evaluates a group at a time of the interval that its name and its file's decide. With the
+        # same ones for all, a rule reads what those before it recorded at the same instant, as in one group.
+        file = self._directory / "rules.yaml"
+        for group in (group for layer in layers(rules) for group in _groups(layer)):
+            file.write_text(json.dumps({"groups": [group]}), encoding="utf-8")
+            new = self._directory / f"new-{next(self._number)}"
             with self.serve() as prometheus:
                 self._run(
                     "rules",
@@ -72,15 +78,17 @@ class Blocks:
             prometheus.stop()
 
     def _run(self, source: str, *arguments: str) -> None:
-        command = [self._promtool, "tsdb", "create-blocks-from", source, *arguments]
+        length = f"--max-block-duration={self._longest}"
+        command = [self._promtool, "tsdb", "create-blocks-from", length, source, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 def read_rules(file: Path) -> list[Rule]:
-    """All rules of a rule file."""
+    """All rules of a rule file. Those of a group with an interval of its own have it as `interval`."""
     groups = yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"]]
+    interval = [{"interval": group["interval"]} if "interval" in group else {} for group in groups]
+    return [rule | more for group, more in zip(groups, interval, strict=True) for rule in group["rules"]]
 
 
 def recordings(rules: Sequence[Rule]) -> list[Rule]:
@@ -89,16 +97,33 @@ def recordings(rules: Sequence[Rule]) -> list[Rule]:
 
 
 def layers(rules: Sequence[Rule]) -> list[list[Rule]]:
-    """The rules in layers, each of which reads only what the layers before it record."""
+    """The rules in layers, each of which reads only what the layers before it record.
+
+    A rule may read what another one records under the same name, with other labels.
+    """
     waiting = list(rules)
     found: list[list[Rule]] = []
     while waiting:
-        missing = {rule["record"] for rule in waiting}
-        ready = [rule for rule in waiting if missing.isdisjoint(_names(rule["expr"]))]
-        assert ready, f"{missing} read each other"
+        ready = [
+            rule
+            for rule in waiting
+            if _names(rule["expr"]).isdisjoint(other["record"] for other in waiting if other is not rule)
+        ]
+        assert ready, f"{[rule['record'] for rule in waiting]} read each other"
         found.append(ready)
         waiting = [rule for rule in waiting if rule not in ready]
     return found
+
+
+def _groups(rules: Sequence[Rule]) -> Iterator[dict[str, Any]]:
+    """The rules as groups of one name, one for each interval."""
+    for interval in {rule.get("interval") for rule in rules}:
+        members = [
+            {key: value for key, value in rule.items() if key != "interval"}
+            for rule in rules
+            if rule.get("interval") == interval
+        ]
+        yield {"name": "rules", "rules": members} | ({"interval": interval} if interval else {})
 
 
 def _names(expression: str) -> set[str]:

@@ -19,14 +19,17 @@ from tools.dashboards.parts import (
     graph,
     number,
     query,
+    ratio,
     rows,
+    share_in_windows,
     whole,
 )
 
 _WINDOW: Final = f'{SELECTED}, window="$window"'
 _NAME: Final = "{{workspace}} / {{channel}}"
 _OUTCOMES: Final = {"Rejected": "rejected", "Timed out": "timed_out", "Accepted": "accepted"}
-_ALERTS: Final = {"Rejected": "rejection_ratio", "Timed out": "timeout_ratio"}
+_SPIKES: Final = ("Rejected", "Timed out")
+"""With an alert."""
 
 
 def dashboard() -> builders.Dashboard:
@@ -42,10 +45,6 @@ def dashboard() -> builders.Dashboard:
     return made
 
 
-def _ratio(kind: str, outcome: str) -> str:
-    return f'max by (workspace, channel) (taskrouter:outcome:ratio_{kind}{{{SELECTED}, outcome="{outcome}"}})'
-
-
 def _now() -> list[Panel]:
     reservations = f"max by (workspace, channel) (taskrouter:reservations:recent{{{SELECTED}}})"
     made: list[Panel] = [
@@ -57,26 +56,27 @@ def _now() -> list[Panel]:
         )
     ]
     for name, outcome in _OUTCOMES.items():
-        alert = _ALERTS.get(name)
+        share = query(ratio("share", outcome, "15m"), f"{_NAME}: now", instant=True)
+        if name not in _SPIKES:
+            text = f"Share of the reservations of the last 15 minutes that ended as {name.lower()}."
+            made.append(number(f"{name} now", text, SHARE, share))
+            continue
         made.append(
             number(
-                f"{name}: now and normally",
-                f"Share of the reservations that ended as {name.lower()}, now and at the same hour of last "
-                "week (or in the long window, while that is not known).",
+                f"{name}: now and baseline",
+                f"Share of the reservations that ended as {name.lower()}: of the last 15 minutes, and "
+                f"the baseline. "
+                "That is the past week's share, or that of last week's same hour where it is higher.",
                 SHARE,
-                query(_ratio("recent", outcome), f"{_NAME}: now", instant=True),
-                query(_ratio("normal", outcome), f"{_NAME}: normally", instant=True),
-                colours=above(alert) if alert else None,
+                share,
+                query(ratio("baseline", outcome), f"{_NAME}: baseline", instant=True),
+                colours=above("spike_share"),
             )
         )
     return made
 
 
 def _windows() -> Panel:
-    def share(outcome: str) -> str:
-        selected = f'{SELECTED}, outcome="{outcome}"'
-        return f"max by (workspace, channel, window) (taskrouter:window_outcome:ratio{{{selected}}})"
-
     shares = {
         **_OUTCOMES,
         "Cancelled": "canceled",
@@ -86,45 +86,50 @@ def _windows() -> Panel:
     made = rows(
         "Windows side by side",
         "How the reservations of each window ended, as shares of those created in it. A short window shows "
-        "the current state, a long one the baseline. Coloured where the alerts' thresholds are passed.",
+        "the current state, a long one what is usual. Red where a channel hardly works.",
         SHARE,
         keys={"workspace": "Workspace", "channel": "Channel", "window": "Window"},
-        columns={"Reservations": created} | {name: share(outcome) for name, outcome in shares.items()},
+        columns={"Reservations": created}
+        | {name: share_in_windows(outcome, SELECTED) for name, outcome in shares.items()},
         worst="Rejected",
     )
     column(made, "Reservations", unit=COUNT)
-    for name, alert in _ALERTS.items():
-        column(made, name, alert=alert)
+    for name in _SPIKES:
+        column(made, name, alert="spike_share")
     return made
 
 
 def _trends() -> list[Panel]:
     made: list[Panel] = []
-    for name, alert in _ALERTS.items():
+    for name in _SPIKES:
         outcome = _OUTCOMES[name]
-        windows = f'taskrouter:window_outcome:ratio{{{SELECTED}, outcome="{outcome}"}}'
         made += [
             graph(
                 f"{name}, window by window",
                 f"Share of the reservations that ended as {name.lower()}, in each window before each "
-                "instant. A short window that leaves the long ones behind is a change; the dashed lines "
-                "are the alerts' thresholds.",
+                "instant. A short window that leaves the long ones behind is a change. Above the dashed "
+                "line a "
+                "channel hardly works.",
                 SHARE,
-                query(f"max by (workspace, channel, window) ({windows})", f"{_NAME}: {{{{window}}}}"),
-                alert_line(alert),
+                query(share_in_windows(outcome, SELECTED), f"{_NAME}: {{{{window}}}}"),
+                alert_line("spike_share"),
             ),
             graph(
-                f"{name}, now against normal",
-                f"Share of the recent reservations that ended as {name.lower()}, next to that of the same "
-                "hour of last week (or of the long window, while that is not known).",
+                f"{name}, bounds and baseline",
+                f"Share of the reservations of the last 15 minutes that ended as {name.lower()}, and how "
+                f"high it "
+                "is at least but for chance: the lower bounds of the last 15 minutes and of the last "
+                "hour. An alert "
+                "fires where a bound is above its limit, a multiple of the baseline, and enough is lost.",
                 SHARE,
-                query(_ratio("recent", outcome), f"{_NAME}: now"),
-                query(_ratio("normal", outcome), f"{_NAME}: normally"),
-                alert_line(alert),
+                query(ratio("share", outcome, "15m"), f"{_NAME}: share"),
+                query(ratio("lower_bound", outcome, "15m"), f"{_NAME}: bound, 15m"),
+                query(ratio("lower_bound", outcome, "1h"), f"{_NAME}: bound, 1h"),
+                query(ratio("baseline", outcome), f"{_NAME}: baseline"),
+                query(_limit(outcome, "15m"), f"{_NAME}: limit, 15m"),
+                query(_limit(outcome, "1h"), f"{_NAME}: limit, 1h"),
             ),
         ]
-    lengths = {"recent": "now", "rate30m": "30 minutes", "rate1h": "1 hour", "rate6h": "6 hours"}
-    long_runs = [query(_ratio(kind, "rejected"), f"{_NAME}: {words}") for kind, words in lengths.items()]
     created = (
         f"max by (workspace, channel) (increase(twilio_taskrouter_reservations_total{{{SELECTED}}}[1h]))"
     )
@@ -151,11 +156,11 @@ def _trends() -> list[Panel]:
             stacked=True,
         ),
         graph(
-            "Rejected, in the long run",
-            "Share of the reservations that were rejected now, in the last half hour, hour and six hours."
-            + NEEDS_COUNTERS,
-            SHARE,
-            *long_runs,
+            "Lost beyond the baseline, in an hour",
+            "Reservations of the last hour that were rejected or timed out beyond the baseline.",
+            COUNT,
+            query(ratio("excess", "rejected", "1h"), f"{_NAME}: rejected"),
+            query(ratio("excess", "timed_out", "1h"), f"{_NAME}: timed out"),
         ),
         graph(
             "Reservations in an hour",
@@ -164,6 +169,11 @@ def _trends() -> list[Panel]:
             query(created, _NAME),
         ),
     ]
+
+
+def _limit(outcome: str, span: str) -> str:
+    multiple = f'scalar(max(taskrouter:threshold{{threshold="spike_multiple_{span}"}}))'
+    return f"{ratio('baseline', outcome)} * {multiple}"
 
 
 def _activity(which: str) -> str:

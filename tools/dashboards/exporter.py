@@ -45,7 +45,10 @@ def dashboard() -> builders.Dashboard:
 
 
 def _now() -> list[Panel]:
-    seen = "max by (job, instance) (up and on (job, instance) last_over_time(taskrouter:exporter:info[1w]))"
+    known = (
+        "last_over_time(taskrouter:exporter:expected[20m]) or last_over_time(taskrouter:exporter:info[20m])"
+    )
+    seen = f"max by (job, instance) (up and on (job, instance) ({known}))"
     down = f"max by (workspace, channel, window) (twilio_taskrouter_up{{{SELECTED}}}) == 0"
     return [
         number(

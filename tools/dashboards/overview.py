@@ -1,10 +1,10 @@
-"""The supervisor's dashboard: the current state of all channels against their baselines, and its history."""
+"""The supervisor's dashboard: how all channels do now, against their baseline, and what led there."""
 
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
-from tools.dashboards.colours import above, steps, threshold
+from tools.dashboards.colours import above, steps
 from tools.dashboards.parts import (
     COUNT,
     FIRING,
@@ -20,13 +20,15 @@ from tools.dashboards.parts import (
     graph,
     number,
     query,
+    ratio,
     rows,
     whole,
 )
 
 _ALERTING: Final = (
-    "Above a dashed line an alert fires if this is well above the baseline of the channel, and if "
-    f"there are {threshold('spike_reservations')['']:.0f} reservations: a channel with few of them jumps."
+    "An alert compares it with the channel's baseline and with what chance can do: the channel's details "
+    "show both. "
+    "Above the dashed line a channel hardly works."
 )
 _WINDOW: Final = f'{SELECTED}, window="$window"'
 
@@ -43,18 +45,14 @@ def dashboard() -> builders.Dashboard:
     return made
 
 
-def _recent(outcome: str, kind: str = "recent") -> str:
-    return f'max by (workspace, channel) (taskrouter:outcome:ratio_{kind}{{{SELECTED}, outcome="{outcome}"}})'
+def _recent(name: str) -> str:
+    return ratio("share", name, "15m")
 
 
 def _lost() -> str:
-    """How many more reservations than normally were rejected or timed out: few in a small channel."""
-    labels, lost = "workspace, channel, outcome", f'{SELECTED}, outcome=~"rejected|timed_out"'
-    recent, normal = (
-        f"max by ({labels}) (taskrouter:outcome:ratio_{kind}{{{lost}}})" for kind in ("recent", "normal")
-    )
-    reservations = f"max by (workspace, channel) (taskrouter:reservations:recent{{{SELECTED}}})"
-    return f"clamp_min(sum by (workspace, channel) ({recent} - {normal}) * {reservations}, 0)"
+    """How many more reservations than the baseline were rejected or timed out within 15 minutes."""
+    excess = f'taskrouter:ratio:excess{{{SELECTED}, ratio=~"rejected|timed_out", span="15m"}}'
+    return f"clamp_min(sum by (workspace, channel) (max by (workspace, channel, ratio) ({excess})), 0)"
 
 
 def _now() -> list[Panel]:
@@ -96,27 +94,27 @@ def _channels() -> Panel:
     made = rows(
         "Channels, worst first",
         "First the channel in which most reservations were rejected or timed out beyond the baseline. "
-        "Then the shares of reservations that were rejected, timed out and were accepted now, next to the "
-        "baseline: that of the same hour of last week, or of the long window while that is not known. "
-        "Coloured where the alerts' thresholds are passed. A channel leads to its details.",
+        "Then the shares of reservations that were rejected, timed out and were accepted recently, next "
+        "to the "
+        "baseline: the past week's share, or that of last week's same hour where it is higher. "
+        "Red where a channel hardly works. A channel leads to its details.",
         SHARE,
         keys={"workspace": "Workspace", "channel": "Channel"},
         columns={
-            "Lost beyond normal": _lost(),
+            "Lost beyond the baseline": _lost(),
             "Rejected now": _recent("rejected"),
-            "Rejected normally": _recent("rejected", "normal"),
+            "Rejected baseline": ratio("baseline", "rejected"),
             "Timed out now": _recent("timed_out"),
-            "Timed out normally": _recent("timed_out", "normal"),
+            "Timed out baseline": ratio("baseline", "timed_out"),
             "Accepted now": _recent("accepted"),
-            "Accepted normally": _recent("accepted", "normal"),
             "Reservations now": f"max by (workspace, channel) (taskrouter:reservations:recent{{{SELECTED}}})",
         },
-        worst="Lost beyond normal",
+        worst="Lost beyond the baseline",
     )
     column(made, "Channel", link="Details of this channel")
-    column(made, "Rejected now", alert="rejection_ratio")
-    column(made, "Timed out now", alert="timeout_ratio")
-    column(made, "Lost beyond normal", unit=COUNT)
+    column(made, "Rejected now", alert="spike_share")
+    column(made, "Timed out now", alert="spike_share")
+    column(made, "Lost beyond the baseline", unit=COUNT)
     column(made, "Reservations now", unit=COUNT)
     return made
 
@@ -136,19 +134,19 @@ def _history() -> list[Panel]:
             "Share of the recent reservations that Workers rejected. " + _ALERTING,
             SHARE,
             query(_recent("rejected"), by_channel),
-            alert_line("rejection_ratio"),
+            alert_line("spike_share"),
         ),
         graph(
             "Timed out",
             "Share of the recent reservations that no Worker answered in time. " + _ALERTING,
             SHARE,
             query(_recent("timed_out"), by_channel),
-            alert_line("timeout_ratio"),
+            alert_line("spike_share"),
         ),
         graph(
-            "Lost beyond normal",
-            "How many more of the recent reservations were rejected or timed out than is normal for the "
-            "channel.",
+            "Lost beyond the baseline",
+            "How many more reservations of the last 15 minutes were rejected or timed out than the channel's "
+            "baseline.",
             COUNT,
             query(_lost(), by_channel),
         ),

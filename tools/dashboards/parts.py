@@ -147,6 +147,19 @@ def alert_line(name: str) -> prometheus.Dataquery:
     return query(line, ALERT + ", {{severity}}" if any(threshold(name)) else ALERT)
 
 
+def ratio(kind: str, name: str, span: str = "") -> str:
+    """Return a recording of the alerts' method by channel: `share`, `baseline`, `lower_bound` or `excess`."""
+    labels = f'{SELECTED}, ratio="{name}"' + (f', span="{span}"' if span else "")
+    return f"max by (workspace, channel) (taskrouter:ratio:{kind}{{{labels}}})"
+
+
+def share_in_windows(outcome: str, selected: str) -> str:
+    """Return the share of an outcome in each window that is polled."""
+    ended = f'twilio_taskrouter_window_reservation_outcomes{{{selected}, outcome="{outcome}"}}'
+    created = f"twilio_taskrouter_window_reservations{{{selected}}}"
+    return f"clamp_max(max by (workspace, channel, window) ({ended} / ignoring (outcome) ({created} > 0)), 1)"
+
+
 def whole(metric: str, by: str, selected: str) -> str:
     """Return sums by labels, of which one is the workspace, without counting a channel twice.
 
