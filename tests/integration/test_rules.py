@@ -235,7 +235,7 @@ MUTANTS = [
     ("spike_excess_15m", "critical", 40, "baseline"),
     ("spike_excess_1h", "warning", 9, "rejection_spike"),
     ("spike_excess_1h", "warning", 40, "rejection_spike"),
-    ("spike_excess_1h", "critical", 15, "baseline"),
+    ("spike_excess_1h", "critical", 30, "rejection_spike"),
     ("spike_excess_1h", "critical", 200, "baseline"),
     ("spike_share", "critical", 0.3, "rejection_spike"),
     ("spike_share", "critical", 0.9, "timeout_spike"),

@@ -93,7 +93,8 @@ def fired(prometheus: Prometheus, rule: Rule, begin: datetime, end: datetime) ->
 @pytest.fixture
 def blocks(program: Callable[[str, str], str], tmp_path: Path) -> Blocks:
     prometheus, promtool = (program(name, "prometheus") for name in ("prometheus", "promtool"))
-    return Blocks(prometheus, promtool, tmp_path / "blocks", lookback=f"{STEP.total_seconds() + 5:.0f}s")
+    lookback = f"{STEP.total_seconds() + 5:.0f}s"
+    return Blocks(prometheus, promtool, tmp_path / "blocks", lookback=lookback, longest="168h")
 
 
 def take_through_the_exporter(
