@@ -27,57 +27,106 @@ class Spike:
     alert: str
     summary: str
     happened: str
-    """What happened to the reservations: "were rejected"."""
+    """What happened to those counted: "were rejected"."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Series of one metric that count something.
+
+    Args:
+        metric: The metric's name.
+        where: Matchers that select its series, as in PromQL.
+        summed: Labels over whose values they are summed up.
+    """
+
+    metric: str
+    where: str = ""
+    summed: tuple[str, ...] = ()
+
+    def expression(self, *matchers: str, over: str = "", offset: str = "") -> str:
+        """Return the counts, or their increase over a time."""
+        selected = ", ".join(filter(None, (self.where, *matchers)))
+        counts = self.metric + (f"{{{selected}}}" if selected else "")
+        counts = f"increase({counts}[{over}])" if over else counts
+        counts += f" offset {offset}" if offset else ""
+        return f"sum without ({', '.join(self.summed)}) ({counts})" if self.summed else counts
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the counts of some ratios come from.
+    """Ratios of one numerator's metric to one denominator's, and where their counts come from.
+
+    A source of another kind is another entry of SOURCES, for example tasks that were abandoned in a queue:
+
+        Source(
+            name="queue_tasks",
+            title="Tasks of queues",
+            noun="tasks",
+            keys=("workspace", "channel", "queue"),
+            denominator=Counted("twilio_taskrouter_queue_window_task_events", 'event="entered"', ("event",)),
+            numerator=Counted("twilio_taskrouter_queue_window_task_events"),
+            label="event",
+            ratios={"canceled": Spike("TaskRouterAbandonSpike", "Many tasks are abandoned", "were canceled")},
+            ratio="queue_tasks_$1",
+            end="twilio_taskrouter_queue_window_end_timestamp_seconds",
+        )
 
     Args:
         name: Second part of the names of its recordings.
         title: Of its section in the rule file.
+        noun: What is counted.
         keys: The labels that identify who has the ratio.
-        whole: The gauge of sliding windows that is divided by, and labels that select it.
-        parts: The gauge of sliding windows that is divided.
-        label: The label of the parts that says which ratio they belong to.
+        denominator: The gauge of sliding windows that is divided by.
+        numerator: The gauge of sliding windows that is divided. Beside `label`, it has the labels of the
+            denominator.
+        label: The label of the numerator that tells the ratios apart; none where there is one ratio.
         ratios: Its values, and the alert of each; None where only other rules and dashboards read it.
-        ratio: The label `ratio` made of that value, as `$1`.
-        counters: Whole and parts as counters, where there are any.
+        ratio: The label `ratio` made of that value, as `$1`. Different in each source.
+        counters: Denominator and numerator as counters, where there are any.
         end: The gauge by which the freshest replica is found; without it, any replica is taken.
     """
 
     name: str
     title: str
+    noun: str
     keys: tuple[str, ...]
-    whole: tuple[str, str]
-    parts: str
-    label: str
+    denominator: Counted
+    numerator: Counted
+    label: str | None
     ratios: Mapping[str, Spike | None]
     ratio: str = "$1"
-    counters: tuple[str, str] | None = None
+    counters: tuple[Counted, Counted] | None = None
     end: str | None = None
+
+    def ratio_names(self) -> list[str]:
+        """Return the values of the label `ratio`."""
+        return [self.ratio.replace("$1", value) for value in self.ratios]
 
     def spikes(self) -> Iterator[tuple[str, Spike]]:
         """Yield each ratio that has an alert."""
-        for part, spike in self.ratios.items():
+        for name, spike in zip(self.ratio_names(), self.ratios.values(), strict=True):
             if spike:
-                yield self.ratio.replace("$1", part), spike
+                yield name, spike
 
 
 RESERVATIONS: Final = Source(
     name="reservations",
     title="Reservations and how they end",
+    noun="reservations",
     keys=("workspace", "channel"),
-    whole=("twilio_taskrouter_window_reservations", ""),
-    parts="twilio_taskrouter_window_reservation_outcomes",
+    denominator=Counted("twilio_taskrouter_window_reservations"),
+    numerator=Counted("twilio_taskrouter_window_reservation_outcomes"),
     label="outcome",
     ratios={
         "rejected": Spike("TaskRouterRejectionSpike", "Workers reject many reservations", "were rejected"),
         "timed_out": Spike("TaskRouterTimeoutSpike", "Many reservations time out", "timed out"),
         "accepted": None,
     },
-    counters=("twilio_taskrouter_reservations_total", "twilio_taskrouter_reservation_outcomes_total"),
+    counters=(
+        Counted("twilio_taskrouter_reservations_total"),
+        Counted("twilio_taskrouter_reservation_outcomes_total"),
+    ),
     end="twilio_taskrouter_window_end_timestamp_seconds",
 )
 SOURCES: Final = (RESERVATIONS,)
@@ -90,7 +139,7 @@ _WINDOWS_TEMPLATE: Final = """\
   expr: |
     max by (@keys@, window) (
       @whole_window@
-        and ignoring (@label@)
+        and@ignoring@
       topk by (@keys@, window) (
         1,
         @freshest@
@@ -101,12 +150,12 @@ _WINDOWS_TEMPLATE: Final = """\
     max by (@keys@, window, ratio) (
       label_replace(
         @part_window@
-          and ignoring (@label@)
+          and@ignoring@
         topk by (@keys@, window) (
           1,
           @freshest@
         ),
-        "ratio", "@ratio@", "@label@", "(.+)"
+        "ratio", "@ratio@", @named@
       )
     )
 """
@@ -116,46 +165,46 @@ _COUNTERS_TEMPLATE: Final = """\
   labels: {window: counter_15m}
   expr: |
     max by (@keys@) (
-      increase(@whole_counter@[15m])
-        and @whole_counter@
+      @whole_15m@
+        and @whole_now@
     )
 - record: @part@
   labels: {window: counter_15m}
   expr: |
     max by (@keys@, ratio) (
       label_replace(
-        increase(@part_counter@[15m])
-          and ignoring (@label@)
+        @part_15m@
+          and@ignoring@
         topk by (@keys@) (
           1,
-          increase(@whole_counter@[15m])
-            and @whole_counter@
+          @whole_15m@
+            and @whole_now@
         ),
-        "ratio", "@ratio@", "@label@", "(.+)"
+        "ratio", "@ratio@", @named@
       )
     )
 - record: @whole@
   labels: {window: counter_1h}
   expr: |
     max by (@keys@) (
-      increase(@whole_counter@[1h])
-        and @whole_counter@ offset 1h
-        and @whole_counter@
+      @whole_1h@
+        and @whole_before@
+        and @whole_now@
     )
 - record: @part@
   labels: {window: counter_1h}
   expr: |
     max by (@keys@, ratio) (
       label_replace(
-        increase(@part_counter@[1h])
-          and ignoring (@label@)
+        @part_1h@
+          and@ignoring@
         topk by (@keys@) (
           1,
-          increase(@whole_counter@[1h])
-            and @whole_counter@ offset 1h
-            and @whole_counter@
+          @whole_1h@
+            and @whole_before@
+            and @whole_now@
         ),
-        "ratio", "@ratio@", "@label@", "(.+)"
+        "ratio", "@ratio@", @named@
       )
     )
 """
@@ -212,8 +261,8 @@ sum without (span, quarter) (
 """Expressions of one source."""
 
 _COMMENTS: Final = {
-    "15m": "From here on, sources differ by the label ratio only.",
-    "1h": "Without counters or a window: four times 15 minutes. One in a gap is left out of both numbers.",
+    ("numerator", "15m"): "# From here on, sources differ by the label ratio only.\n",
+    ("numerator", "1h"): "# Without counters or a window: four times 15 minutes. One in a gap is left out of both numbers.\n",
 }
 
 
@@ -227,6 +276,10 @@ def rules(sources: Sequence[Source] = SOURCES) -> str:
         "absent": _indent("\n".join(_absent(template)), 14),
         "ratios": "|".join(ratio for _, ratio, _ in spikes),
         "runbooks": _RUNBOOKS,
+        "who": ", ".join(dict.fromkeys(key for source in sources for key in source.keys)),
+        "siblings": ", ".join(
+            dict.fromkeys(key for source in sources for key in source.keys if key != "channel")
+        ),
     }
     return re.sub("@([a-z]+)@", lambda found: values[found[1]], template)
 
@@ -250,42 +303,54 @@ def _source(source: Source) -> str:
 def _spans(sources: Sequence[Source]) -> Iterator[str]:
     """Yield the recordings of the last 15 minutes and the last hour, one for all sources."""
     for (kind, span), template in _SPANS.items():
-        expression = "or\n".join(_fill(template, source) for source in sources)
+        expressions = [_fill(template, source) for source in sources]
+        expression = (
+            "or\n".join(f"(\n{_indent(each, 2)}\n)\n" for each in expressions)
+            if len(expressions) > 1
+            else expressions[0]
+        )
         yield f"""\
-# {_COMMENTS[span]}
-- record: taskrouter:ratio:{kind}
+{_COMMENTS.get((kind, span), "")}- record: taskrouter:ratio:{kind}
   labels: {{span: {span}}}
   expr: |
 {_indent(expression, 4)}"""
 
 
 def _fill(template: str, source: Source) -> str:
-    ratios = "|".join(source.ratios)
-    windows = "|".join((*sorted(_WINDOWS, key=_minutes), "1h"))
+    ratios = _matches(source.label, "|".join(source.ratios)) if source.label else ""
+    windows = _matches("window", "|".join((*sorted(_WINDOWS, key=_minutes), "1h")))
     recent = [f'@whole@{{window="{window}"}}' for window in _WINDOWS]
     hour = ['@whole@{window="1h"}']
+    values = {
+        "whole_window": source.denominator.expression(windows),
+        "part_window": source.numerator.expression(ratios, windows),
+    }
     if source.counters:
         recent.append('@whole@{window="counter_15m"}')
         hour.insert(0, '@whole@{window="counter_1h"}')
-    whole, selected = source.whole
-    counters = source.counters or ("", "")
+        denominator, numerator = source.counters
+        values |= {f"whole_{span}": denominator.expression(over=span) for span in ("15m", "1h")}
+        values |= {f"part_{span}": numerator.expression(ratios, over=span) for span in ("15m", "1h")}
+        values |= {
+            "whole_now": denominator.expression(),
+            "whole_before": denominator.expression(offset="1h"),
+        }
+    names = source.ratio_names()
     values = {
         "title": source.title,
         "recent": _indent("\nor on (@keys@)\n".join(recent), 4).strip(),
         "hour": _indent("\nor on (@keys@)\n".join(hour), 4).strip(),
-        "freshest": f"{source.end}{{{_matches('window', windows)}}}\n          or 0 * @whole_window@"
+        "freshest": f"{source.end}{{{windows}}}\n          or 0 * @whole_window@"
         if source.end
         else "0 * @whole_window@",
-        "whole_window": f"{whole}{{{_labels(selected, _matches('window', windows))}}}",
-        "part_window": f"{source.parts}{{{_matches(source.label, ratios)}, {_matches('window', windows)}}}",
-        "whole_counter": counters[0],
-        "part_counter": f"{counters[1]}{{{_matches(source.label, ratios)}}}",
+        **values,
         "whole": f"taskrouter:{source.name}:whole",
         "part": f"taskrouter:{source.name}:part",
         "name": source.name,
-        "label": source.label,
-        "ratio": source.ratio,
-        "ratios": "|".join(source.ratio.replace("$1", part) for part in source.ratios),
+        "ignoring": f" ignoring ({source.label})" if source.label else "",
+        "named": f'"{source.label}", "(.+)"' if source.label else '"", ""',
+        "ratio": source.ratio if source.label else names[0],
+        "ratios": "|".join(names),
         "keys": ", ".join(source.keys),
     }
     for name, value in values.items():
@@ -311,7 +376,7 @@ def _alerts(source: Source, ratio: str, spike: Spike) -> str:
       In {", ".join(where)},
       {{{{ range printf "taskrouter:ratio:share{{{selector}}}"
       {values} | query | sortByLabel "span" }}}}{{{{ .Value | humanizePercentage }}}}
-      of the reservations of the last {{{{ .Labels.span }}}}, {{{{ else }}}}recently, many reservations {{{{ end }}}}{spike.happened}.
+      of the {source.noun} of the last {{{{ .Labels.span }}}}, {{{{ else }}}}recently, many {source.noun} {{{{ end }}}}{spike.happened}.
       {{{{ with printf "taskrouter:ratio:baseline{{{selector}}}"
       {values} | query }}}}The baseline is
       {{{{ . | first | value | humanizePercentage }}}}.{{{{ end }}}}
@@ -321,10 +386,6 @@ def _alerts(source: Source, ratio: str, spike: Spike) -> str:
   keep_firing_for: 10m
   labels: {{severity: critical}}
   annotations: *{ratio}_spike"""
-
-
-def _labels(*selectors: str) -> str:
-    return ", ".join(filter(None, selectors))
 
 
 def _matches(label: str, values: str) -> str:

@@ -12,7 +12,7 @@ import yaml
 from support.blocks import Rule, read_rules
 from support.exporter import ROOT
 
-from tools.rules import SOURCES, Source, Spike, rules
+from tools.rules import SOURCES, Counted, Source, Spike, rules
 
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "rules" / "taskrouter.yaml"
@@ -147,39 +147,104 @@ def test_what_reads_a_week_is_evaluated_rarely() -> None:
                 assert group["interval"] == "15m"
 
 
-def test_another_ratio_goes_through_the_same_rules(promtool: str, tmp_path: Path) -> None:
-    abandoned = Source(
+QUEUE = "twilio_taskrouter_queue_window"
+QUEUES = (
+    Source(
+        name="queue_reservations",
+        title="Reservations of queues",
+        noun="reservations",
+        keys=("workspace", "channel", "queue"),
+        denominator=Counted(f"{QUEUE}_reservations"),
+        numerator=Counted(f"{QUEUE}_reservation_outcomes"),
+        label="outcome",
+        ratios={"rejected": Spike("TaskRouterQueueSpike", "Workers reject many", "were rejected")},
+        ratio="queue_$1",
+        counters=(
+            Counted("twilio_taskrouter_queue_reservations_total"),
+            Counted("twilio_taskrouter_queue_reservation_outcomes_total"),
+        ),
+        end=f"{QUEUE}_end_timestamp_seconds",
+    ),
+    Source(
         name="queue_tasks",
-        title="Abandoned tasks",
-        keys=("workspace", "queue"),
-        whole=("twilio_taskrouter_queue_window_task_events", 'event="entered"'),
-        parts="twilio_taskrouter_queue_window_task_events",
+        title="Tasks of queues",
+        noun="tasks",
+        keys=("workspace", "channel", "queue"),
+        denominator=Counted(f"{QUEUE}_task_events", 'event="entered"', ("event",)),
+        numerator=Counted(f"{QUEUE}_task_events"),
         label="event",
         ratios={"canceled": Spike("TaskRouterAbandonSpike", "Many tasks are abandoned", "were canceled")},
-        ratio="tasks_$1",
-    )
+        ratio="queue_tasks_$1",
+        end=f"{QUEUE}_end_timestamp_seconds",
+    ),
+    Source(
+        name="queue_waits",
+        title="Service levels of queues",
+        noun="tasks",
+        keys=("workspace", "channel", "queue", "threshold"),
+        denominator=Counted(f"{QUEUE}_task_waits", summed=("until", "side")),
+        numerator=Counted(f"{QUEUE}_task_waits", 'side="above"', ("until", "side")),
+        label=None,
+        ratios={"late": Spike("TaskRouterServiceLevelSpike", "Service levels are missed", "waited too long")},
+    ),
+)
+"""Ratios of queues as another description might have them."""
+
+
+def test_another_ratio_goes_through_the_same_rules(promtool: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
-    file.write_text(rules((*SOURCES, abandoned)), encoding="utf-8")
+    file.write_text(rules((*SOURCES, *QUEUES)), encoding="utf-8")
     checked = run(promtool, "check", "rules", "--lint=all", "--lint-fatal", file)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    labels = 'job="taskrouter", workspace="support", queue="first", window="15m"'
-    metric = "twilio_taskrouter_queue_window_task_events"
-    wanted = {"workspace": "support", "queue": "first", "ratio": "tasks_canceled"}
+    values: dict[str, str] = {}
+    for channel in ("voice", "all"):
+        labels = f'workspace="support", channel="{channel}", queue="first", window="15m"'
+        values |= {
+            f"{QUEUE}_end_timestamp_seconds{{{labels}}}": "0+60x80",
+            f"{QUEUE}_reservations{{{labels}}}": "200x80",
+            f'{QUEUE}_reservation_outcomes{{{labels}, outcome="rejected"}}': "20x80",
+            f'{QUEUE}_task_events{{{labels}, event="entered"}}': "200x80",
+            f'{QUEUE}_task_events{{{labels}, event="canceled"}}': "90x80",
+            f'{QUEUE}_task_waits{{{labels}, until="accepted", threshold="20s", side="below"}}': "110x80",
+            f'{QUEUE}_task_waits{{{labels}, until="accepted", threshold="20s", side="above"}}': "60x80",
+            f'{QUEUE}_task_waits{{{labels}, until="canceled", threshold="20s", side="above"}}': "30x80",
+        }
+    fires = {
+        "TaskRouterQueueSpike": [],
+        "TaskRouterAbandonSpike": [{"ratio": "queue_tasks_canceled"}],
+        "TaskRouterServiceLevelSpike": [{"ratio": "late", "threshold": "20s"}],
+    }
+    # In the channel, and not in its workspace's channel "all" as well.
+    who = {"workspace": "support", "channel": "voice", "queue": "first"}
+    shares = {"queue_rejected": 0.1, "queue_tasks_canceled": 0.45, "late": 0.45}
     test = {
         "interval": "1m",
-        "input_series": [
-            {"series": f'{metric}{{{labels}, event="entered"}}', "values": "200x20"},
-            {"series": f'{metric}{{{labels}, event="canceled"}}', "values": "90x20"},
-        ],
+        "input_series": [{"series": series, "values": value} for series, value in values.items()],
         "promql_expr_test": [
             {
-                "expr": 'ALERTS{alertname="TaskRouterAbandonSpike"} * 0',
-                "eval_time": "10m",
+                "expr": f'ALERTS{{alertname="{alert}", alertstate="firing"}} * 0',
+                "eval_time": "70m",
                 "exp_samples": [
-                    {"labels": labels_of(wanted | {"severity": severity}), "value": 0}
+                    {
+                        "labels": labels_of(
+                            {"alertname": alert, "alertstate": "firing", "severity": severity} | who | more
+                        ),
+                        "value": 0,
+                    }
+                    for more in expected
                     for severity in ("critical", "warning")
                 ],
             }
+            for alert, expected in fires.items()
+        ]
+        + [
+            {
+                "expr": f'min by (ratio) (taskrouter:ratio:share{{ratio="{name}", span="{span}"}})',
+                "eval_time": "70m",
+                "exp_samples": [{"labels": labels_of({"ratio": name}), "value": share}],
+            }
+            for name, share in shares.items()
+            for span in ("15m", "1h")
         ],
     }
     groups = [group["name"] for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
@@ -190,8 +255,7 @@ def test_another_ratio_goes_through_the_same_rules(promtool: str, tmp_path: Path
 
 
 def labels_of(labels: Mapping[str, str]) -> str:
-    both = {"alertname": "TaskRouterAbandonSpike", "alertstate": "firing", **labels}
-    return "{" + ", ".join(f'{name}="{value}"' for name, value in both.items()) + "}"
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
 
 
 @pytest.mark.parametrize("name", ["spike_share", "spike_excess_1h"])
