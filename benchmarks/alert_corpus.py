@@ -72,6 +72,14 @@ class Channel:
     """Intraclass correlation of the beta-binomial distribution of outcomes within a slot."""
     keeps_holiday: bool
 
+    def on_holiday(self, minute: int) -> bool:
+        """Return whether the channel is closed, or nearly so, for the holiday."""
+        return self.keeps_holiday and self.local(minute) // DAY == _HOLIDAY
+
+    def local(self, minute: int) -> int:
+        """Return the local time."""
+        return minute + HOUR * (self.zone - (minute // DAY >= self.changes))
+
 
 @dataclass(frozen=True)
 class Incident:

@@ -32,6 +32,8 @@ class Finding:
     """Minute of the first alert, if one came in time."""
     paged: bool
     firings: int
+    last: int | None
+    """First minute after the end in which no alert fires any more, if one came in time."""
 
     @property
     def lost(self) -> float:
@@ -73,6 +75,15 @@ class Score:
             if finding.told is not None
         ]
         return float(np.median(delays)) if delays else float("nan")
+
+    def median_end(self) -> float:
+        """Return for how many minutes after the end an alert fires, of those incidents that had one."""
+        ends = [
+            finding.last - finding.incident.end
+            for finding in self._labelled(Label.PAGE, Label.WARNING)
+            if finding.last is not None
+        ]
+        return float(np.median(ends)) if ends else float("nan")
 
     def firings_per_incident(self) -> float:
         """Return how often an alert fired for an incident, of those that had one."""
@@ -137,7 +148,8 @@ def score(corpus: Corpus, told: Firings, paged: Firings) -> Score:
             end > incident.start and begin < incident.end + GRACE for begin, end in paged.get(key, ())
         )
         first = min(in_time) if in_time else None
-        findings.append(Finding(incident, corpus.channels[incident.channel], first, pages, len(near)))
+        last = max(end for _, end in near) if in_time else None
+        findings.append(Finding(incident, corpus.channels[incident.channel], first, pages, len(near), last))
     false = [
         (corpus.channels[key[1]], interval)
         for key, intervals in told.items()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from alert_corpus import DAY, RATIOS, START, WEEK, Corpus, Counts, Flags, Label, generate
+from alert_corpus import DAY, RATIOS, START, WEEK, Channel, Corpus, Counts, Flags, Label, generate
 from alert_scores import Interval, Score, score
 from support.blocks import Blocks, Rule, read_rules, recordings
 from support.prometheus import Prometheus
@@ -48,7 +48,7 @@ class Result:
     """What one rule file did on one corpus."""
 
     score: Score
-    missing: Sequence[Interval]
+    missing: Sequence[tuple[Channel, Interval]]
     """Of TaskRouterNoReservations, which has nothing to find in a corpus: all are false."""
     seconds: float
 
@@ -73,16 +73,17 @@ def evaluate(rules: Sequence[Rule], corpus: Corpus, *, counters: bool, directory
     blocks.add_recordings(recorded, START, START + timedelta(minutes=corpus.minutes))
     told: dict[tuple[int, int], list[Interval]] = {}
     paged: dict[tuple[int, int], list[Interval]] = {}
-    missing: list[Interval] = []
+    missing: list[tuple[Channel, Interval]] = []
     numbers = {(channel.workspace, channel.name): place for place, channel in enumerate(corpus.channels)}
     with blocks.serve() as server:
         for rule in alerts:
             for labelled, intervals in _firing(server, rule, corpus.minutes).items():
                 labels = dict(labelled)
+                number = numbers[labels["workspace"], labels["channel"]]
                 if rule["alert"] == _MISSING:
-                    missing += intervals
+                    missing += [(corpus.channels[number], interval) for interval in intervals]
                     continue
-                key = _SPIKES[rule["alert"]], numbers[labels["workspace"], labels["channel"]]
+                key = _SPIKES[rule["alert"]], number
                 told[key] = _merged([*told.get(key, ()), *intervals])
                 if rule["labels"]["severity"] == "critical":
                     paged[key] = intervals
@@ -192,12 +193,14 @@ COLUMNS: Final = (
     "pages paged",
     "lost before told",
     "median delay",
+    "fires on for",
     "firings per incident",
     "false alarms",
     "wrong severity",
     '"nothing" told',
     "warnings that page",
     "no reservations",
+    "of them on the holiday",
 )
 
 
@@ -209,12 +212,14 @@ def row(result: Result) -> list[str]:
         f"{of.share_paged(Label.PAGE):.0%}",
         f"{of.lost_before():.0%}",
         f"{of.median_delay():.0f} min",
+        f"{of.median_end():.0f} min",
         f"{of.firings_per_incident():.2f}",
         f"{of.false_alarms():.2f}",
         f"{of.wrong_severity():.0%}",
         f"{of.share_told(Label.NOTHING):.0%}",
         f"{of.share_paged(Label.WARNING):.0%}",
         str(len(result.missing)),
+        str(sum(channel.on_holiday(begin) for channel, (begin, _) in result.missing)),
     ]
 
 
@@ -227,7 +232,7 @@ def together(results: Sequence[Result]) -> Result:
             [alarm for score in scores for alarm in score.false],
             sum(score.channel_months for score in scores),
         ),
-        [interval for result in results for interval in result.missing],
+        [missing for result in results for missing in result.missing],
         sum(result.seconds for result in results),
     )
 

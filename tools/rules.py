@@ -368,7 +368,7 @@ def _alerts(source: Source, ratio: str, spike: Spike) -> str:
     return f"""\
 - alert: {spike.alert}
   expr: taskrouter:ratio:spike{{ratio="{ratio}"}} >= 1
-  keep_firing_for: 10m
+  keep_firing_for: 15m
   labels: {{severity: warning}}
   annotations: &{ratio}_spike
     summary: "{spike.summary}: {title}"
@@ -383,7 +383,7 @@ def _alerts(source: Source, ratio: str, spike: Spike) -> str:
     runbook_url: {_RUNBOOKS}#{anchor}
 - alert: {spike.alert}
   expr: taskrouter:ratio:spike{{ratio="{ratio}"}} == 2
-  keep_firing_for: 10m
+  keep_firing_for: 15m
   labels: {{severity: critical}}
   annotations: *{ratio}_spike"""
 

@@ -1,8 +1,10 @@
 """The rules by promtool: what each alert does, that none is without tests, and that the tests can fail."""
 
+import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ import yaml
 from support.blocks import Rule, read_rules
 from support.exporter import ROOT
 
+from taskrouter_exporter.durations import parse_duration
 from tools.rules import SOURCES, Counted, Source, Spike, rules
 
 MONITORING = ROOT / "monitoring"
@@ -341,10 +344,16 @@ def test_a_threshold_that_is_another_is_found_out(  # noqa: PLR0917 -- a paramet
         if (rule["labels"]["threshold"], rule["labels"].get("severity")) == (threshold, severity)
     ]
     rule["expr"] = f"vector({value})"
-    for folder in ("rules", "tests"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "rules" / RULES.name).write_text(yaml.safe_dump(document), encoding="utf-8")
-    mutated = tmp_path / "tests" / "mutated.yaml"
-    mutated.write_text((MONITORING / "tests" / f"{test}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    done = run(promtool, "test", "rules", mutated)
-    assert "FAILED" in done.stdout + done.stderr
+    (tmp_path / RULES.name).write_text(json.dumps(document), encoding="utf-8")
+    whole = yaml.safe_load((MONITORING / "tests" / f"{test}.yaml").read_text(encoding="utf-8"))
+    # The short ones first: one that fails is enough.
+    for each in sorted(whole["tests"], key=lambda one: max(map(last, one["alert_rule_test"]))):
+        file = tmp_path / "mutated.yaml"
+        file.write_text(json.dumps(whole | {"rule_files": [RULES.name], "tests": [each]}), encoding="utf-8")
+        if "FAILED" in (done := run(promtool, "test", "rules", file)).stdout + done.stderr:
+            return
+    pytest.fail("every test passes")
+
+
+def last(checked: Mapping[str, Any]) -> timedelta:
+    return parse_duration(checked["eval_time"])

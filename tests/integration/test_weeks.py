@@ -1,8 +1,8 @@
 """The alerts over weeks that no rule's author made up: the simulator's, through the exporter's own code.
 
-`WEEKS=full` takes each scenario over its whole week, with a scrape a minute. Otherwise the calm week has one
-every two minutes, and of the other scenarios only the incident's day is looked at: the rest of their week is
-the calm one, which the simulator's own tests show.
+`WEEKS=full` takes each scenario over its whole week and the week before, with every window and a scrape a
+minute. Otherwise there is a scrape every two minutes of the window that the rules read and the counters: in the
+calm scenario a whole day, in the others the hours around the incident; and the same hours of the week before.
 """
 
 import os
@@ -29,8 +29,16 @@ MONDAY = datetime(2026, 11, 9, tzinfo=UTC)
 WEDNESDAY = MONDAY + 2 * DAY
 INCIDENT = Incident(WEDNESDAY + timedelta(hours=10), WEDNESDAY + timedelta(hours=11))
 STEP = timedelta(minutes=1 if FULL else 2)
+"""Between scrapes, and between evaluations."""
+
 COARSE = timedelta(minutes=5)
-"""For the week before, which is only asked what was normal."""
+"""Between scrapes of the whole week before."""
+
+AROUND = timedelta(hours=3)
+"""Before and after an incident: the baseline leaves out as much."""
+
+MARGIN = timedelta(hours=2)
+"""How much further "the same hour of last week" reaches."""
 
 ACTIVITIES = frozenset(
     {"activity_seconds", *(f"window_activity_{each}_seconds" for each in ("min", "avg", "max", "total"))}
@@ -74,16 +82,17 @@ class Fired:
 
 
 def fired(prometheus: Prometheus, rule: Rule, begin: datetime, end: datetime) -> Iterator[Fired]:
-    """Where a rule's expression holds, a minute a time, for as long as its `for`."""
+    """Where a rule's expression holds, a step at a time, for as long as its `for`."""
     needed = parse_duration(rule["for"]) if "for" in rule else timedelta()
-    held = prometheus.range(rule["expr"], begin.timestamp(), end.timestamp() - 60, 60)
+    step = int(STEP.total_seconds())
+    held = prometheus.range(rule["expr"], begin.timestamp(), end.timestamp() - step, step)
     for labels, points in held.items():
         # Numbers that follow each other have the same distance from their place in the list.
         for _, run in groupby(
-            enumerate(int(point.at) // 60 for point in points), lambda pair: pair[1] - pair[0]
+            enumerate(int(point.at) // step for point in points), lambda pair: pair[1] - pair[0]
         ):
-            minutes = [minute for _, minute in run]
-            first, last = (datetime.fromtimestamp(each * 60, UTC) for each in (minutes[0], minutes[-1]))
+            steps = [number for _, number in run]
+            first, last = (datetime.fromtimestamp(each * step, UTC) for each in (steps[0], steps[-1]))
             if last - first >= needed:
                 told = dict(labels)
                 target = told.get("workspace", ""), told.get("channel", "")
@@ -101,11 +110,21 @@ def take_through_the_exporter(
     history: History, blocks: Blocks, file: Path, begin: datetime, end: datetime
 ) -> None:
     """Scrape and record from begin to end. A file a day, as promtool reads each again for every two hours."""
+    step = COARSE if FULL and begin < MONDAY else STEP
     day = begin
     while day < end:
-        history.write(file, day, min(day + DAY, end), STEP if day >= MONDAY else COARSE)
+        history.write(file, day, min(day + DAY, end), step)
         blocks.add_scrapes(file)
         day += DAY
+
+
+def period(scenario: Scenario) -> tuple[datetime, datetime]:
+    """What is evaluated."""
+    if FULL:
+        return MONDAY, MONDAY + WEEK
+    if scenario is Scenario.CALM:
+        return WEDNESDAY, WEDNESDAY + DAY
+    return INCIDENT.start - AROUND, INCIDENT.end + AROUND
 
 
 @pytest.mark.timeout(3600)
@@ -113,22 +132,22 @@ def take_through_the_exporter(
 def test_in_a_simulated_week_exactly_the_right_alerts_fire(
     scenario: Scenario, blocks: Blocks, tmp_path: Path
 ) -> None:
-    whole = FULL or scenario is Scenario.CALM
-    begin, end = (MONDAY, MONDAY + WEEK) if whole else (WEDNESDAY, WEDNESDAY + DAY)
+    begin, end = period(scenario)
     history = History(
-        ContactCentre(scenario=scenario, incident=None if scenario is Scenario.CALM else INCIDENT), ACTIVITIES
+        ContactCentre(scenario=scenario, incident=None if scenario is Scenario.CALM else INCIDENT),
+        ACTIVITIES,
+        windows=None if FULL else ["15m"],
     )
     file = tmp_path / "scrapes"
-    # Of the week before, half an hour more on each side, as "the same hour" reaches there.
-    margin = timedelta(hours=2)
-    before = begin - WEEK - margin, (begin if whole else end - WEEK + margin)
+    before = begin - WEEK - MARGIN, begin if FULL else end - WEEK + MARGIN
     for part in (before, (begin, end)):
         take_through_the_exporter(history, blocks, file, *part)
     history.close()
+    rules = [{"interval": f"{STEP.total_seconds():.0f}s", **rule} for rule in RULES]
     blocks.add_recordings(
-        [rule for rule in recordings(RULES) if rule["record"] in ASKED_OF_LAST_WEEK], *before
+        [rule for rule in recordings(rules) if rule["record"] in ASKED_OF_LAST_WEEK], *before
     )
-    blocks.add_recordings(recordings(RULES), begin, end)
+    blocks.add_recordings(recordings(rules), begin, end)
     with blocks.serve() as prometheus:
         found = [each for rule in RULES if "alert" in rule for each in fired(prometheus, rule, begin, end)]
     assert {(each.alert, each.severity, each.target) for each in found} == EXPECTED[scenario]

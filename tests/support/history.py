@@ -5,8 +5,9 @@ The exporter's own code polls and writes the metrics; only the clock and the net
 
 import asyncio
 import base64
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,14 +41,26 @@ class History:
     Args:
         centre: The contact centre.
         leave_out: Families to leave out, without the prefix. Activities are most of a scrape.
+        windows: The windows that are polled; those of the demo without it.
     """
 
-    def __init__(self, centre: ContactCentre, leave_out: AbstractSet[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        centre: ContactCentre,
+        leave_out: AbstractSet[str] = frozenset(),
+        windows: Sequence[str] | None = None,
+    ) -> None:
         self._now = 0.0
         # Never started, as it is asked without a socket.
         self._simulator = Simulator(centre, lambda: self._now)
         self._simulator._limiter = RateLimiter(500, lambda: self._now)
         self._leave_out = {PREFIX + name for name in leave_out}
+        self._configuration = demo_configuration(self._simulator)
+        if windows:
+            document = json.loads(self._configuration)
+            for target in document["targets"]:
+                target["windows"] = list(windows)
+            self._configuration = json.dumps(document)
 
     def write(self, file: Path, begin: datetime, end: datetime, step: timedelta) -> None:
         """Write the scrapes of `[begin, end)`, one every `step`, in the form that promtool takes."""
@@ -60,7 +73,7 @@ class History:
         self._simulator.close()
 
     async def _scrape(self, output: TextIO, begin: float, end: float, step: float) -> None:
-        config = parse_config(demo_configuration(self._simulator), "the demo", Path.cwd(), {})
+        config = parse_config(self._configuration, "the demo", Path.cwd(), {})
         metrics, history, executor = ExporterMetrics("0", "history"), PollHistory(), FairExecutor(1, 1)
         ((name, account),) = config.accounts.items()
         client = Client(account, config.polling, _Direct(self._simulator), executor, metrics.api)
