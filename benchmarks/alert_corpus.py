@@ -1,8 +1,7 @@
 """A labelled corpus of contact centres: reservations minute by minute, and incidents among them.
 
 It shares nothing with the simulator's traffic model, so that the alerts are not measured by the assumptions
-of their
-own authors alone. Everything comes from one seed. Times are minutes since the start.
+of their own authors alone. Everything comes from one seed. Times are minutes since the start.
 """
 
 from collections.abc import Iterator
@@ -19,8 +18,7 @@ Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 START: Final = datetime(2026, 10, 12, tzinfo=UTC)
-"""A Monday. Daylight-saving time ends in the European channels on day 13 and in the American ones on day
-20."""
+"""A Monday. Daylight-saving time ends on day 13 in Europe's channels, and on day 20 in America's."""
 
 HOUR: Final = 60
 DAY: Final = 24 * HOUR
@@ -29,6 +27,9 @@ RATIOS: Final = ("rejected", "timed_out")
 SIZES: Final = {"tiny": (5, 20), "small": (20, 100), "medium": (100, 500), "large": (500, 3000)}
 """Reservations in a busy hour."""
 
+KINDS: Final = {"step": 0.5, "rise": 0.2, "intermittent": 0.1, "sticky agent": 0.2}
+"""Kinds of incidents, and how many of them there are of all."""
+
 _SLOT: Final = 20
 """Minutes for which one draw of the share holds: the same Workers sit there. No multiple of a window."""
 
@@ -36,8 +37,7 @@ _HOLIDAY: Final = 21
 """The day on which half of the workspaces stay closed or nearly so: the Monday of the last week."""
 
 _RETRY: Final = 0.9
-"""Share of the rejected or timed out tasks that are offered again a minute later. The other callers give
-up."""
+"""Share of the rejected or timed out tasks that are offered again a minute later. Other callers give up."""
 
 
 class Label(StrEnum):
@@ -126,13 +126,11 @@ def label(share: float, lost: Floats) -> Label:
     """Return what an incident deserves. These numbers were fixed before any rule was measured.
 
     A rejected or timed out reservation means that a caller waits for the next offer; about one in four
-    hangs up
-    meanwhile. What counts is the worst hour, as that is how fast callers are being lost.
+    hangs up meanwhile. What counts is the worst hour, as that is how fast callers are being lost.
 
     - 60 reservations lost in an hour are about one caller every four minutes: worth waking somebody up.
     - Where 40 % end so, most tasks are offered twice or more and the channel hardly works. 15 lost (4
-    callers) are
-      then enough to page: in a small channel that is everyone who called.
+      callers) are then enough to page: in a small channel that is everyone who called.
     - Below 10 lost (2 or 3 callers) an interruption costs more than it saves: nobody wants to hear of it.
     - Between them, the supervisor wants to know, and nobody else.
     """
@@ -250,9 +248,7 @@ def _incidents(
         at = WEEK + int(random.exponential(3 * DAY))
         while at < minutes - 4 * HOUR:
             length = round(float(np.exp(random.uniform(np.log(10), np.log(180)))))
-            kind = str(
-                random.choice(["step", "rise", "intermittent", "sticky agent"], p=[0.5, 0.2, 0.1, 0.2])
-            )
+            kind = str(random.choice(list(KINDS), p=list(KINDS.values())))
             ratio = 1 if kind == "sticky agent" else int(random.integers(2))
             here = slice(at, at + length)
             share = float(np.clip(usual[ratio, number, at] * random.uniform(1.5, 5), 0.12, 0.6))

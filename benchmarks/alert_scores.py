@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Final
 
 import numpy as np
-from alert_corpus import DAY, WEEK, Channel, Corpus, Incident, Label
+from alert_corpus import DAY, SIZES, WEEK, Channel, Corpus, Incident, Label
 
 GRACE: Final = 10
-"""Minutes after the end of an incident in which an alert still tells of it: the last window has just
-filled."""
+"""Minutes after the end of an incident in which an alert is in time: the last window has just filled."""
 
 _AFTERWARDS: Final = 90
 """Minutes after the end in which an alert is no false one: the last hour still contains the incident."""
@@ -109,23 +107,21 @@ class Score:
             ]
         )
 
-    def by(self, kind: str) -> dict[str, tuple[int, float, float, int]]:
-        """Return incidents, shares told and paged, and false alarms by channel size or kind of incident."""
-        real = sorted(
-            self._labelled(Label.PAGE, Label.WARNING),
-            key=lambda finding: finding.channel.size if kind == "size" else finding.incident.kind,
+    def of_size(self, size: str) -> "Score":
+        """Return the score of the channels of one size."""
+        return Score(
+            [finding for finding in self.findings if finding.channel.size == size],
+            [alarm for alarm in self.false if alarm[0].size == size],
+            self.channel_months / len(SIZES),
         )
-        groups = groupby(
-            real, lambda finding: finding.channel.size if kind == "size" else finding.incident.kind
-        )
-        table = {}
-        for name, members in groups:
-            found = list(members)
-            pages = [finding.paged for finding in found if finding.incident.label is Label.PAGE]
-            told = _mean([finding.told is not None for finding in found])
-            false = sum(channel.size == name for channel, _ in self.false)
-            table[name] = len(found), told, _mean(pages), false
-        return table
+
+    def of_kind(self, kind: str) -> "Score":
+        """Return the score of one kind of incident. False alarms have none."""
+        return Score([finding for finding in self.findings if finding.incident.kind == kind], [], np.nan)
+
+    def incidents(self) -> int:
+        """Return how many incidents deserve an alert."""
+        return len(self._labelled(Label.PAGE, Label.WARNING))
 
     def _labelled(self, *labels: Label) -> list[Finding]:
         return [finding for finding in self.findings if finding.incident.label in labels]

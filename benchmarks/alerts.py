@@ -16,7 +16,20 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from alert_corpus import DAY, RATIOS, START, WEEK, Channel, Corpus, Counts, Flags, Label, generate
+from alert_corpus import (
+    DAY,
+    KINDS,
+    RATIOS,
+    SIZES,
+    START,
+    WEEK,
+    Channel,
+    Corpus,
+    Counts,
+    Flags,
+    Label,
+    generate,
+)
 from alert_scores import Interval, Score, score
 from support.blocks import Blocks, Rule, read_rules, recordings
 from support.prometheus import Prometheus
@@ -35,8 +48,7 @@ _CHUNK: Final = 10_000
 """Evaluations in one range query; Prometheus returns at most 11,000 points of a series."""
 
 _STEP: Final = 3
-"""Minutes between evaluations. Prometheus usually evaluates every minute or more often; this is a third of
-the time."""
+"""Minutes between evaluations. Prometheus usually evaluates more often, which takes longer here."""
 
 _EVALUATED: Final = 'timestamp(taskrouter:threshold{threshold="expected_reservations"})'
 
@@ -199,14 +211,12 @@ COLUMNS: Final = (
     "wrong severity",
     '"nothing" told',
     "warnings that page",
-    "no reservations",
-    "of them on the holiday",
 )
+MISSING_COLUMNS: Final = ("no reservations", "of them on the holiday")
 
 
-def row(result: Result) -> list[str]:
-    """Return a row of the table."""
-    of = result.score
+def row(of: Score) -> list[str]:
+    """Return the cells of COLUMNS."""
     return [
         f"{of.share_told(Label.PAGE, Label.WARNING):.0%}",
         f"{of.share_paged(Label.PAGE):.0%}",
@@ -218,9 +228,13 @@ def row(result: Result) -> list[str]:
         f"{of.wrong_severity():.0%}",
         f"{of.share_told(Label.NOTHING):.0%}",
         f"{of.share_paged(Label.WARNING):.0%}",
-        str(len(result.missing)),
-        str(sum(channel.on_holiday(begin) for channel, (begin, _) in result.missing)),
     ]
+
+
+def missing_row(result: Result) -> list[str]:
+    """Return the cells of MISSING_COLUMNS."""
+    holiday = [channel.on_holiday(begin) for channel, (begin, _) in result.missing]
+    return [str(len(holiday)), str(sum(holiday))]
 
 
 def together(results: Sequence[Result]) -> Result:
@@ -247,9 +261,8 @@ def main() -> None:
     parser.add_argument("--inputs", nargs="+", choices=INPUTS, default=INPUTS)
     arguments = parser.parse_args()
     rules = read_rules(arguments.rules)
-    print(f"| input | seed | {' | '.join(COLUMNS)} |")
-    print("|---" * (len(COLUMNS) + 2) + "|")
-    details = []
+    print(table("input", "seed", *COLUMNS, *MISSING_COLUMNS))
+    details = [table("input", "channel or incident", "incidents", *COLUMNS)]
     for kind in arguments.inputs:
         results = []
         for seed in arguments.seeds:
@@ -258,20 +271,23 @@ def main() -> None:
                 results.append(
                     evaluate(rules, corpus, counters=kind != "windows", directory=Path(name) / "blocks")
                 )
-            print(f"| {kind} | {seed} | {' | '.join(row(results[-1]))} |", flush=True)
+            print(line(kind, str(seed), *row(results[-1].score), *missing_row(results[-1])), flush=True)
         whole = together(results)
-        print(f"| {kind} | all | {' | '.join(row(whole))} |", flush=True)
-        details += [
-            f"| {kind} | {member} | {count} | {told:.0%} | {paged:.0%} | {false} |"
-            for group in ("size", "kind")
-            for member, (count, told, paged, false) in whole.score.by(group).items()
-        ]
-    print(
-        "\n| input | channel or incident | incidents | told | pages paged | false alarms |\n"
-        + "|---" * 6
-        + "|"
-    )
-    print("\n".join(details))
+        print(line(kind, "all", *row(whole.score), *missing_row(whole)), flush=True)
+        groups = {size: whole.score.of_size(size) for size in SIZES}
+        groups |= {each: whole.score.of_kind(each) for each in KINDS}
+        details += [line(kind, group, str(of.incidents()), *row(of)) for group, of in groups.items()]
+    print("", *details, sep="\n")
+
+
+def table(*columns: str) -> str:
+    """Return the head of a table in Markdown."""
+    return line(*columns) + "\n" + "|---" * len(columns) + "|"
+
+
+def line(*cells: str) -> str:
+    """Return a line of a table in Markdown; a number that does not exist is a dash."""
+    return "| " + " | ".join("-" if cell.startswith("nan") else cell for cell in cells) + " |"
 
 
 if __name__ == "__main__":

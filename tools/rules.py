@@ -261,8 +261,8 @@ sum without (span, quarter) (
 """Expressions of one source."""
 
 _COMMENTS: Final = {
-    ("numerator", "15m"): "# From here on, sources differ by the label ratio only.\n",
-    ("numerator", "1h"): "# Without counters or a window: four times 15 minutes. One in a gap is left out of both numbers.\n",
+    "15m": "From here on, sources differ by the label ratio only.",
+    "1h": "Without counters or a window: four times 15 minutes. One in a gap is left out of both numbers.",
 }
 
 
@@ -309,8 +309,9 @@ def _spans(sources: Sequence[Source]) -> Iterator[str]:
             if len(expressions) > 1
             else expressions[0]
         )
+        comment = f"# {_COMMENTS[span]}\n" if kind == "numerator" else ""
         yield f"""\
-{_COMMENTS.get((kind, span), "")}- record: taskrouter:ratio:{kind}
+{comment}- record: taskrouter:ratio:{kind}
   labels: {{span: {span}}}
   expr: |
 {_indent(expression, 4)}"""

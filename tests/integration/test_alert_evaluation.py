@@ -61,7 +61,7 @@ def test_the_rules_find_incidents_of_a_small_corpus_and_little_else(
     program("promtool", "prometheus")
     corpus = generate(6, 8, 14)
     result = evaluate(read_rules(RULES), corpus, counters=False, directory=tmp_path / "blocks")
-    assert result.score.share_told(Label.PAGE) == 1, row(result)
-    assert result.score.share_told(Label.PAGE, Label.WARNING) > 0.7, row(result)
-    assert len(result.score.false) <= 1, row(result)
+    assert result.score.share_told(Label.PAGE) == 1, row(result.score)
+    assert result.score.share_told(Label.PAGE, Label.WARNING) > 0.7, row(result.score)
+    assert len(result.score.false) <= 1, row(result.score)
     assert result.missing == []

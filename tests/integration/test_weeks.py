@@ -1,8 +1,8 @@
 """The alerts over weeks that no rule's author made up: the simulator's, through the exporter's own code.
 
 `WEEKS=full` takes each scenario over its whole week and the week before, with every window and a scrape a
-minute. Otherwise there is a scrape every two minutes of the window that the rules read and the counters: in the
-calm scenario a whole day, in the others the hours around the incident; and the same hours of the week before.
+minute. Otherwise there is a scrape every two minutes, of the window that the rules read and the counters: in
+the calm scenario over a day, in the others over the hours around the incident, and the week before likewise.
 """
 
 import os
