@@ -63,6 +63,8 @@ class Score:
     def lost_before(self) -> float:
         """Return the share of all lost reservations that was lost before an alert."""
         real = self._labelled(Label.PAGE, Label.WARNING)
+        if not real:
+            return float("nan")
         return sum(finding.lost_before for finding in real) / sum(finding.lost for finding in real)
 
     def median_delay(self) -> float:

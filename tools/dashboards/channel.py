@@ -64,9 +64,9 @@ def _now() -> list[Panel]:
         made.append(
             number(
                 f"{name}: now and baseline",
-                f"Share of the reservations that ended as {name.lower()}: of the last 15 minutes, and "
-                f"the baseline. "
-                "That is the past week's share, or that of last week's same hour where it is higher.",
+                f"Share of the reservations that ended as {name.lower()}: of the last 15 minutes, and the "
+                "baseline. That is the past week's share, or that of last week's same hour where it is "
+                "higher.",
                 SHARE,
                 share,
                 query(ratio("baseline", outcome), f"{_NAME}: baseline", instant=True),
@@ -108,8 +108,7 @@ def _trends() -> list[Panel]:
                 f"{name}, window by window",
                 f"Share of the reservations that ended as {name.lower()}, in each window before each "
                 "instant. A short window that leaves the long ones behind is a change. Above the dashed "
-                "line a "
-                "channel hardly works.",
+                "line a channel hardly works.",
                 SHARE,
                 query(share_in_windows(outcome, SELECTED), f"{_NAME}: {{{{window}}}}"),
                 alert_line("spike_share"),
@@ -117,10 +116,9 @@ def _trends() -> list[Panel]:
             graph(
                 f"{name}, bounds and baseline",
                 f"Share of the reservations of the last 15 minutes that ended as {name.lower()}, and how "
-                f"high it "
-                "is at least but for chance: the lower bounds of the last 15 minutes and of the last "
-                "hour. An alert "
-                "fires where a bound is above its limit, a multiple of the baseline, and enough is lost.",
+                "high it is at least but for chance: the lower bounds of the last 15 minutes and of the "
+                "last hour. An alert fires where a bound is above its limit, a multiple of the baseline, "
+                "and enough is lost.",
                 SHARE,
                 query(ratio("share", outcome, "15m"), f"{_NAME}: share"),
                 query(ratio("lower_bound", outcome, "15m"), f"{_NAME}: bound, 15m"),

@@ -95,8 +95,7 @@ def _channels() -> Panel:
         "Channels, worst first",
         "First the channel in which most reservations were rejected or timed out beyond the baseline. "
         "Then the shares of reservations that were rejected, timed out and were accepted recently, next "
-        "to the "
-        "baseline: the past week's share, or that of last week's same hour where it is higher. "
+        "to the baseline: the past week's share, or that of last week's same hour where it is higher. "
         "Red where a channel hardly works. A channel leads to its details.",
         SHARE,
         keys={"workspace": "Workspace", "channel": "Channel"},
