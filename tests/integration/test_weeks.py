@@ -1,8 +1,8 @@
 """The alerts over weeks that no rule's author made up: the simulator's, through the exporter's own code.
 
-`WEEKS=full` takes each scenario over its whole week and the week before, with every window and a scrape a
-minute. Otherwise there is a scrape every two minutes, of the window that the rules read and the counters: in
-the calm scenario over a day, in the others over the hours around the incident, and the week before likewise.
+The window that the rules read and the counters are scraped. `WEEKS=full` takes each scenario over its whole
+week and the week before, with a scrape a minute. Otherwise there is a scrape every two minutes: in the calm
+scenario over a day, in the others over the hours around the incident, and in the week before likewise.
 """
 
 import os
@@ -30,9 +30,6 @@ WEDNESDAY = MONDAY + 2 * DAY
 INCIDENT = Incident(WEDNESDAY + timedelta(hours=10), WEDNESDAY + timedelta(hours=11))
 STEP = timedelta(minutes=1 if FULL else 2)
 """Between scrapes, and between evaluations."""
-
-COARSE = timedelta(minutes=5)
-"""Between scrapes of the whole week before."""
 
 AROUND = timedelta(hours=3)
 """Before and after an incident: the baseline leaves out as much."""
@@ -110,10 +107,9 @@ def take_through_the_exporter(
     history: History, blocks: Blocks, file: Path, begin: datetime, end: datetime
 ) -> None:
     """Scrape and record from begin to end. A file a day, as promtool reads each again for every two hours."""
-    step = COARSE if FULL and begin < MONDAY else STEP
     day = begin
     while day < end:
-        history.write(file, day, min(day + DAY, end), step)
+        history.write(file, day, min(day + DAY, end), STEP)
         blocks.add_scrapes(file)
         day += DAY
 
@@ -136,7 +132,7 @@ def test_in_a_simulated_week_exactly_the_right_alerts_fire(
     history = History(
         ContactCentre(scenario=scenario, incident=None if scenario is Scenario.CALM else INCIDENT),
         ACTIVITIES,
-        windows=None if FULL else ["15m"],
+        windows=["15m"],
     )
     file = tmp_path / "scrapes"
     before = begin - WEEK - MARGIN, begin if FULL else end - WEEK + MARGIN
