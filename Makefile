@@ -13,7 +13,7 @@ run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise 
 
 test: $(DEV_ENV) ## Run all tests (PYTEST_ARGS=... for pytest, COVERAGE=1 to measure coverage)
 	$(if $(COVERAGE),rm -rf build/coverage && mkdir -p build/coverage)
-	$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n 4 $(PYTEST_ARGS)
 
 coverage: $(DEV_ENV) ## Report the coverage of `make test COVERAGE=1`; fail if it is below 95 %
 	$(BIN)/coverage combine --quiet
