@@ -69,6 +69,7 @@ def test_what_is_discovered_at_run_time_has_a_line_and_is_excluded_from_the_cost
                 "0 API requests per scrape, 0 per hour at a scrape interval of 60 s "
                 "(excluding retries and discovered targets)"
             ),
+            "1 list to refresh every 10m, one API request for each 250 entries",
         ]
 
 

@@ -22,8 +22,8 @@ from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Standing
 from taskrouter_exporter.api.lists import channels_path
 from taskrouter_exporter.config.model import Config
+from taskrouter_exporter.discovered import Discovered
 from taskrouter_exporter.discovery import Discovery
-from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.runtime import Runtime

@@ -7,7 +7,10 @@ from support.listed import channel, configuration, polled, tc, workspace, ws
 
 from taskrouter_exporter import expansion
 from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace
-from taskrouter_exporter.expansion import Discovered, expand
+from taskrouter_exporter.discovered import Discovered
+from taskrouter_exporter.expansion import expand, static_queries
+from taskrouter_exporter.periods import Anchored, Window
+from taskrouter_exporter.queries import Query, Target
 
 
 def test_each_workspace_that_was_found_is_polled_by_its_name() -> None:
@@ -134,7 +137,7 @@ def test_before_anything_is_found_the_static_queries_are_polled() -> None:
         [{"workspace": ws(1), "channels": ["auto", "voice"], "account": "main"}],
         main={"workspaces": "auto", "channels": "auto"},
     )
-    assert expand(config, {}) == (config.queries, False)
+    assert expand(config, {}) == (static_queries(config), False)
 
 
 def test_targets_over_the_limit_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +205,29 @@ def test_no_two_discovered_queries_have_equal_labels(
     queries, cut = expand(config, {"one": first, "two": second})
     labels = [(each.target.workspace, each.target.channel, each.period.label) for each in queries]
     assert len({*labels}) == len(labels)
-    assert {*config.queries} <= {*queries}
+    assert {*static_queries(config)} <= {*queries}
     names = {(each.target.workspace, each.target.workspace_sid) for each in queries}
     assert len({name for name, _ in names}) == len({sid for _, sid in names}) == len(names)
     assert not cut
+
+
+def test_a_static_workspace_has_the_queries_of_its_named_channels_by_channel_and_period() -> None:
+    day = Anchored("day")
+    config = configuration(
+        [
+            {
+                "workspace": ws(1),
+                "name": "support",
+                "account": "main",
+                "channels": ["voice", "auto", "chat"],
+                "counters": "day",
+            }
+        ]
+    )
+    voice, chat = (Target("main", ws(1), "support", channel) for channel in ("voice", "chat"))
+    assert static_queries(config) == (
+        Query(voice, Window(15)),
+        Query(voice, day),
+        Query(chat, Window(15)),
+        Query(chat, day),
+    )

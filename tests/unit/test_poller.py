@@ -13,10 +13,13 @@ from support.virtual_clock import run_virtually
 
 from taskrouter_exporter.api.call import Attempt, Call, HttpAnswer
 from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.periods import Anchored, AnchorName, Window
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
-from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
-from taskrouter_exporter.statistics.workers import WorkersStatistics
+from taskrouter_exporter.queries import Query, Target
+from taskrouter_exporter.statistics.kind import Statistics
+
+Answer = Statistics | ApiError
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
 
@@ -43,7 +46,7 @@ class Api:
     async def reread_credentials(self) -> None:
         self.generation = self._renewed
 
-    async def get(self, call: Call, read: Callable[[HttpAnswer], WorkersStatistics]) -> WorkersStatistics:
+    async def get(self, call: Call, read: Callable[[HttpAnswer], list[Answer]]) -> list[Answer]:
         self.calls.append(call)
         call.requesting = self._sending
         document = await self._behave(call)
@@ -89,7 +92,9 @@ def test_all_queries_are_polled_at_once_and_returned_in_order() -> None:
         queries = [query(str(number)) for number in range(50)]
         outcomes = await api.poller().poll(queries, now() + 9)
         assert [each.query for each in outcomes] == queries
-        assert all(each.up and each.statistics and each.statistics.created == 5 for each in outcomes)
+        assert all(
+            each.up and each.statistics and each.statistics.value("reservations") == 5 for each in outcomes
+        )
         assert now() - begin == pytest.approx(2)
         assert outcomes[0].duration == pytest.approx(2)
         assert outcomes[0].finished == NOON.timestamp()
@@ -292,7 +297,13 @@ def anchored_values(
             api.wall, value = instant, told
             (outcome,) = await poller.poll([query(period=Anchored(period))], now() + 9)
             assert outcome.statistics is not None
-            seen.append((api.calls[-1].parameters["StartDate"], outcome.statistics.created, outcome.anchor))
+            seen.append(
+                (
+                    api.calls[-1].parameters["StartDate"],
+                    outcome.statistics.value("reservations"),
+                    outcome.anchor,
+                )
+            )
         return seen
 
     return run_virtually(scenario())
@@ -463,7 +474,7 @@ def test_whatever_the_api_does_each_scrape_ends_at_its_deadline_with_every_query
             assert all(
                 (each.statistics is None) == (each.error is not None) == (not each.up) for each in outcomes
             )
-            assert all(each.statistics.created == 5 for each in outcomes if each.statistics)
+            assert all(each.statistics.value("reservations") == 5 for each in outcomes if each.statistics)
 
         await asyncio.gather(*(scrape(*each) for each in scrapes))
 

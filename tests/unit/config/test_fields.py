@@ -10,6 +10,7 @@ from support.config_files import (
     parse,
     problems_of,
     target,
+    targets_of,
 )
 
 from taskrouter_exporter.api.credentials import read_password
@@ -264,7 +265,7 @@ def test_sids_may_have_hex_digits_of_either_case_and_keep_their_spelling() -> No
         f"targets: [{{workspace: {workspace}, channels: [{channel}]}}]\n"
         f"accounts: {{default: {{username: {username}, password: x}}}}\n"
     )
-    assert config.targets == (Target("default", workspace, workspace, channel),)
+    assert targets_of(config) == (Target("default", workspace, workspace, channel),)
     assert config.accounts["default"].username == username
     environment = {"TWILIO_ACCOUNT_SID": f"AC{username[2:]}", "TWILIO_AUTH_TOKEN": SECRET}
     assert parse(TARGETS, environment).accounts["default"].username == f"AC{username[2:]}"
@@ -275,5 +276,5 @@ def test_names_and_channels_may_be_any_string() -> None:
         f"{TARGETS}    name: 'Kundendienst \"Köln\" \\ 客服 📞'\n"
         f"    channels: ['no', Ünïque, {'TC' + '0' * 32}]\n"
     )
-    assert config.targets[0].workspace == 'Kundendienst "Köln" \\ 客服 📞'
-    assert [target.channel for target in config.targets] == ["no", "Ünïque", "TC" + "0" * 32]
+    assert targets_of(config)[0].workspace == 'Kundendienst "Köln" \\ 客服 📞'
+    assert [target.channel for target in targets_of(config)] == ["no", "Ünïque", "TC" + "0" * 32]
