@@ -12,5 +12,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     realtime.WORKSPACE,
     tasks.QUEUE,
     realtime.QUEUE,
+    tasks.WORKFLOW,
+    realtime.WORKFLOW,
 )
 """All that can be asked for, in the order in which it is polled and published."""

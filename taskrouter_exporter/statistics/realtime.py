@@ -134,3 +134,4 @@ QUEUE: Final = _kind(
     # Source: https://www.twilio.com/docs/taskrouter/api/taskqueue-statistics, "Bulk retrieval".
     Bulk("TaskQueues/RealTimeStatistics", 50, "queueSids", "task_queue_data", "task_queue_sid"),
 )
+WORKFLOW: Final = _kind("workflow", "Workflows/{sid}/RealTimeStatistics", _TasksModel, _TASKS)

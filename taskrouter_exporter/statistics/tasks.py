@@ -68,11 +68,18 @@ class _WorkspaceModel(_TasksModel):
     tasks_timed_out_in_workflow: Number | None = None
 
 
-class _QueueModel(ReservationsModel, _TasksModel):
+class _RowModel(ReservationsModel, _TasksModel):
+    tasks_entered: Number | None = None
+
+
+class _QueueModel(_RowModel):
     secondary = _TasksModel.secondary | {"wait_duration_in_queue_until_accepted"}
 
-    tasks_entered: Number | None = None
     wait_duration_in_queue_until_accepted: _WaitModel | None = None
+
+
+class _WorkflowModel(_RowModel):
+    tasks_timed_out_in_workflow: Number | None = None
 
 
 _EVENTS: Final = {
@@ -182,5 +189,13 @@ QUEUE: Final = Kind(
         "window": _WINDOW + _QUEUE_WINDOW + WINDOW_RESERVATIONS,
         "anchored": _ANCHORED + ANCHORED_RESERVATIONS,
     },
+    splits=True,
+)
+WORKFLOW: Final = Kind(
+    name="tasks",
+    subject="workflow",
+    resource="Workflows/{sid}/CumulativeStatistics",
+    model=_WorkflowModel,
+    families={"window": _WINDOW + WINDOW_RESERVATIONS, "anchored": _ANCHORED + ANCHORED_RESERVATIONS},
     splits=True,
 )

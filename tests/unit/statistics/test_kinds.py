@@ -21,6 +21,8 @@ EXAMPLES: Final = {
     ("realtime", "workspace"): "workspace-realtime",
     ("tasks", "queue"): "task-queue-cumulative",
     ("realtime", "queue"): "task-queue-realtime",
+    ("tasks", "workflow"): "workflow-cumulative",
+    ("realtime", "workflow"): "workflow-realtime",
 }
 WORKSPACE: Final = "WS" + "a" * 32
 SIDS: Final = {"workspace": "", "queue": "WQ" + "a" * 32, "workflow": "WW" + "a" * 32}
@@ -139,6 +141,26 @@ EXPECTED: Final[dict[tuple[str, str, str], list[str]]] = {
         "queue_available_workers 100",
         "queue_eligible_workers 100",
         "queue_longest_relative_task_age_seconds 100",
+    ],
+    ("tasks", "workflow", "window"): [
+        *events("workflow_window_", "entered", *EVENTS, "timed_out"),
+        "workflow_window_task_acceptance_avg_seconds 100",
+        *waits("workflow_"),
+        *splits("workflow_"),
+        *reservations("workflow_window_"),
+    ],
+    ("tasks", "workflow", "anchored"): [
+        *events("workflow_", "entered", *EVENTS, "timed_out"),
+        'workflow_task_wait_seconds{until="accepted"} 0',
+        'workflow_task_wait_seconds{until="canceled"} 0',
+        *reservations("workflow_"),
+    ],
+    ("realtime", "workflow", "current"): [
+        'workflow_tasks{status="reserved"} 0',
+        'workflow_tasks{status="pending"} 0',
+        'workflow_tasks{status="assigned"} 0',
+        'workflow_tasks{status="wrapping"} 0',
+        "workflow_longest_waiting_task_age_seconds 100",
     ],
 }
 """What is published of each published example. That of the Workers is in test_workers.py."""
