@@ -80,3 +80,55 @@ def test_a_web_configuration_has_one_line() -> None:
     assert web_config_report(one, "web.yml") == "web.yml: valid (TLS enabled, 1 user)"
     two = WebConfig(users={"alice": b"hash", "bob": b"hash"})
     assert web_config_report(two, "web.yml") == "web.yml: valid (TLS disabled, 2 users)"
+
+
+def test_queues_and_all_statistics_are_listed_and_their_cost_is_shown_by_kind() -> None:
+    config = load(
+        {
+            "workspace": SID,
+            "name": "support",
+            "statistics": ["workers", "tasks", "realtime"],
+            "queues": ["Sales", "Support"],
+            "workflows": "auto",
+        }
+    )
+    lines = config_report(config, "config.yaml", table=False).splitlines()
+    assert lines[1:3] == [
+        f"workspace=support channel=all statistics=workers window=15m account=default workspace_sid={SID}",
+        f"workspace=support channel=all statistics=tasks window=15m account=default workspace_sid={SID}",
+    ]
+    assert (
+        f"workspace=support channel=all statistics=realtime queue=Sales account=default workspace_sid={SID}"
+    ) in lines
+    # The current statistics of the queues take one request.
+    assert lines[-6:] == [
+        (
+            f"workspace=support workflow=auto account=default workspace_sid={SID}: "
+            "workflows are discovered at run time"
+        ),
+        (
+            "6 API requests per scrape, 360 per hour at a scrape interval of 60 s "
+            "(excluding retries and discovered targets)"
+        ),
+        "statistics=workers: 1 per scrape, 60 per hour",
+        "statistics=tasks: 3 per scrape, 180 per hour",
+        "statistics=realtime: 2 per scrape, 120 per hour",
+        "2 lists to refresh every 10m, one API request for each 250 entries",
+    ]
+
+
+def test_more_requests_than_the_documented_limits_allow_are_a_warning() -> None:
+    queues = [f"queue {number}" for number in range(501)]
+    config = load({"workspace": SID, "name": "support", "statistics": ["tasks"], "queues": queues})
+    lines = config_report(config, "config.yaml", table=False).splitlines()
+    assert lines[-1] == (
+        "warning: workspace=support: 501 requests for TaskQueues/CumulativeStatistics per scrape exceed the "
+        "documented limit of 50 per second, averaged over 10 s (500)"
+    )
+    config = load({"workspace": SID, "name": "support", "statistics": ["tasks"], "queues": queues[:500]})
+    assert "warning" not in config_report(config, "config.yaml", table=False)
+    many = [f"queue {number}" for number in range(2_502)]
+    config = load({"workspace": SID, "name": "support", "statistics": ["realtime"], "queues": many})
+    assert "51 requests for TaskQueues/RealTimeStatistics per scrape exceed" in config_report(
+        config, "config.yaml", table=False
+    )

@@ -108,6 +108,39 @@ PROBLEMS: Expectations = {
             "3: targets[0].windows[4]: '999999999w' is not a duration (expected e.g. 15m, 4h)",
         ],
     ),
+    "unknown statistics": (
+        target("statistics: [workers, queues]"),
+        ["3: targets[0].statistics[1]: 'queues' is not workers, tasks or realtime"],
+    ),
+    "queues and workflows of other kinds": (
+        target(
+            "statistics: [tasks]",
+            "queues: Sales",
+            f"workflows: [WW{'0' * 31}, ww{'0' * 32}, WQ{'0' * 32}]",
+            "include_queues: []",
+        ),
+        [
+            "4: targets[0].queues: 'Sales' is not a list or auto",
+            *(
+                f"5: targets[0].workflows[{place}]: '{sid}' is not a Workflow SID "
+                "(expected WW and 32 hex digits)"
+                for place, sid in enumerate((f"WW{'0' * 31}", f"ww{'0' * 32}"))
+            ),
+            "6: targets[0].include_queues: must have at least one entry",
+        ],
+    ),
+    "service levels out of range": (
+        target("statistics: [tasks]", "service_levels: [0s, 1500ms, 2d, 20]"),
+        [
+            "4: targets[0].service_levels[0]: '0s' is not between 1s and 1d",
+            (
+                "4: targets[0].service_levels[1]: '1500ms' is not a whole number of seconds "
+                "(expected e.g. 20s, 1m)"
+            ),
+            "4: targets[0].service_levels[2]: '2d' is not between 1s and 1d",
+            "4: targets[0].service_levels[3]: 20 is not a duration (expected e.g. 5s, 500ms)",
+        ],
+    ),
     "unknown counters": (target("counters: month"), ["3: targets[0].counters: 'month' is not day or week"]),
     "counters as a list": (
         target("counters: [day]"),

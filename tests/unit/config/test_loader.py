@@ -1,5 +1,6 @@
 import re
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from support.config_files import AC, ENVIRONMENT, SECRET, SK, TARGETS, WS, WS2, 
 
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import MAX_FILE_BYTES, load_config
-from taskrouter_exporter.config.model import Account, Polling, Selection, StaticWorkspace, WorkspaceDiscovery
+from taskrouter_exporter.config.model import (
+    Account,
+    Polling,
+    RowSelection,
+    Selection,
+    StaticWorkspace,
+    WorkspaceDiscovery,
+)
 from taskrouter_exporter.config.schema import (
     AccountModel,
     DiscoveryModel,
@@ -20,7 +28,7 @@ from taskrouter_exporter.config.schema import (
     TargetModel,
 )
 from taskrouter_exporter.expansion import static_queries
-from taskrouter_exporter.periods import Anchored, Window
+from taskrouter_exporter.periods import Anchored, Current, Window
 from taskrouter_exporter.queries import Query, Target
 
 ROOT = Path(__file__).parents[3]
@@ -71,6 +79,36 @@ def test_discovery_adds_no_static_queries() -> None:
     assert config.workspace_discoveries == (WorkspaceDiscovery("default", ("s*",), ("x",), selection),)
     assert config.discovery_interval == 60
     assert config.discovering_accounts == ("default",)
+
+
+def test_a_target_selects_statistics_queues_workflows_and_service_levels() -> None:
+    config = parse(
+        f"{TARGETS}    statistics: [tasks, realtime]\n    queues: [auto, Sales]\n    include_queues: ['S*']\n"
+        "    exclude_queues: [x]\n    workflows: [Assign]\n    service_levels: [20s, 1m]\n"
+    )
+    (workspace,) = config.workspaces
+    assert workspace.selection == Selection(
+        ("all",),
+        discover_channels=False,
+        periods=(Window(15),),
+        statistics=("tasks", "realtime"),
+        rows={
+            "queue": RowSelection(("Sales",), discover=True, include=("S*",), exclude=("x",)),
+            "workflow": RowSelection(("Assign",)),
+        },
+        service_levels=(20, 60),
+    )
+    assert config.discovering_accounts == ("default",)
+    assert [(each.kind.name, each.period, each.parameters()) for each in static_queries(config)] == [
+        ("tasks", Window(15), {"Minutes": "15", "SplitByWaitTime": "20,60"}),
+        ("realtime", Current(), {}),
+    ]
+
+
+def test_counters_are_not_split_by_service_level() -> None:
+    config = parse(f"{TARGETS}    statistics: [tasks]\n    counters: day\n    service_levels: [20s]\n")
+    _, day = static_queries(config)
+    assert "SplitByWaitTime" not in day.parameters(datetime(2026, 11, 25, tzinfo=UTC))
 
 
 def test_nothing_is_discovered_by_default() -> None:
