@@ -47,9 +47,10 @@ actionlint: ## Check the workflows with actionlint (needs Go, and uses shellchec
 bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short run)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
 
-docs: $(DEV_ENV) ## Generate docs/configuration.md and docs/config.schema.json
+docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json and the tables of docs/metrics.md
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
 	$(BIN)/python -m taskrouter_exporter.config.json_schema > docs/config.schema.json
+	$(BIN)/python -m tools.metrics_page
 
 chart: dashboards ## Generate rules, dashboards, schema and README of the Helm chart
 	$(BIN)/python -m tools.chart

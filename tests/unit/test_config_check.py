@@ -1,7 +1,10 @@
 import json
+import re
 import ssl
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
@@ -132,3 +135,14 @@ def test_more_requests_than_the_documented_limits_allow_are_a_warning() -> None:
     assert "51 requests for TaskQueues/RealTimeStatistics per scrape exceed" in config_report(
         config, "config.yaml", table=False
     )
+
+
+@pytest.mark.parametrize(("statistics", "requests"), [("workers", 3), ("tasks", 63), ("realtime", 44)])
+def test_the_example_of_the_documentation_takes_as_many_requests(statistics: str, requests: int) -> None:
+    queues = {} if statistics == "workers" else {"queues": [f"queue {number}" for number in range(20)]}
+    config = load(
+        {"workspace": SID, "channels": ["all", "voice", "chat"], "statistics": [statistics], **queues}
+    )
+    assert f"\n{requests} API requests per scrape" in config_report(config, "config.yaml", table=False)
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| `{statistics}` \| [^|]*\b{requests} \|", page, re.MULTILINE)
