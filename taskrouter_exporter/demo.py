@@ -7,8 +7,10 @@ from typing import Final
 
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
-from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator, WorkspaceModel
-from taskrouter_exporter.simulator.traffic import DEFAULT_CHANNEL
+from taskrouter_exporter.simulator.api import Simulator
+from taskrouter_exporter.simulator.centre import ContactCentre
+from taskrouter_exporter.simulator.model import Incident, Scenario, WorkspaceModel
+from taskrouter_exporter.simulator.profiles import DEFAULT_CHANNEL
 
 _INCIDENT_DELAY = timedelta(minutes=5)
 _INCIDENT_LENGTH = timedelta(hours=1)

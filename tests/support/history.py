@@ -25,7 +25,7 @@ from taskrouter_exporter.metrics import PREFIX, ExporterMetrics, TargetsCollecto
 from taskrouter_exporter.poll_history import PollHistory
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
-from taskrouter_exporter.simulator.api import RateLimiter
+from taskrouter_exporter.simulator.limits import RateLimiter
 from taskrouter_exporter.simulator.wire import Request
 from taskrouter_exporter.web.exposition import Collector, Exposition
 
