@@ -42,15 +42,10 @@ def start_demo(scenario: str) -> tuple[Simulator, Config]:
 def demo_configuration(simulator: Simulator) -> str:
     """Return a configuration, as YAML, with every workspace of a simulator.
 
-    It leaves out the channel `default`, which has no Tasks.
+    Every kind of statistics is asked for over all channels, with queues and workflows; of the single channels,
+    those of the Workers. It leaves out the channel `default`, which has no Tasks.
     """
     centre = simulator.centre
-
-    def names(workspace: WorkspaceModel) -> list[str]:
-        return [
-            channel.unique_name for channel in workspace.channels if channel.unique_name != DEFAULT_CHANNEL
-        ]
-
     document = {
         "accounts": {
             "demo": {
@@ -59,16 +54,27 @@ def demo_configuration(simulator: Simulator) -> str:
                 "base_url": simulator.base_url,
             }
         },
-        "targets": [
-            {
-                "workspace": workspace.sid,
-                "name": workspace.friendly_name,
-                "account": "demo",
-                "channels": ["all", *names(workspace)],
-                "windows": ["15m", "4h", "8h"],
-                "counters": "day",
-            }
-            for workspace in centre.workspaces
-        ],
+        "targets": [target for workspace in centre.workspaces for target in _targets(workspace)],
     }
     return json.dumps(document, indent=2)
+
+
+def _targets(workspace: WorkspaceModel) -> list[dict[str, object]]:
+    channels = [channel.unique_name for channel in workspace.channels]
+    common = {
+        "workspace": workspace.sid,
+        "name": workspace.friendly_name,
+        "account": "demo",
+        "windows": ["15m", "4h", "8h"],
+        "counters": "day",
+    }
+    everything = {
+        "statistics": ["workers", "tasks", "realtime"],
+        "queues": "auto",
+        "workflows": "auto",
+        "service_levels": ["20s", "1m"],
+    }
+    return [
+        {**common, "channels": ["all"], **everything},
+        {**common, "channels": [name for name in channels if name != DEFAULT_CHANNEL]},
+    ]
