@@ -42,8 +42,8 @@ def start_demo(scenario: str) -> tuple[Simulator, Config]:
 def demo_configuration(simulator: Simulator) -> str:
     """Return a configuration, as YAML, with every workspace of a simulator.
 
-    Every kind of statistics is asked for over all channels, with queues and workflows; of the single channels,
-    those of the Workers. It leaves out the channel `default`, which has no Tasks.
+    It asks for every kind of statistics over all channels, with queues and workflows, and of the single
+    channels for those of the Workers. It leaves out the channel `default`, which has no Tasks.
     """
     centre = simulator.centre
     document = {

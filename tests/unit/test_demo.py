@@ -30,7 +30,7 @@ def test_the_demo_has_a_target_for_each_workspace_and_channel_of_its_simulator()
             for channel in ("all", *(channel.unique_name for channel in workspace.channels))
             if channel != "default"  # which has no Tasks
         }
-        assert {query.period.label for query in static_queries(config)} == {"15m", "4h", "8h", "day"}
+        assert {query.period.label for query in static_queries(config)} == {"15m", "4h", "8h", "day", ""}
         assert config.accounts["demo"].base_url == simulator.base_url
 
 
