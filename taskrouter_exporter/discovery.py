@@ -104,9 +104,9 @@ class Discovery:
         """Reread the account's lists; one that cannot be read stays as it was."""
         before = self.discovered[account]
         refresh = _Refresh()
-        wanted = {
-            static.sid: static.selection for static in self._config.workspaces if static.account == account
-        }
+        wanted = [
+            (static.sid, static.selection) for static in self._config.workspaces if static.account == account
+        ]
         for rule in self._config.workspace_discoveries:
             if rule.account == account:
                 workspaces = await self._try(
@@ -117,14 +117,12 @@ class Discovery:
                 if workspaces is not None:
                     # At once: the lists in many workspaces take their time.
                     self._keep(account, replace(self.discovered[account], workspaces=workspaces))
-                    wanted |= dict.fromkeys(self._adopted_sids(rule), rule.selection)
-        with_channels = [sid for sid, selection in wanted.items() if selection.discover_channels]
-        with_rows = [
-            (subject, sid)
-            for sid, selection in wanted.items()
-            for subject, rows in selection.rows.items()
-            if rows
-        ]
+                    wanted += [(sid, rule.selection) for sid in self._adopted_sids(rule)]
+        # A workspace can be in several entries; each of its lists is read once.
+        with_channels = dict.fromkeys(sid for sid, selection in wanted if selection.discover_channels)
+        with_rows = dict.fromkeys(
+            (subject, sid) for sid, selection in wanted for subject, rows in selection.rows.items() if rows
+        )
         channels, rows = await asyncio.gather(
             asyncio.gather(*(self._try_channels(account, sid, refresh) for sid in with_channels)),
             asyncio.gather(*(self._try_rows(account, *each, refresh) for each in with_rows)),

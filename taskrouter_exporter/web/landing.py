@@ -40,15 +40,15 @@ _SHOWN_TARGETS: Final = 1_000
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --quiet: #6e7781; }
 @media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; --quiet: #9198a1; } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; padding: 1rem; }
 li, p { overflow-wrap: anywhere; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; }
 nav a { display: inline-block; margin: .25rem 1rem .25rem 0; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .75rem .35rem 0; text-align: left; }
-td { vertical-align: baseline; } td.state { min-width: 9rem; }
-td.links, td.number { white-space: nowrap; }
-th { color: var(--quiet); font-weight: 600; white-space: nowrap; } td.name { overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; width: 100%; }
+th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; text-align: left; }
+td { vertical-align: baseline; white-space: nowrap; } td.state { min-width: 5rem; white-space: normal; }
+th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
+td.name { overflow-wrap: anywhere; white-space: normal; }
 .number { font-variant-numeric: tabular-nums; text-align: right; } .up { color: var(--good); }
 .down { color: var(--bad); } .quiet { color: var(--quiet); }
 @media (max-width: 40rem) {
@@ -105,7 +105,7 @@ def landing_page(
 </head>
 <body>
 <h1>TaskRouter exporter <span class="quiet">{escape(__version__)}</span></h1>
-<p>Prometheus exporter for Twilio TaskRouter: reservations, outcomes and Worker activity.</p>
+<p>Prometheus exporter for Twilio TaskRouter: reservations, tasks, queues and Workers.</p>
 <nav>{navigation}</nav>
 <h2>Targets</h2>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>
@@ -240,7 +240,7 @@ def _rate_limits(queries: Sequence[Query], last: Callable[[Query], PollResult | 
     lines = [
         f"<li>{escape(workspace)}, {escape(resource)}: {limit.remaining:g} of {limit.limit:g} requests "
         "remaining</li>"
-        for (workspace, resource), limit in newest_rate_limits(results).items()
+        for (workspace, resource), limit in sorted(newest_rate_limits(results).items())
         if limit.limit is not None and limit.remaining is not None
     ]
     return f"<ul>{''.join(lines[:_SHOWN_TARGETS])}</ul>" if lines else '<p class="quiet">Unknown.</p>'

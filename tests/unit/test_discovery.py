@@ -346,6 +346,25 @@ def test_queues_and_workflows_are_listed_page_by_page() -> None:
     run_virtually(scenario())
 
 
+def test_the_lists_of_all_entries_for_a_workspace_are_read_once() -> None:
+    async def scenario() -> None:
+        api = Api(
+            {QUEUES: page("task_queues", row_item("WQ", 1, "Sales")), channels_path(ws(1)): page("channels")}
+        )
+        common = {"workspace": ws(1), "account": "main", "statistics": ["realtime"]}
+        entries = [
+            {**common, "channels": ["all"], "queues": "auto"},
+            {**common, "channels": ["auto"], "queues": ["Sales"]},
+            {**common, "channels": ["voice"]},
+        ]
+        subject = discover(configuration(entries, main={}), Recorder(), main=api)
+        await subject.refresh("main")
+        assert [path for _, path, _ in api.calls] == [channels_path(ws(1)), QUEUES]
+        assert len(subject.discovered["main"].rows["queue", ws(1)]) == 1
+
+    run_virtually(scenario())
+
+
 def test_a_list_of_queues_that_cannot_be_read_stays_as_it_was() -> None:
     async def scenario() -> None:
         api, told = Api({QUEUES: page("task_queues", row_item("WQ", 1, "Sales"))}), Recorder()
