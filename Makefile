@@ -13,7 +13,7 @@ run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise 
 
 test: $(DEV_ENV) ## Run all tests (PYTEST_ARGS=... for pytest, COVERAGE=1 to measure coverage)
 	$(if $(COVERAGE),rm -rf build/coverage && mkdir -p build/coverage)
-	$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n 4 $(PYTEST_ARGS)
 
 coverage: $(DEV_ENV) ## Report the coverage of `make test COVERAGE=1`; fail if it is below 95 %
 	$(BIN)/coverage combine --quiet
@@ -47,9 +47,10 @@ actionlint: ## Check the workflows with actionlint (needs Go, and uses shellchec
 bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short run)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
 
-docs: $(DEV_ENV) ## Generate docs/configuration.md and docs/config.schema.json
+docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json and the tables of docs/metrics.md
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
 	$(BIN)/python -m taskrouter_exporter.config.json_schema > docs/config.schema.json
+	$(BIN)/python -m tools.metrics_page
 
 rules: $(DEV_ENV) ## Generate the alert rules
 	$(BIN)/python -m tools.rules

@@ -1,16 +1,28 @@
 """The reports of `--config.check`: what valid configuration files would do."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Final
 
-from taskrouter_exporter.config.model import Config
-from taskrouter_exporter.queries import Query
+from taskrouter_exporter.batches import Batch, Batching
+from taskrouter_exporter.config.model import Config, Selection
+from taskrouter_exporter.durations import format_duration
+from taskrouter_exporter.expansion import selected_queries
+from taskrouter_exporter.queries import Query, Row
 from taskrouter_exporter.server.web_config import WebConfig
+from taskrouter_exporter.statistics.workers import WORKERS
 
 _SECONDS_PER_HOUR: Final = 3600
 _USUAL_SCRAPE_INTERVAL: Final = 60
-_COLUMNS: Final = ("workspace", "channel", "window", "account", "workspace_sid")
+_COLUMNS: Final = ("workspace", "channel", "statistics", "queue", "workflow", "window", "account")
+_LIMIT_PERIOD: Final = 10
+_DOCUMENTED_LIMIT: Final = 50
+"""Requests per second and workspace in the sample event of Twilio's article on monitoring API usage."""
+
+_BULK_LIMIT: Final = 5
+"""Bulk requests per second. Source: https://www.twilio.com/docs/taskrouter/api/taskqueue-statistics."""
 
 
 def config_report(config: Config, source: str, *, table: bool) -> str:
@@ -21,12 +33,17 @@ def config_report(config: Config, source: str, *, table: bool) -> str:
         source: The name of its file.
         table: Whether to align the queries in columns for a terminal, instead of a line of `key=value` each.
     """
-    rows = [_values(query) for query in config.queries]
+    expected = tuple(_expected_queries(config))
+    rows = [_values(query) for query in expected]
+    columns = [column for column in (*_COLUMNS, "workspace_sid") if any(row.get(column) for row in rows)]
+    if all(query.kind is WORKERS for query in expected):
+        columns = [column for column in columns if column != "statistics"]
     if table:
-        queries = ["", *_table([tuple(column.upper() for column in _COLUMNS), *rows]), ""] if rows else []
+        cells = [[row.get(column, "") for column in columns] for row in rows]
+        queries = ["", *_table([[column.upper() for column in columns], *cells]), ""] if rows else []
     else:
-        queries = [_pairs(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
-    return "\n".join([f"{source}: valid", *queries, *_discoveries(config), _cost(config)])
+        queries = [_pairs({column: row[column] for column in columns if column in row}) for row in rows]
+    return "\n".join([f"{source}: valid", *queries, *_discoveries(config), *_cost(config, expected)])
 
 
 def web_config_report(config: WebConfig, source: str) -> str:
@@ -36,9 +53,19 @@ def web_config_report(config: WebConfig, source: str) -> str:
     return f"{source}: valid (TLS {tls}, {users})"
 
 
-def _values(query: Query) -> tuple[str, ...]:
+def _expected_queries(config: Config) -> Iterator[Query]:
+    """Yield the queries for what the configuration names, queues and workflows included."""
+    for workspace in config.workspaces:
+        selection = workspace.selection
+        rows = {
+            subject: [Row(name, name) for name in wanted.named] for subject, wanted in selection.rows.items()
+        }
+        yield from selected_queries(workspace, selection.channels, rows)
+
+
+def _values(query: Query) -> dict[str, str]:
     target = query.target
-    return target.workspace, target.channel, query.period.label, target.account, target.workspace_sid
+    return {**query.labels, "account": target.account, "workspace_sid": target.workspace_sid}
 
 
 def _pairs(values: dict[str, str]) -> str:
@@ -59,27 +86,62 @@ def _width(text: str) -> int:
 
 def _discoveries(config: Config) -> Iterator[str]:
     for workspace in config.workspaces:
-        if workspace.selection.discover_channels:
-            values = {
-                "workspace": workspace.name,
-                "channel": "auto",
-                "account": workspace.account,
-                "workspace_sid": workspace.sid,
-            }
-            yield f"{_pairs(values)}: channels are discovered at run time"
+        values = {"workspace": workspace.name, "account": workspace.account, "workspace_sid": workspace.sid}
+        for subject in _discovered_subjects(workspace.selection):
+            auto = {"workspace": workspace.name, subject: "auto", **values}
+            yield f"{_pairs(auto)}: {subject}s are discovered at run time"
     for discovery in config.workspace_discoveries:
-        subject = "workspaces and channels" if discovery.selection.discover_channels else "workspaces"
-        yield f"workspace=auto account={discovery.account}: {subject} are discovered at run time"
+        nouns = ["workspaces", *(f"{subject}s" for subject in _discovered_subjects(discovery.selection))]
+        subjects = " and ".join(filter(None, [", ".join(nouns[:-1]), nouns[-1]]))
+        yield f"workspace=auto account={discovery.account}: {subjects} are discovered at run time"
 
 
-def _cost(config: Config) -> str:
-    per_scrape = len(config.queries)
-    per_hour = per_scrape * _SECONDS_PER_HOUR // _USUAL_SCRAPE_INTERVAL
+def _discovered_subjects(selection: Selection) -> Iterator[str]:
+    if selection.discover_channels:
+        yield "channel"
+    yield from (subject for subject, rows in selection.rows.items() if rows.discover)
+
+
+def _cost(config: Config, expected: Sequence[Query]) -> Iterator[str]:
+    batches = list(Batching().batches(expected, 0.0))
     excluded = "retries and discovered targets" if config.discovering_accounts else "retries"
-    return (
-        f"{_count(per_scrape, 'API request')} per scrape, {per_hour} per hour at a scrape interval of "
-        f"{_USUAL_SCRAPE_INTERVAL} s (excluding {excluded})"
+    yield (
+        f"{_count(len(batches), 'API request')} per scrape, {_per_hour(len(batches))} per hour at a scrape "
+        f"interval of {_USUAL_SCRAPE_INTERVAL} s (excluding {excluded})"
     )
+    by_statistics = Counter(batch.queries[0].kind.name for batch in batches)
+    if len(by_statistics) > 1:
+        for name, number in by_statistics.items():
+            yield f"statistics={name}: {number} per scrape, {_per_hour(number)} per hour"
+    lists = sum(
+        selection.discover_channels + sum(map(bool, selection.rows.values()))
+        for selection in (workspace.selection for workspace in config.workspaces)
+    )
+    if lists:
+        interval = format_duration(timedelta(seconds=config.discovery_interval))
+        yield f"{_count(lists, 'list')} to refresh every {interval}, one API request for each 250 entries"
+    yield from _warnings(batches)
+
+
+def _warnings(batches: Sequence[Batch]) -> Iterator[str]:
+    """Yield a line for each workspace and resource for which documented limits are too low."""
+    requests: Counter[tuple[str, str, int]] = Counter()
+    for batch in batches:
+        first = batch.queries[0]
+        resource = batch.bulk.resource if batch.bulk else first.kind.rate_limited_as
+        limit = _BULK_LIMIT if batch.bulk else _DOCUMENTED_LIMIT
+        requests[first.target.workspace, resource, limit] += 1
+    for (workspace, resource, limit), number in requests.items():
+        allowed = limit * _LIMIT_PERIOD
+        if number > allowed:
+            yield (
+                f"warning: workspace={workspace}: {number} requests for {resource} per scrape exceed the "
+                f"documented limit of {limit} per second, averaged over {_LIMIT_PERIOD} s ({allowed})"
+            )
+
+
+def _per_hour(per_scrape: int) -> int:
+    return per_scrape * _SECONDS_PER_HOUR // _USUAL_SCRAPE_INTERVAL
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,9 +1,10 @@
 """Counters that do not fall: what is published of one query's answers since an anchor."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from taskrouter_exporter.statistics.workers import WorkersStatistics
+from taskrouter_exporter.statistics.kind import Sample, Statistics
 
 _AGREEING_ANSWERS: Final = 3
 """So many answers in a row outvote an earlier, higher one."""
@@ -53,7 +54,7 @@ class Published:
         released: Names of the counters that are lower than published before.
     """
 
-    statistics: WorkersStatistics
+    statistics: Statistics
     held: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
 
@@ -73,7 +74,7 @@ class HeldCounters:
     warned: bool = False
     _counters: dict[tuple[str, ...], _Counter] = field(default_factory=dict)
 
-    def publish(self, statistics: WorkersStatistics) -> Published:
+    def publish(self, statistics: Statistics) -> Published:
         """Take an answer into account and return what it lets publish. What it does not say stays absent."""
         held: list[str] = []
         released: list[str] = []
@@ -90,16 +91,12 @@ class HeldCounters:
                 held.append(" ".join(key))
             return counter.highest
 
-        created = statistics.created
-        published = replace(
-            statistics,
-            created=None if created is None else value_of(("created",), created),
-            outcomes={name: value_of((name,), count) for name, count in statistics.outcomes.items()},
-            activities=tuple(
-                each
-                if each.total is None
-                else replace(each, total=value_of(("activity", each.name, each.sid), each.total))
-                for each in statistics.activities
-            ),
+        def hold(family: str, samples: Iterable[Sample]) -> tuple[Sample, ...]:
+            return tuple((labels, value_of((family, *labels), value)) for labels, value in samples)
+
+        samples = tuple(
+            hold(family.name, each) if family.type == "counter" else each
+            for family, each in zip(statistics.families, statistics.samples, strict=True)
         )
-        return Published(replace(published, held=len(held)), tuple(held), tuple(released))
+        published = replace(statistics, samples=samples, held=len(held))
+        return Published(published, tuple(held), tuple(released))

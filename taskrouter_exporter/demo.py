@@ -7,8 +7,10 @@ from typing import Final
 
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
-from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator, WorkspaceModel
-from taskrouter_exporter.simulator.traffic import DEFAULT_CHANNEL
+from taskrouter_exporter.simulator.api import Simulator
+from taskrouter_exporter.simulator.centre import ContactCentre
+from taskrouter_exporter.simulator.model import Incident, Scenario, WorkspaceModel
+from taskrouter_exporter.simulator.profiles import DEFAULT_CHANNEL
 
 _INCIDENT_DELAY = timedelta(minutes=5)
 _INCIDENT_LENGTH = timedelta(hours=1)
@@ -40,15 +42,10 @@ def start_demo(scenario: str) -> tuple[Simulator, Config]:
 def demo_configuration(simulator: Simulator) -> str:
     """Return a configuration, as YAML, with every workspace of a simulator.
 
-    It leaves out the channel `default`, which has no Tasks.
+    It asks for every kind of statistics over all channels, with queues and workflows, and of the single
+    channels for those of the Workers. It leaves out the channel `default`, which has no Tasks.
     """
     centre = simulator.centre
-
-    def names(workspace: WorkspaceModel) -> list[str]:
-        return [
-            channel.unique_name for channel in workspace.channels if channel.unique_name != DEFAULT_CHANNEL
-        ]
-
     document = {
         "accounts": {
             "demo": {
@@ -57,16 +54,27 @@ def demo_configuration(simulator: Simulator) -> str:
                 "base_url": simulator.base_url,
             }
         },
-        "targets": [
-            {
-                "workspace": workspace.sid,
-                "name": workspace.friendly_name,
-                "account": "demo",
-                "channels": ["all", *names(workspace)],
-                "windows": ["15m", "4h", "8h"],
-                "counters": "day",
-            }
-            for workspace in centre.workspaces
-        ],
+        "targets": [target for workspace in centre.workspaces for target in _targets(workspace)],
     }
     return json.dumps(document, indent=2)
+
+
+def _targets(workspace: WorkspaceModel) -> list[dict[str, object]]:
+    channels = [channel.unique_name for channel in workspace.channels]
+    common = {
+        "workspace": workspace.sid,
+        "name": workspace.friendly_name,
+        "account": "demo",
+        "windows": ["15m", "4h", "8h"],
+        "counters": "day",
+    }
+    everything = {
+        "statistics": ["workers", "tasks", "realtime"],
+        "queues": "auto",
+        "workflows": "auto",
+        "service_levels": ["20s", "1m"],
+    }
+    return [
+        {**common, "channels": ["all"], **everything},
+        {**common, "channels": [name for name in channels if name != DEFAULT_CHANNEL]},
+    ]

@@ -1,16 +1,17 @@
-"""Discovery: the refresh loop that keeps the lists of workspaces and TaskChannels up to date."""
+"""Discovery: the refresh loop that keeps the lists of what is polled up to date."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.listed import DiscoveredChannel
+from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredRow
 from taskrouter_exporter.api.lists import (
     WORKSPACES_PATH,
     Item,
@@ -18,15 +19,21 @@ from taskrouter_exporter.api.lists import (
     Listing,
     channels_path,
     list_channels,
+    list_rows,
     list_workspaces,
+    rows_path,
 )
 from taskrouter_exporter.config.model import Config, WorkspaceDiscovery
-from taskrouter_exporter.expansion import Discovered, adopted_workspaces
+from taskrouter_exporter.discovered import Discovered, adopted_workspaces, missing_rows
+from taskrouter_exporter.statistics.kind import SubjectName
 
 log = structlog.get_logger()
 
 _SECONDS_UNTIL_ANOTHER_TRY: Final = 60.0
 _LISTS_AT_ONCE: Final = 4
+_MOST_NAMED: Final = 5
+
+_Key = TypeVar("_Key")
 
 
 class DiscoveryObserver(Protocol):
@@ -65,6 +72,7 @@ class Discovery:
         self._observer = observer
         self._changed = changed
         self._lists_at_once = asyncio.Semaphore(_LISTS_AT_ONCE)
+        self._missing: dict[str, set[str]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -95,35 +103,40 @@ class Discovery:
     async def refresh(self, account: str) -> None:
         """Reread the account's lists; one that cannot be read stays as it was."""
         before = self.discovered[account]
-        failures: dict[str, ApiError] = {}
-        skipped: dict[str, tuple[str, ...]] = {}
-        sids = [
-            static.sid
-            for static in self._config.workspaces
-            if static.account == account and static.selection.discover_channels
+        refresh = _Refresh()
+        wanted = [
+            (static.sid, static.selection) for static in self._config.workspaces if static.account == account
         ]
         for rule in self._config.workspace_discoveries:
             if rule.account == account:
                 workspaces = await self._try(
                     WORKSPACES_PATH,
                     list_workspaces(self._clients[account], has_hung=_hung(before, WORKSPACES_PATH)),
-                    failures,
-                    skipped,
+                    refresh,
                 )
                 if workspaces is not None:
-                    # At once: the TaskChannels of many workspaces take their time.
+                    # At once: the lists in many workspaces take their time.
                     self._keep(account, replace(self.discovered[account], workspaces=workspaces))
-                    sids += self._adopted_sids(rule) if rule.selection.discover_channels else []
-        lists = await asyncio.gather(*(self._try_channels(account, sid, failures, skipped) for sid in sids))
-        channels = {sid: each for sid, each in zip(sids, lists, strict=True) if each is not None}
+                    wanted += [(sid, rule.selection) for sid in self._adopted_sids(rule)]
+        # A workspace can be in several entries; each of its lists is read once.
+        with_channels = dict.fromkeys(sid for sid, selection in wanted if selection.discover_channels)
+        with_rows = dict.fromkeys(
+            (subject, sid) for sid, selection in wanted for subject, rows in selection.rows.items() if rows
+        )
+        channels, rows = await asyncio.gather(
+            asyncio.gather(*(self._try_channels(account, sid, refresh) for sid in with_channels)),
+            asyncio.gather(*(self._try_rows(account, *each, refresh) for each in with_rows)),
+        )
+        failures, skipped = refresh.failures, refresh.skipped
         skipped |= {path: before.skipped[path] for path in failures if path in before.skipped}
         # Nothing is kept of a workspace that has gone, unless the list of workspaces could not be read.
-        kept = before.channels if WORKSPACES_PATH in failures else _only(before.channels, sids)
+        update = partial(_updated, keep_all=WORKSPACES_PATH in failures)
         self._keep(
             account,
             replace(
                 self.discovered[account],
-                channels={**kept, **channels},
+                channels=update(before.channels, dict(zip(with_channels, channels, strict=True))),
+                rows=update(before.rows, dict(zip(with_rows, rows, strict=True))),
                 refreshed=time.time(),
                 failures=failures,
                 skipped=skipped,
@@ -132,50 +145,96 @@ class Discovery:
         self._observer.discovered(account, up=not failures)
         _log_failures(account, before.failures, failures)
         _log_skipped(account, before.skipped, skipped)
+        self._log_missing(account)
+
+    def _log_missing(self, account: str) -> None:
+        """Log the names that the configuration has and the lists lack, whenever they change."""
+        missing = {
+            f"{static.name}/{name}"
+            for static in self._config.workspaces
+            if static.account == account
+            for name in missing_rows(static.selection, self.discovered[account], static.sid)
+        }
+        if missing != self._missing.get(account, set()):
+            self._missing[account] = missing
+            if missing:
+                names = ", ".join(sorted(missing)[:_MOST_NAMED])
+                log.warning(
+                    "configured queues or workflows not found",
+                    account=account,
+                    names=names,
+                    number=len(missing),
+                )
 
     def _adopted_sids(self, rule: WorkspaceDiscovery) -> list[str]:
         adopted = adopted_workspaces(self._config, self.discovered)
         return [each.workspace.sid for each in adopted if each.rule.account == rule.account]
 
     async def _try_channels(
-        self,
-        account: str,
-        sid: str,
-        failures: dict[str, ApiError],
-        skipped: dict[str, tuple[str, ...]],
+        self, account: str, sid: str, refresh: "_Refresh"
     ) -> tuple[DiscoveredChannel, ...] | None:
         path = channels_path(sid)
         has_hung = _hung(self.discovered[account], path)
         async with self._lists_at_once:
             reading = list_channels(self._clients[account], sid, has_hung=has_hung)
-            return await self._try(path, reading, failures, skipped)
+            return await self._try(path, reading, refresh)
+
+    async def _try_rows(
+        self, account: str, subject: SubjectName, sid: str, refresh: "_Refresh"
+    ) -> tuple[DiscoveredRow, ...] | None:
+        path = rows_path(subject, sid)
+        has_hung = _hung(self.discovered[account], path)
+        async with self._lists_at_once:
+            reading = list_rows(self._clients[account], subject, sid, has_hung=has_hung)
+            return await self._try(path, reading, refresh)
 
     async def _try(
         self,
         path: str,
         reading: Awaitable[Listing[Item]],
-        failures: dict[str, ApiError],
-        skipped: dict[str, tuple[str, ...]],
+        refresh: "_Refresh",
     ) -> tuple[Item, ...] | None:
         """Return a list, or None where it could not be read."""
         try:
             listing = await reading
         except ApiError as error:
-            failures[path] = error
+            refresh.failures[path] = error
         except Exception as error:  # noqa: BLE001 -- a fault of ours must not end the discovery for good
             message = f"unexpected {type(error).__name__}"
-            failures[path] = ApiError(Reason.BAD_RESPONSE, message, status=200)
+            refresh.failures[path] = ApiError(Reason.BAD_RESPONSE, message, status=200)
         else:
             if listing.skipped:
-                skipped[path] = listing.skipped
+                refresh.skipped[path] = listing.skipped
             return listing.items
         return None
 
     def _keep(self, account: str, current: Discovered) -> None:
         previous = self.discovered[account]
         self.discovered[account] = current
-        if (previous.workspaces, previous.channels) != (current.workspaces, current.channels):
+        # After the first refresh, SIDs of queues are polled that no list has, or could be read.
+        is_first = previous.refreshed is None and current.refreshed is not None and self._names_rows(account)
+        if is_first or _lists(previous) != _lists(current):
             self._changed()
+
+    def _names_rows(self, account: str) -> bool:
+        return any(
+            rows.named
+            for static in self._config.workspaces
+            if static.account == account
+            for rows in static.selection.rows.values()
+        )
+
+
+@dataclass(slots=True)
+class _Refresh:
+    """What one refresh could not read: lists, and items of lists, by path."""
+
+    failures: dict[str, ApiError] = field(default_factory=dict)
+    skipped: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _lists(account: Discovered) -> tuple[object, ...]:
+    return account.workspaces, account.channels, account.rows
 
 
 def _hung(account: Discovered, path: str) -> bool:
@@ -184,10 +243,15 @@ def _hung(account: Discovered, path: str) -> bool:
     return failure is not None and failure.reason is Reason.TIMEOUT
 
 
-def _only(
-    channels: Mapping[str, tuple[DiscoveredChannel, ...]], sids: Iterable[str]
-) -> dict[str, tuple[DiscoveredChannel, ...]]:
-    return {sid: channels[sid] for sid in sids if sid in channels}
+def _updated(
+    before: Mapping[_Key, tuple[Item, ...]],
+    now: Mapping[_Key, tuple[Item, ...] | None],
+    *,
+    keep_all: bool,
+) -> dict[_Key, tuple[Item, ...]]:
+    """Return the lists, those that could not be read as they were before."""
+    kept = {key: items for key, items in before.items() if keep_all or key in now}
+    return kept | {key: items for key, items in now.items() if items is not None}
 
 
 def _log_failures(account: str, before: Mapping[str, ApiError], now: Mapping[str, ApiError]) -> None:

@@ -1,52 +1,30 @@
-"""What is polled once workspaces and TaskChannels are known: queries whose labels are never equal."""
+"""What is polled once the lists are known: queries whose labels are never equal."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, islice
 from typing import Final
 
-from taskrouter_exporter.api.errors import ApiError
-from taskrouter_exporter.api.listed import REPLACEMENT, DiscoveredChannel, DiscoveredWorkspace
+from taskrouter_exporter.api.listed import (
+    REPLACEMENT,
+    DiscoveredChannel,
+    DiscoveredRow,
+    DiscoveredWorkspace,
+)
 from taskrouter_exporter.config.fields import AUTO, is_one_line
-from taskrouter_exporter.config.model import MAX_QUERIES, Config, WorkspaceDiscovery, queries_of
-from taskrouter_exporter.queries import ALL_CHANNELS, Query
+from taskrouter_exporter.config.model import MAX_QUERIES, Config, Selection, StaticWorkspace
+from taskrouter_exporter.discovered import ROW_SIDS, Discovered, adopted_workspaces, age
+from taskrouter_exporter.periods import Current
+from taskrouter_exporter.queries import ALL_CHANNELS, Query, Row, Target
 from taskrouter_exporter.sids import is_sid, sid_key
+from taskrouter_exporter.statistics import KINDS
+from taskrouter_exporter.statistics.kind import SubjectName
 
 _LONGEST_NAME: Final = 200
+_SIDS: Final = ("WS", *ROW_SIDS.values())
+"""A friendly name that is a SID would be taken for another subject's label."""
+
 _LIKE_CHANNEL_SID: Final = re.compile("TC[0-9A-Fa-f]{16,}")
-
-
-@dataclass(frozen=True, slots=True)
-class Discovered:
-    """What the lists of one account contained when each was last read.
-
-    Attributes:
-        workspaces: The account's workspaces, where it has `workspaces: auto`.
-        channels: TaskChannels by workspace SID.
-        refreshed: When the last refresh was over, in Unix seconds; None before the first one.
-        failures: Why lists could not be read then, by path.
-        skipped: What is wrong with the items that could not be read then, by the path of their list.
-    """
-
-    workspaces: tuple[DiscoveredWorkspace, ...] = ()
-    channels: Mapping[str, tuple[DiscoveredChannel, ...]] = field(default_factory=dict)
-    refreshed: float | None = None
-    failures: Mapping[str, ApiError] = field(default_factory=dict)
-    skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def up(self) -> bool:
-        """Whether every list was read at the last refresh."""
-        return self.refreshed is not None and not self.failures
-
-
-@dataclass(frozen=True, slots=True)
-class AdoptedWorkspace:
-    """A workspace that discovery adds, and the part of the configuration that asks for it."""
-
-    rule: WorkspaceDiscovery
-    workspace: DiscoveredWorkspace
 
 
 def expand(config: Config, discovered: Mapping[str, Discovered]) -> tuple[tuple[Query, ...], bool]:
@@ -63,16 +41,42 @@ def expand(config: Config, discovered: Mapping[str, Discovered]) -> tuple[tuple[
     return queries[:MAX_QUERIES], len(queries) > MAX_QUERIES
 
 
-def adopted_workspaces(config: Config, discovered: Mapping[str, Discovered]) -> list[AdoptedWorkspace]:
-    """Return what discovery adds to the static workspaces, each once, by account and then by age."""
-    static = {sid_key(workspace.sid) for workspace in config.workspaces}
-    adopted: dict[str, AdoptedWorkspace] = {}
-    for rule in config.workspace_discoveries:
-        for workspace in sorted(discovered.get(rule.account, Discovered()).workspaces, key=_age):
-            key = sid_key(workspace.sid)
-            if key not in static and rule.wants(workspace.friendly_name or ""):
-                adopted.setdefault(key, AdoptedWorkspace(rule, workspace))
-    return list(adopted.values())
+def static_queries(config: Config) -> tuple[Query, ...]:
+    """Return the queries for the channels that the configuration names, without queues and workflows.
+
+    They are in file order; the queries of a channel are in the order of `statistics.KINDS`, a window before
+    the counters.
+    """
+    return tuple(
+        query
+        for static in config.workspaces
+        for query in selected_queries(static, static.selection.channels, {})
+    )
+
+
+def selected_queries(
+    workspace: StaticWorkspace,
+    channels: Iterable[str],
+    rows: Mapping[SubjectName, Sequence[Row]],
+) -> Iterator[Query]:
+    """Yield every query about some channels of a workspace.
+
+    Args:
+        workspace: With what is selected in it.
+        channels: Their labels.
+        rows: The queues and workflows that are known.
+    """
+    selection = workspace.selection
+    kinds = [kind for kind in KINDS if kind.name in selection.statistics]
+    periods = (*selection.periods, Current())
+    for channel in channels:
+        target = Target(workspace.account, workspace.sid, workspace.name, channel)
+        for kind in kinds:
+            subjects: Sequence[Row | None] = rows.get(kind.subject, ())
+            for row in (None,) if kind.subject == "workspace" else subjects:
+                for period in periods:
+                    if period.role in kind.families:
+                        yield Query(target, period, kind, row, selection.service_levels)
 
 
 def _queries(config: Config, discovered: Mapping[str, Discovered]) -> Iterator[Query]:
@@ -80,27 +84,52 @@ def _queries(config: Config, discovered: Mapping[str, Discovered]) -> Iterator[Q
     for static in config.workspaces:
         named.setdefault(static.sid, set()).update(static.selection.channels)
     for static in config.workspaces:
-        yield from static.queries
-        if static.selection.discover_channels:
-            channels = _channels(discovered, static.account, static.sid)
-            labels = _channel_labels(channels, named[static.sid])
-            yield from queries_of(static.account, static.sid, static.name, labels, static.selection.periods)
+        account, selection = discovered.get(static.account, Discovered()), static.selection
+        labels = list(selection.channels)
+        if selection.discover_channels:
+            labels += _channel_labels(account.channels.get(static.sid, ()), named[static.sid])
+        rows = _rows(selection, account, static.sid)
+        yield from selected_queries(static, labels, rows)
     adopted = adopted_workspaces(config, discovered)
     names = _names((each.workspace for each in adopted), (static.name for static in config.workspaces))
     for rule, workspace in ((each.rule, each.workspace) for each in adopted):
-        labels = list(rule.selection.channels)
-        if rule.selection.discover_channels:
-            labels += _channel_labels(_channels(discovered, rule.account, workspace.sid), labels)
-        periods = rule.selection.periods
-        yield from queries_of(rule.account, workspace.sid, names[workspace.sid], labels, periods)
+        account, selection = discovered[rule.account], rule.selection
+        labels = list(selection.channels)
+        if selection.discover_channels:
+            labels += _channel_labels(account.channels.get(workspace.sid, ()), labels)
+        rows = _rows(selection, account, workspace.sid)
+        found = StaticWorkspace(rule.account, workspace.sid, names[workspace.sid], selection)
+        yield from selected_queries(found, labels, rows)
 
 
-def _names(workspaces: Iterable[DiscoveredWorkspace], configured: Iterable[str]) -> dict[str, str]:
-    """Return the label `workspace` of each SID. The older of two namesakes keeps the plain name."""
+def _rows(selection: Selection, account: Discovered, workspace_sid: str) -> dict[SubjectName, list[Row]]:
+    """Return the queues and workflows to poll in a workspace.
+
+    A SID that the configuration names and that the list lacks is polled all the same: its failure shows that
+    something is wrong. A name without a SID cannot be: see `missing_rows`.
+    """
+    rows: dict[SubjectName, list[Row]] = {}
+    for subject, wanted in selection.rows.items():
+        listed = account.rows.get((subject, workspace_sid), ())
+        names = _names(listed, ())
+        rows[subject] = [
+            Row(each.sid, names[each.sid])
+            for each in listed
+            if wanted.wants(each.sid, each.friendly_name or "")
+        ]
+        if account.refreshed is not None:
+            known = {sid_key(each.sid) for each in listed}
+            sids = (name for name in wanted.named if is_sid(ROW_SIDS[subject], name))
+            rows[subject] += [Row(sid, sid) for sid in sids if sid_key(sid) not in known]
+    return rows
+
+
+def _names(items: Iterable[DiscoveredWorkspace | DiscoveredRow], configured: Iterable[str]) -> dict[str, str]:
+    """Return the label that names each SID. The older of two namesakes keeps the plain name."""
     taken = {sid_key(name) for name in configured}
     names: dict[str, str] = {}
-    for workspace in sorted(workspaces, key=_age):
-        sid, friendly = workspace.sid, workspace.friendly_name or ""
+    for item in sorted(items, key=age):
+        sid, friendly = item.sid, item.friendly_name or ""
         candidates = chain(
             (name for name in (friendly, f"{friendly} ({sid})") if _is_name(friendly) and _is_name(name)),
             (sid,),
@@ -117,7 +146,7 @@ def _channel_labels(channels: Collection[DiscoveredChannel], named: Collection[s
     listed = {sid_key(name) for name in named} - {ALL_CHANNELS}
     taken = {*listed, ALL_CHANNELS, AUTO}
     labels: list[str] = []
-    for channel in sorted(channels, key=_age):
+    for channel in sorted(channels, key=age):
         name = channel.unique_name or ""
         if listed & {sid_key(channel.sid), sid_key(name)}:
             continue
@@ -130,17 +159,10 @@ def _channel_labels(channels: Collection[DiscoveredChannel], named: Collection[s
     return labels
 
 
-def _channels(discovered: Mapping[str, Discovered], account: str, sid: str) -> tuple[DiscoveredChannel, ...]:
-    return discovered.get(account, Discovered()).channels.get(sid, ())
-
-
-def _age(item: DiscoveredWorkspace | DiscoveredChannel) -> tuple[str, str]:
-    """Return a sort key: ISO 8601 times in UTC sort as text does, and what has none comes last."""
-    return item.date_created or "~", item.sid
-
-
 def _is_name(text: str) -> bool:
-    return len(text) <= _LONGEST_NAME and is_one_line(text) and not is_sid("WS", text)
+    return (
+        len(text) <= _LONGEST_NAME and is_one_line(text) and not any(is_sid(prefix, text) for prefix in _SIDS)
+    )
 
 
 def _is_channel_name(text: str) -> bool:

@@ -3,7 +3,8 @@
 import platform
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from datetime import datetime
+from typing import Final, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,12 +19,22 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
 from taskrouter_exporter.poll_history import PollHistory, PollResult, newest_rate_limits
-from taskrouter_exporter.statistics.workers import ANCHORED_FAMILIES, WINDOW_FAMILIES
+from taskrouter_exporter.queries import Query
+from taskrouter_exporter.statistics import KINDS
+from taskrouter_exporter.statistics.kind import Kind, Role, Statistics
 
 PREFIX: Final = "twilio_taskrouter_"
 
-_TARGET: Final = ("workspace", "channel")
-_QUERY: Final = (*_TARGET, "window")
+_RATE_LIMIT_LABELS: Final = ("workspace", "resource")
+_ROLES: Final[tuple[Role, ...]] = ("window", "anchored", "current")
+
+
+class _Published(NamedTuple):
+    """One query's statistics, with the values of the labels of each family."""
+
+    labels: tuple[str, ...]
+    statistics: Statistics
+    anchor: datetime | None
 
 
 class TargetsCollector:
@@ -39,45 +50,51 @@ class TargetsCollector:
         self._results = results
         self._history = history
         self._deadline = deadline
-        up = [(result, result.statistics) for result in results]
-        self._windows = [
-            (_query_labels(result), statistics)
-            for result, statistics in up
-            if statistics is not None and result.anchor is None
-        ]
-        self._counters = [
-            (_query_labels(result)[:2], statistics, result.anchor.timestamp())
-            for result, statistics in up
-            if statistics is not None and result.anchor is not None
-        ]
+        self._published: dict[tuple[Kind, Role], list[_Published]] = {}
+        for result in results:
+            query = result.query
+            published = self._published.setdefault((query.kind, query.period.role), [])
+            if result.statistics is not None:
+                published.append(_Published(_values(query), result.statistics, result.anchor))
 
     def collect(self) -> Iterator[Metric]:
         """Yield one family after the other, so that no more than one is held in memory."""
         yield from self._health()
-        yield from self._statistics()
+        for kind in KINDS:
+            for role in _ROLES:
+                if (kind, role) in self._published:
+                    yield from _statistics(kind, role, self._published[kind, role])
         yield from self._workspaces()
 
     def _health(self) -> Iterator[Metric]:
-        up = _gauge("up", "Whether the last poll of the query succeeded.", _QUERY)
+        up = _gauge("up", "Whether the last poll of the query succeeded.", ())
         duration = _gauge(
             "poll_duration_seconds",
             "Duration of the poll, including retries and the wait for a free connection.",
-            _QUERY,
+            (),
             unit="seconds",
         )
         errors = _counter(
-            "poll_errors", "Total number of failed polls by the reason of the last attempt.", _QUERY, "reason"
+            "poll_errors", "Total number of failed polls by the reason of the last attempt.", ()
         )
         ignored = _counter(
-            "ignored_attributes", "Attributes of answers that could not be read and have no series.", _QUERY
+            "ignored_attributes", "Attributes of answers that could not be read and have no series.", ()
+        )
+        held = _gauge(
+            "counters_held",
+            "Number of counters published at an earlier, higher value than that of the last answer. "
+            "No series while up is 0.",
+            (),
         )
         for result in self._results:
-            labels = _query_labels(result)
-            ignored.add_metric(labels, self._history.ignored(result.query))
-            up.add_metric(labels, result.up)
-            duration.add_metric(labels, result.duration)
+            labels = result.query.labels
+            _add(ignored, labels, self._history.ignored(result.query))
+            _add(up, labels, result.up)
+            _add(duration, labels, result.duration)
             for reason, count in self._history.errors(result.query).items():
-                errors.add_metric((*labels, reason), count)
+                _add(errors, {**labels, "reason": reason}, count)
+            if result.anchor is not None and result.statistics is not None:
+                _add(held, labels, result.statistics.held)
         deadline = _gauge(
             "scrape_deadline_seconds",
             "Time after which this scrape gave up on a poll.",
@@ -86,36 +103,8 @@ class TargetsCollector:
         )
         deadline.add_metric((), self._deadline)
         yield from (up, duration, deadline, errors, ignored)
-
-    def _statistics(self) -> Iterator[Metric]:
-        """Yield the families of the statistics, a window's first."""
-        for definition in WINDOW_FAMILIES:
-            family = _gauge(
-                definition.name, definition.text, _QUERY, *definition.labels, unit=definition.unit
-            )
-            for labels, statistics in self._windows:
-                for values, value in definition.samples(statistics):
-                    family.add_metric((*labels, *values), value)
-            yield family
-        if not self._counters:
-            return
-        for definition in ANCHORED_FAMILIES:
-            counter = _counter(
-                definition.name, definition.text, _TARGET, *definition.labels, unit=definition.unit
-            )
-            for target, statistics, anchor in self._counters:
-                for values, value in definition.samples(statistics):
-                    counter.add_metric((*target, *values), value, created=anchor)
-            yield counter
-        held = _gauge(
-            "counters_held",
-            "Number of counters published at an earlier, higher value than that of the last answer. "
-            "No series while up is 0.",
-            _TARGET,
-        )
-        for target, statistics, _ in self._counters:
-            held.add_metric(target, statistics.held)
-        yield held
+        if any(result.anchor is not None for result in self._results):
+            yield held
 
     def _workspaces(self) -> Iterator[Metric]:
         info = InfoMetricFamily(f"{PREFIX}workspace", "Information about a configured workspace.")
@@ -126,18 +115,20 @@ class TargetsCollector:
             info.add_metric((), {"workspace": workspace, "workspace_sid": sid, "account": account})
         yield info
         limit = _gauge(
-            "api_rate_limit", "Number of requests that the API allows, averaged over 10 s.", ("workspace",)
+            "api_rate_limit",
+            "Number of requests that the API allows, averaged over 10 s.",
+            _RATE_LIMIT_LABELS,
         )
         remaining = _gauge(
             "api_rate_limit_remaining",
             "Number of requests remaining in the API's rate limit.",
-            ("workspace",),
+            _RATE_LIMIT_LABELS,
         )
-        for workspace, rate_limit in newest_rate_limits(self._results).items():
+        for labels, rate_limit in newest_rate_limits(self._results).items():
             if rate_limit.limit is not None:
-                limit.add_metric((workspace,), rate_limit.limit)
+                limit.add_metric(labels, rate_limit.limit)
             if rate_limit.remaining is not None:
-                remaining.add_metric((workspace,), rate_limit.remaining)
+                remaining.add_metric(labels, rate_limit.remaining)
         yield from (limit, remaining)
 
 
@@ -243,14 +234,42 @@ class ExporterMetrics:
         self._discovery_up.remove_by_labels({"account": account})
 
 
-def _query_labels(result: PollResult) -> tuple[str, str, str]:
-    target = result.query.target
-    return target.workspace, target.channel, result.query.period.label
+def _statistics(kind: Kind, role: Role, published: Sequence[_Published]) -> Iterator[Metric]:
+    """Yield the families of one kind and role."""
+    labels = (*kind.labels, *(("window",) if role == "window" else ()))
+    for number, definition in enumerate(kind.families[role]):
+        name, text, unit = kind.prefix + definition.name, definition.text, definition.unit
+        if definition.type == "gauge":
+            gauge = _gauge(name, text, (*labels, *definition.labels), unit=unit)
+            for each in published:
+                for values, value in each.statistics.samples[number]:
+                    gauge.add_metric((*each.labels, *values), value)
+            yield gauge
+        else:
+            counter = _counter(name, text, (*labels, *definition.labels), unit=unit)
+            for each in published:
+                created = each.anchor.timestamp() if each.anchor else None
+                for values, value in each.statistics.samples[number]:
+                    counter.add_metric((*each.labels, *values), value, created=created)
+            yield counter
 
 
-def _gauge(name: str, text: str, labels: Iterable[str], *more: str, unit: str = "") -> GaugeMetricFamily:
-    return GaugeMetricFamily(PREFIX + name, text, labels=(*labels, *more), unit=unit)
+def _values(query: Query) -> tuple[str, ...]:
+    """Return the values of the labels of each family of a query's statistics."""
+    row = () if query.row is None else (query.row.name,)
+    window = (query.period.label,) if query.period.role == "window" else ()
+    return (query.target.workspace, query.target.channel, *row, *window)
 
 
-def _counter(name: str, text: str, labels: Iterable[str], *more: str, unit: str = "") -> CounterMetricFamily:
-    return CounterMetricFamily(PREFIX + name, text, labels=(*labels, *more), unit=unit)
+def _add(family: Metric, labels: dict[str, str], value: float) -> None:
+    """Add a sample to a family whose samples have different labels."""
+    suffix = "_total" if family.type == "counter" else ""
+    family.add_sample(family.name + suffix, labels, value)
+
+
+def _gauge(name: str, text: str, labels: Iterable[str], *, unit: str = "") -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=tuple(labels), unit=unit)
+
+
+def _counter(name: str, text: str, labels: Iterable[str], *, unit: str = "") -> CounterMetricFamily:
+    return CounterMetricFamily(PREFIX + name, text, labels=tuple(labels), unit=unit)

@@ -73,14 +73,8 @@ class Pauses:
         pause = pause_seconds(refusals)
         self._refused[query] = _Refused(refusals, error, now + pause, generation)
         if pause == _FIRST_PAUSE_SECONDS:
-            target = query.target
-            log.info(
-                "query refused repeatedly; polling it less often",
-                workspace=target.workspace,
-                channel=target.channel,
-                window=query.period.label,
-                reason=error.reason,
-            )
+            message = "query refused repeatedly; polling it less often"
+            log.info(message, **query.labels, reason=error.reason)
 
     def clear(self) -> None:
         """Ask every query at its next poll."""

@@ -11,8 +11,9 @@ import structlog
 from taskrouter_exporter.api.call import Attempt, RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.counters import HeldCounters
-from taskrouter_exporter.queries import Anchored, Query
-from taskrouter_exporter.statistics.workers import WorkersStatistics
+from taskrouter_exporter.periods import Anchored
+from taskrouter_exporter.queries import Query
+from taskrouter_exporter.statistics.kind import Kind, Statistics
 
 log = structlog.get_logger()
 
@@ -41,18 +42,20 @@ class PollResult:
         anchor: Start of an anchored query's period.
         asked: Whether a request was sent. Without one, a failure says nothing about the target.
         begun: When the poll began, on the monotonic clock.
+        together: Number of queries that its request was about.
     """
 
     query: Query
     finished: float
     duration: float
     attempts: tuple[Attempt, ...] = ()
-    statistics: WorkersStatistics | None = None
+    statistics: Statistics | None = None
     error: ApiError | None = None
     rate_limit: RateLimit | None = None
     anchor: datetime | None = None
     begun: float = 0.0
     asked: bool = True
+    together: int = 1
 
     @property
     def up(self) -> bool:
@@ -60,10 +63,10 @@ class PollResult:
         return self.error is None
 
 
-def newest_rate_limits(results: Iterable[PollResult]) -> dict[str, RateLimit]:
-    """Return the newest rate limit of each workspace that has one."""
+def newest_rate_limits(results: Iterable[PollResult]) -> dict[tuple[str, str], RateLimit]:
+    """Return the newest rate limit that was announced, by workspace and resource."""
     return {
-        result.query.target.workspace: result.rate_limit
+        (result.query.target.workspace, result.query.kind.rate_limited_as): result.rate_limit
         for result in sorted(results, key=lambda result: result.finished)
         if result.rate_limit is not None
     }
@@ -78,6 +81,8 @@ class _Series(NamedTuple):
 
     workspace_sid: str
     channel: str
+    kind: Kind
+    row_sid: str
     period: Anchored
     base_url: str
 
@@ -160,8 +165,8 @@ class PollHistory:
         return start
 
     def hold(
-        self, query: Query, start: datetime | None, statistics: WorkersStatistics, base_url: str = ""
-    ) -> WorkersStatistics:
+        self, query: Query, start: datetime | None, statistics: Statistics, base_url: str = ""
+    ) -> Statistics:
         """Return the statistics with the counters of an anchored query held at what was published before.
 
         Args:
@@ -266,14 +271,14 @@ class PollHistory:
 
 
 def _series(query: Query, period: Anchored, base_url: str) -> _Series:
-    return _Series(query.target.workspace_sid.lower(), query.target.channel, period, base_url)
+    row_sid = query.row.sid.lower() if query.row else ""
+    target = query.target
+    return _Series(target.workspace_sid.lower(), target.channel, query.kind, row_sid, period, base_url)
 
 
 def _logger(query: Query) -> structlog.typing.FilteringBoundLogger:
     """Return a logger with the labels of a query."""
-    logger: structlog.typing.FilteringBoundLogger = log.bind(
-        workspace=query.target.workspace, channel=query.target.channel, window=query.period.label
-    )
+    logger: structlog.typing.FilteringBoundLogger = log.bind(**query.labels)
     return logger
 
 

@@ -3,10 +3,10 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Protocol
 
 import structlog
@@ -14,16 +14,12 @@ import structlog
 from taskrouter_exporter.api.call import Call, HttpAnswer
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Standing
+from taskrouter_exporter.batches import Batch, Batching
 from taskrouter_exporter.politeness import Pauses
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.standings import Standings
-from taskrouter_exporter.statistics.workers import (
-    BadStatisticsError,
-    WorkersStatistics,
-    parse_statistics,
-    statistics_path,
-)
+from taskrouter_exporter.statistics.kind import Statistics
 
 log = structlog.get_logger()
 
@@ -42,26 +38,50 @@ class StatisticsClient(Protocol):
     async def reread_credentials(self) -> None:
         """See api.client.Client.reread_credentials."""
 
-    async def get(self, call: Call, read: Callable[[HttpAnswer], WorkersStatistics]) -> WorkersStatistics:
+    async def get(
+        self, call: Call, read: Callable[[HttpAnswer], list[Statistics | ApiError]]
+    ) -> list[Statistics | ApiError]:
         """See api.client.Client.get."""
+
+
+class _Request:
+    """An API call under way, and the polls that it carries out."""
+
+    def __init__(self, batch: Batch, call: Call, generation: int) -> None:
+        self.batch = batch
+        self.call = call
+        self.generation = generation
+        self.polls: list[_Poll] = []
+        self.task: asyncio.Task[None] | None = None
+
+    def reschedule(self) -> None:
+        """Give the call the deadline of the last scrape that waits for it, or end it after the last one."""
+        waiting = [poll.deadlines for poll in self.polls if not poll.result.done()]
+        if waiting:
+            self.call.deadline = max(deadline for deadlines in waiting for deadline in deadlines)
+        elif self.task is not None:
+            self.task.cancel()  # a request in flight ends by its own deadline
 
 
 class _Poll:
     """A query being polled, for all scrapes that wait for it."""
 
-    def __init__(self, query: Query, call: Call, anchor: datetime | None, generation: int) -> None:
+    def __init__(self, query: Query, request: _Request, anchor: datetime | None) -> None:
         self.query = query
-        self.generation = generation
-        self.call = call
+        self.request = request
         self.anchor = anchor
         self.deadlines: list[float] = []
         self.result: asyncio.Future[PollResult] = asyncio.get_running_loop().create_future()
-        self.task: asyncio.Task[None] | None = None
 
-    def cancel(self) -> None:
-        """Stop carrying the query out; a request in flight ends by its own deadline."""
-        if self.task is not None:
-            self.task.cancel()
+    @property
+    def call(self) -> Call:
+        """The API call that carries the poll out."""
+        return self.request.call
+
+    def wait_until(self, deadline: float) -> None:
+        """Let one more scrape wait for the result."""
+        self.deadlines.append(deadline)
+        self.request.reschedule()
 
 
 class Poller:
@@ -91,6 +111,7 @@ class Poller:
         self._cache = cache
         self._standings = standings or Standings()
         self._pauses = Pauses()
+        self._batching = Batching()
         self._kept: frozenset[Query] | None = None
         self._clock = clock
         self._monotonic = monotonic
@@ -107,19 +128,12 @@ class Poller:
         ready: dict[Query, PollResult] = {}
         polls: list[_Poll] = []
 
-        def begin(some: Iterable[Query]) -> None:
-            for query in some:
-                result = self._fresh(query) or self._refused(query)
-                if result is None:
-                    polls.append(self._join(query, deadline))
-                else:
-                    ready[query] = result
-
         refused = [query for query in queries if query in self._pauses]
-        begin(query for query in queries if query not in self._pauses)
+        asked = [query for query in queries if query not in self._pauses]
+        polls += self._begin(asked, deadline, ready)
         if refused:
             await self._reread_credentials(refused, deadline)
-            begin(refused)
+            polls += self._begin(refused, deadline, ready)
         try:
             if polls:
                 await asyncio.wait([poll.result for poll in polls], timeout=deadline - self._monotonic())
@@ -135,6 +149,22 @@ class Poller:
             log.warning("deadline reached before all queries were sent", queries=missed)
         self._history.log_suppressed()
         return [ready[query] for query in queries]
+
+    def _begin(
+        self, queries: Iterable[Query], deadline: float, ready: dict[Query, PollResult]
+    ) -> Iterator[_Poll]:
+        """Yield the polls of the queries, those in flight and new ones; put results at hand into `ready`."""
+        unasked = []
+        for query in queries:
+            if (result := self._fresh(query) or self._refused(query)) is not None:
+                ready[query] = result
+            elif (poll := self._in_flight.get(query)) is not None:
+                poll.wait_until(deadline)
+                yield poll
+            else:
+                unasked.append(query)
+        for batch in self._batching.batches(unasked, self._monotonic()):
+            yield from self._start(batch, deadline)
 
     async def drained(self) -> None:
         """Wait until no poll is in flight."""
@@ -182,44 +212,55 @@ class Poller:
         del self._cached[query]
         return None
 
-    def _join(self, query: Query, deadline: float) -> _Poll:
-        """Return the poll of this query that is in flight, or start one."""
-        poll = self._in_flight.get(query)
-        if poll is None:
-            anchor = self._anchor(query)
-            claim = self._standings.claim(query)
-            call = Call(
-                statistics_path(query.target.workspace_sid),
-                query.parameters(anchor),
-                deadline,
-                claim,
-                short_attempts=int(claim.standing is Standing.HUNG),
-                begun=self._monotonic(),
-            )
-            generation = self._clients[query.target.account].generation
-            poll = self._in_flight[query] = _Poll(query, call, anchor, generation)
-            poll.task = asyncio.create_task(self._carry_out(poll))
-        poll.deadlines.append(deadline)
-        poll.call.deadline = max(poll.deadlines)
-        return poll
+    def _start(self, batch: Batch, deadline: float) -> list[_Poll]:
+        """Start the request of a batch, and return the polls that it carries out."""
+        first = batch.queries[0]
+        anchor = self._anchor(first)
+        claim = replace(self._standings.claim(first), resource=batch.rate_limited_path)
+        call = Call(
+            batch.path,
+            batch.parameters(anchor),
+            deadline,
+            claim,
+            short_attempts=int(claim.standing is Standing.HUNG),
+            body=batch.body,
+            begun=self._monotonic(),
+        )
+        request = _Request(batch, call, self._clients[first.target.account].generation)
+        request.polls = [_Poll(query, request, anchor) for query in batch.queries]
+        for poll in request.polls:
+            poll.deadlines.append(deadline)
+            self._in_flight[poll.query] = poll
+        request.task = asyncio.create_task(self._carry_out(request))
+        return request.polls
 
-    async def _carry_out(self, poll: _Poll) -> None:
-        statistics = error = None
+    async def _carry_out(self, request: _Request) -> None:
+        error: ApiError | None = None
+        answers: Sequence[Statistics | ApiError]
+        client = self._clients[request.batch.queries[0].target.account]
         try:
-            target = poll.query.target
-            read = partial(_read, workspace_sid=target.workspace_sid)
-            client = self._clients[target.account]
-            statistics = await client.get(poll.call, read)
-            statistics = self._history.hold(poll.query, poll.anchor, statistics, client.base_url)
+            answers = [
+                self._history.hold(poll.query, poll.anchor, answer, client.base_url)
+                if isinstance(answer, Statistics)
+                else answer
+                for poll, answer in zip(
+                    request.polls, await client.get(request.call, request.batch.read), strict=True
+                )
+            ]
         except ApiError as failure:
             error = failure.without_traceback()
-        except Exception as failure:  # noqa: BLE001 -- a fault of ours fails this query at once, and is logged
-            # Where it happened, but not its message, which could hold anything.
-            place = traceback.extract_tb(failure.__traceback__)[-1]
-            where = f"{place.name} in {place.filename}:{place.lineno}"
-            log.error("unexpected error in a poll", error=type(failure).__name__, where=where)  # noqa: TRY400 -- see above
-            error = ApiError(Reason.BAD_RESPONSE, f"unexpected {type(failure).__name__}, see the log")
-        self._end(poll, statistics, error)
+            answers = [error] * len(request.polls)
+        except Exception as failure:  # noqa: BLE001 -- a fault of ours fails these queries at once, and is logged
+            error = _unexpected(failure)
+            answers = [error] * len(request.polls)
+        self._batching.record(request.batch, error, self._monotonic())
+        for poll, answer in zip(request.polls, answers, strict=True):
+            if poll.result.done():  # given up
+                continue
+            if isinstance(answer, Statistics):
+                self._end(poll, answer, None)
+            else:
+                self._end(poll, None, answer)
 
     def _result_for(self, poll: _Poll, deadline: float) -> PollResult:
         """Return the result for a scrape at its deadline; end the poll unless a later scrape waits for it."""
@@ -231,7 +272,7 @@ class Poller:
             self._shorten(poll)
             return poll.result.result() if poll.result.done() else self._result(poll, None, error)
         self._end(poll, None, error)
-        poll.cancel()
+        poll.request.reschedule()
         return poll.result.result()
 
     def _leave(self, poll: _Poll, deadline: float) -> None:
@@ -244,16 +285,16 @@ class Poller:
             return
         del self._in_flight[poll.query]
         poll.result.set_result(self._result(poll, None, poll.call.failure_when_given_up()))
-        poll.cancel()
+        poll.request.reschedule()
 
     def _shorten(self, poll: _Poll) -> None:
         """Let a poll go on for the scrapes left, unless its next attempt is too late for them."""
-        poll.call.deadline = max(poll.deadlines)
+        poll.request.reschedule()
         if poll.call.waits_in_vain:
             self._end(poll, None, poll.call.failure_when_given_up())
-            poll.cancel()
+            poll.request.reschedule()
 
-    def _end(self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None) -> None:
+    def _end(self, poll: _Poll, statistics: Statistics | None, error: ApiError | None) -> None:
         result = self._result(poll, statistics, error)
         poll.result.set_result(result)
         if self._in_flight.get(poll.query) is poll:
@@ -261,13 +302,11 @@ class Poller:
         if self._kept is None or poll.query in self._kept:
             if result.up and self._cache:
                 self._cached[poll.query] = poll.call.begun, result
-            self._pauses.record(poll.query, error, self._monotonic(), poll.generation)
+            self._pauses.record(poll.query, error, self._monotonic(), poll.request.generation)
             self._standings.record(poll.query, poll.call, error, self._monotonic())
         self._history.record(result)
 
-    def _result(
-        self, poll: _Poll, statistics: WorkersStatistics | None, error: ApiError | None
-    ) -> PollResult:
+    def _result(self, poll: _Poll, statistics: Statistics | None, error: ApiError | None) -> PollResult:
         call = poll.call
         return PollResult(
             query=poll.query,
@@ -279,6 +318,7 @@ class Poller:
             rate_limit=call.rate_limit,
             anchor=poll.anchor,
             begun=call.begun,
+            together=len(poll.request.polls),
             asked=statistics is not None or bool(call.attempts) or call.requesting,
         )
 
@@ -288,13 +328,9 @@ class Poller:
         return self._history.anchor(query, now, self._clients[query.target.account].base_url)
 
 
-def _read(answer: HttpAnswer, workspace_sid: str) -> WorkersStatistics:
-    """Parse an answer.
-
-    Raises:
-        ApiError: bad_response, the body is not a statistics object.
-    """
-    try:
-        return parse_statistics(answer.body, workspace_sid)
-    except BadStatisticsError as error:
-        raise ApiError(Reason.BAD_RESPONSE, str(error), status=answer.status) from None
+def _unexpected(failure: Exception) -> ApiError:
+    """Log a fault of ours: where it happened, but not its message, which could hold anything."""
+    place = traceback.extract_tb(failure.__traceback__)[-1]
+    where = f"{place.name} in {place.filename}:{place.lineno}"
+    log.error("unexpected error in a poll", error=type(failure).__name__, where=where)
+    return ApiError(Reason.BAD_RESPONSE, f"unexpected {type(failure).__name__}, see the log")

@@ -1,16 +1,16 @@
-"""Targets, periods and queries: what the exporter asks TaskRouter for."""
+"""Targets and queries: what the exporter asks TaskRouter for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from datetime import datetime
+from typing import Final
 
-from taskrouter_exporter.durations import format_duration
+from taskrouter_exporter.periods import Period
+from taskrouter_exporter.statistics.kind import Kind
+from taskrouter_exporter.statistics.workers import WORKERS
 
 ALL_CHANNELS: Final = "all"
 """The `channel` of a target for statistics over all TaskChannels."""
-
-AnchorName = Literal["day", "week"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,56 +32,58 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A sliding period that ends at the time of the request."""
+class Row:
+    """A queue or a workflow whose statistics are asked for.
 
-    minutes: int
+    Attributes:
+        sid: `WQ…` or `WW…`.
+        name: Value of the label `queue` or `workflow`.
+    """
 
-    @property
-    def label(self) -> str:
-        """The canonical value of the label `window`: `15m`, `4h`."""
-        return format_duration(timedelta(minutes=self.minutes))
-
-    def parameters(self, _start: datetime | None) -> dict[str, str]:
-        """Return the URL parameters of this period."""
-        return {"Minutes": str(self.minutes)}
-
-
-@dataclass(frozen=True, slots=True)
-class Anchored:
-    """A period with a fixed start: midnight UTC of the day, or of the Monday of the week."""
-
-    label: AnchorName
-
-    def start(self, now: datetime) -> datetime:
-        """Return the start, in UTC, of the period that contains `now`."""
-        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return midnight if self.label == "day" else midnight - timedelta(days=midnight.weekday())
-
-    def end(self, start: datetime) -> datetime:
-        """Return the end of the period that starts at `start`."""
-        return start + timedelta(days=1 if self.label == "day" else 7)
-
-    def parameters(self, start: datetime | None) -> dict[str, str]:
-        """Return the URL parameters of the period since `start`."""
-        if start is None:
-            raise ValueError("an anchored period needs its start")
-        return {"StartDate": start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
-
-
-Period = Window | Anchored
+    sid: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One target and one period: exactly one API call."""
+    """One target, one kind of statistics and one period, optionally one queue or workflow.
+
+    Attributes:
+        target: Whose statistics are asked for.
+        period: The period that they cover.
+        kind: What is asked.
+        row: The queue or workflow that the kind is about, None where it is about the workspace.
+        service_levels: Seconds of waiting by which the API splits the counts of a window. Not compared: they
+            change the answer, not whose it is.
+    """
 
     target: Target
     period: Period
+    kind: Kind = WORKERS
+    row: Row | None = None
+    service_levels: tuple[int, ...] = field(default=(), compare=False)
+
+    @property
+    def path(self) -> str:
+        """The path of the API resource."""
+        return self.kind.path(self.target.workspace_sid, self.row.sid if self.row else "")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of everything that is published of this query itself, such as `up`."""
+        labels = {"workspace": self.target.workspace, "channel": self.target.channel}
+        if self.period.label:
+            labels["window"] = self.period.label
+        labels["statistics"] = self.kind.name
+        if self.row is not None:
+            labels[self.kind.subject] = self.row.name
+        return labels
 
     def parameters(self, start: datetime | None = None) -> Mapping[str, str]:
         """Return the URL parameters; `start` is the start of an anchored period."""
         parameters = self.period.parameters(start)
         if self.target.channel != ALL_CHANNELS:
             parameters["TaskChannel"] = self.target.channel
+        if self.service_levels and self.kind.splits and self.period.role == "window":
+            parameters["SplitByWaitTime"] = ",".join(map(str, self.service_levels))
         return parameters

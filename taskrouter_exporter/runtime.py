@@ -15,8 +15,9 @@ from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.transport import RequestsTransport
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.model import Config
+from taskrouter_exporter.discovered import Discovered
 from taskrouter_exporter.discovery import Discovery
-from taskrouter_exporter.expansion import Discovered, expand
+from taskrouter_exporter.expansion import expand, static_queries
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
@@ -204,7 +205,7 @@ class Runtime:
         for name in clients:
             self.metrics.api.expect(name)
         poller = Poller(clients, self.history, cache=config.polling.cache, standings=self._standings)
-        return Snapshot(config, config.queries, poller, clients)
+        return Snapshot(config, static_queries(config), poller, clients)
 
     async def _retire(self, snapshot: Snapshot, discovery: Discovery) -> None:
         """Close the clients of a snapshot once its last poll and its discovery have ended."""

@@ -9,7 +9,6 @@ from taskrouter_exporter.api.call import Call
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Claim, Standing
 from taskrouter_exporter.queries import Query
-from taskrouter_exporter.statistics.workers import statistics_path
 
 _MOST_RELAPSES: Final = 6
 _REHABILITATION: Final = 4
@@ -80,7 +79,8 @@ class Standings:
         else:
             rank = conduct.asked
         workspace = query.target.workspace_sid
-        return Claim(workspace, statistics_path(workspace), standing, rank, limited=self._proven > 0)
+        resource = query.kind.rate_limited_path(workspace)
+        return Claim(workspace, resource, standing, rank, limited=self._proven > 0)
 
     def record(self, query: Query, call: Call, error: ApiError | None, now: float) -> None:
         """Take a poll that is over into account; one that was hardly asked says nothing about its query."""

@@ -6,16 +6,67 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import coverage
 import pytest
 from hypothesis import settings
 from support.exporter import Exporter
 from support.faults import FaultySimulator
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from taskrouter_exporter.simulator import ContactCentre
+
+# The longest first, or the last one would run alone at the end.
+LONGEST_FIRST = (
+    "tests/integration/test_weeks.py",
+    "tests/integration/test_image.py",
+    "tests/integration/test_dashboards.py",
+    "tests/integration/test_alert_chain.py",
+    "tests/integration/test_rules.py",
+    "tests/integration/test_wheel.py",
+    "tests/stress/test_disturbed_connections.py",
+    "tests/stress/test_stress.py",
+    "tests/integration/test_scheduling.py",
+)
+# Their fixtures are too expensive to be set up by each worker.
+ON_ONE_WORKER = {"tests/integration/test_dashboards.py", "tests/integration/test_image.py"}
 
 # A test asserts no seconds: a busy machine is no failure.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest tests; the sort is stable."""
+    places = {file: place for place, file in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+class Scheduling(LoadScopeScheduling):
+    """Distributes tests one by one, except those of some files.
+
+    Its own `--dist=loadgroup` does nothing: xdist 3.8 sets an attribute that pytest 9.2 does not read.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in ON_ONE_WORKER else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Return the scheduling of `-n`."""
+    return Scheduling(config, log)
+
+
+@pytest.fixture
+def uncovered() -> Iterator[None]:
+    """Measure no coverage during a test: a long simulation takes several times as long with it."""
+    measurement = coverage.Coverage.current()
+    if measurement is not None:
+        measurement.stop()
+    yield
+    if measurement is not None:
+        measurement.start()
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ class Attempt:
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One GET with its retries: how long it may take, and its attempts so far.
+    """One request with its retries: how long it may take, and its attempts so far.
 
     Attributes:
         path: Path of the API resource.
@@ -53,6 +53,7 @@ class Call:
         deadline: Instant on the monotonic clock. It may be moved while the call is under way.
         claim: What decides when its requests get a thread.
         short_attempts: So many attempts get a quarter of the request timeout only, but never the last one.
+        body: JSON that is sent by POST, None for a GET.
         attempts: The attempts that ended.
         rate_limit: Of the newest answer that has one.
         begun: When the call started, on the monotonic clock.
@@ -68,6 +69,7 @@ class Call:
     deadline: float
     claim: Claim = field(default_factory=Claim)
     short_attempts: int = 0
+    body: bytes | None = None
     attempts: list[Attempt] = field(default_factory=list)
     rate_limit: RateLimit | None = None
     begun: float = field(default_factory=time.monotonic)

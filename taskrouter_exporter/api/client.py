@@ -1,4 +1,4 @@
-"""The API client of one account: a GET within a deadline, with retries, and typed errors."""
+"""The API client of one account: a request within a deadline, with retries, and typed errors."""
 
 import asyncio
 import json
@@ -27,6 +27,7 @@ from taskrouter_exporter.api.errors import ApiError, Reason, reason_of_status
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.fair_queue import Job
 from taskrouter_exporter.api.secrets import Secrets
+from taskrouter_exporter.api.streams import Deadline
 from taskrouter_exporter.api.transport import Transport
 from taskrouter_exporter.config.model import Account, Polling
 
@@ -146,9 +147,8 @@ class Client:
         answer = status = error = None
         password = self._credentials.password()
         try:
-            answer = self._transport.get(
-                self._account.base_url + call.path,
-                call.parameters,
+            answer = self._send(
+                call,
                 (self._account.username, password),
                 lambda: self._executor.until(job, min(begin + timeout, call.deadline)),
             )
@@ -174,6 +174,12 @@ class Client:
             previous = call.begun + sum(attempt.waited + attempt.duration for attempt in call.attempts)
             call.attempts.append(Attempt(begin - previous, end - begin, status, error))
             call.requesting = False
+
+    def _send(self, call: Call, auth: tuple[str, str], deadline: Deadline) -> HttpAnswer:
+        url = self._account.base_url + call.path
+        if call.body is None:
+            return self._transport.get(url, call.parameters, auth, deadline)
+        return self._transport.post(url, call.body, auth, deadline)
 
     def _timeout(self, call: Call) -> float:
         """Seconds that the next attempt of a call may take."""

@@ -128,8 +128,23 @@ class Connection:
         self.reusable = True
         self.suspicious = False
 
-    def get(self, target: str, headers: Mapping[str, str], deadline: Deadline) -> RawAnswer:
-        """Send a GET request and read its answer, whole.
+    def exchange(
+        self,
+        target: str,
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+    ) -> RawAnswer:
+        """Send a request and read its answer, whole.
+
+        Args:
+            target: Path and query.
+            headers: With the Content-Length of the body, if there is one.
+            deadline: For all of it.
+            method: One that changes nothing: the request may be sent twice.
+            body: Of the request.
 
         Raises:
             StaleConnectionError: no answer that can be trusted; a fresh connection may bring one.
@@ -142,9 +157,9 @@ class Connection:
         if self._used:
             self._check_idle()
         reader = _Reader(self._stream, self._protocol, deadline)
-        request = h11.Request(method="GET", target=target, headers=list(headers.items()))
+        request = h11.Request(method=method, target=target, headers=list(headers.items()))
         try:
-            self._stream.send(_encoded(self._protocol, request), deadline)
+            self._stream.send(_encoded(self._protocol, request, body), deadline)
             answer = reader.answer()
         except TimeoutError:
             raise
@@ -240,5 +255,6 @@ def too_large(status: int | None) -> ApiError:
     return ApiError(Reason.BAD_RESPONSE, f"the body is larger than {MAX_BODY_BYTES} bytes", status)
 
 
-def _encoded(protocol: h11.Connection, request: h11.Request) -> bytes:
-    return (protocol.send(request) or b"") + (protocol.send(h11.EndOfMessage()) or b"")
+def _encoded(protocol: h11.Connection, request: h11.Request, body: bytes = b"") -> bytes:
+    events = [request, *([h11.Data(data=body)] if body else []), h11.EndOfMessage()]
+    return b"".join(protocol.send(event) or b"" for event in events)

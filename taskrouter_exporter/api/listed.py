@@ -1,4 +1,4 @@
-"""What the API lists: workspaces and TaskChannels, as far as the exporter uses them."""
+"""What the API lists: workspaces, TaskChannels, queues and workflows, as far as the exporter uses them."""
 
 import re
 from typing import Annotated, Final
@@ -46,3 +46,23 @@ class DiscoveredChannel(Listed):
     sid: Annotated[str, Field(pattern=sid_pattern("TC"))]
     unique_name: _ListedName = None
     date_created: _Time = None
+
+
+class DiscoveredRow(Listed):
+    """A queue or a workflow as the API lists it."""
+
+    sid: str
+    friendly_name: _ListedName = None
+    date_created: _Time = None
+
+
+class DiscoveredQueue(DiscoveredRow):
+    """A TaskQueue as the API lists it."""
+
+    sid: Annotated[str, Field(pattern=sid_pattern("WQ"))]
+
+
+class DiscoveredWorkflow(DiscoveredRow):
+    """A Workflow as the API lists it."""
+
+    sid: Annotated[str, Field(pattern=sid_pattern("WW"))]

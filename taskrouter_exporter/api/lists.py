@@ -1,4 +1,4 @@
-"""The API's lists: workspaces and TaskChannels, read page by page."""
+"""The API's lists: workspaces, and the TaskChannels, queues and workflows of each, read page by page."""
 
 import asyncio
 import json
@@ -14,7 +14,15 @@ from pydantic import AliasChoices, Field, ValidationError
 from taskrouter_exporter.api.call import Call, HttpAnswer
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Claim, Standing
-from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace, Listed
+from taskrouter_exporter.api.listed import (
+    DiscoveredChannel,
+    DiscoveredQueue,
+    DiscoveredRow,
+    DiscoveredWorkflow,
+    DiscoveredWorkspace,
+    Listed,
+)
+from taskrouter_exporter.statistics.kind import SubjectName
 
 WORKSPACES_PATH: Final = "/v1/Workspaces"
 _PAGE_SIZE: Final = 250
@@ -26,17 +34,26 @@ _PAGE_SECONDS: Final = 30.0
 _ALL_ATTEMPTS: Final = 1000
 
 
+_ROWS: Final[Mapping[SubjectName, tuple[str, type[DiscoveredRow]]]] = {
+    "queue": ("TaskQueues", DiscoveredQueue),
+    "workflow": ("Workflows", DiscoveredWorkflow),
+}
+"""The list of each kind of row, below a workspace, and the model of its items."""
+
+
 class _Meta(Listed):
     next_page_url: Annotated[str, Field(max_length=4096)] | None = None
 
 
-Item = TypeVar("Item", DiscoveredWorkspace, DiscoveredChannel)
+Item = TypeVar("Item", bound=Listed)
 _Parsed = TypeVar("_Parsed")
 
 
 class _Page(Listed):
     meta: _Meta
-    items: list[Any] = Field(validation_alias=AliasChoices("workspaces", "channels"))
+    items: list[Any] = Field(
+        validation_alias=AliasChoices("workspaces", "channels", "task_queues", "workflows")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,30 @@ async def list_channels(
 def channels_path(workspace_sid: str) -> str:
     """Return the path of the list of a workspace's TaskChannels."""
     return f"{WORKSPACES_PATH}/{workspace_sid}/TaskChannels"
+
+
+async def list_rows(
+    client: ListClient, subject: SubjectName, workspace_sid: str, *, has_hung: bool = False
+) -> Listing[DiscoveredRow]:
+    """Return every queue, or every workflow, of a workspace.
+
+    Args:
+        client: Of the workspace's account.
+        subject: `queue` or `workflow`.
+        workspace_sid: `WS…`.
+        has_hung: Whether the list had no answer in time when it was last read.
+
+    Raises:
+        ApiError: a page could not be read, or is not a page of such a list.
+    """
+    _, model = _ROWS[subject]
+    return await _read(client, rows_path(subject, workspace_sid), model, has_hung=has_hung)
+
+
+def rows_path(subject: SubjectName, workspace_sid: str) -> str:
+    """Return the path of the list of a workspace's queues or workflows."""
+    resource, _ = _ROWS[subject]
+    return f"{WORKSPACES_PATH}/{workspace_sid}/{resource}"
 
 
 async def _read(client: ListClient, path: str, model: type[Item], *, has_hung: bool) -> Listing[Item]:

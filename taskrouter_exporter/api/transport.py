@@ -1,4 +1,4 @@
-"""The network as everything above sees it: one HTTP GET by a deadline, whatever the other side does."""
+"""The network as everything above sees it: one HTTP request by a deadline, whatever the other side does."""
 
 import io
 import ssl
@@ -59,6 +59,9 @@ class Transport(Protocol):
             ApiError: timeout, connection, or bad_response where the body is too large or cannot be decoded.
         """
 
+    def post(self, url: str, body: bytes, auth: tuple[str, str], deadline: Deadline) -> HttpAnswer:
+        """Carry out one POST of JSON that changes nothing at the API; otherwise as `get`."""
+
     def close(self) -> None:
         """Close the connections that are kept alive."""
 
@@ -83,12 +86,18 @@ class RequestsTransport:
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Deadline
     ) -> HttpAnswer:
         """See Transport.get."""
+        return self._send(requests.Request("GET", url, self._headers, params=parameters), auth, deadline)
+
+    def post(self, url: str, body: bytes, auth: tuple[str, str], deadline: Deadline) -> HttpAnswer:
+        """See Transport.post."""
+        headers = {**self._headers, "Content-Type": "application/json"}
+        return self._send(requests.Request("POST", url, headers, data=body), auth, deadline)
+
+    def _send(self, unprepared: requests.Request, auth: tuple[str, str], deadline: Deadline) -> HttpAnswer:
         begin = time.monotonic()
         try:
-            credentials = HTTPBasicAuth(*(part.encode() for part in auth))
-            request = requests.Request(
-                "GET", url, self._headers, params=parameters, auth=credentials
-            ).prepare()
+            unprepared.auth = HTTPBasicAuth(*(part.encode() for part in auth))
+            request = unprepared.prepare()
             response = self._adapter.send(
                 request, timeout=deadline, verify=self._verify, proxies=self._proxies
             )
@@ -132,7 +141,7 @@ class ExchangeAdapter(BaseAdapter):
         A request on a connection that turns out to be stale is repeated once on a fresh one.
 
         Raises:
-            ApiError, TimeoutError, OSError, h11.RemoteProtocolError: as Connection.get.
+            ApiError, TimeoutError, OSError, h11.RemoteProtocolError: as Connection.exchange.
         """
         route = _Route.of(request.url or "", proxies or {}, verify)
         connection = self._pool.take(route)
@@ -154,7 +163,14 @@ class ExchangeAdapter(BaseAdapter):
         self, connection: Connection, route: "_Route", request: requests.PreparedRequest, deadline: Deadline
     ) -> RawAnswer:
         try:
-            return connection.get(request.path_url, {"Host": route.host_header, **request.headers}, deadline)
+            headers = {"Host": route.host_header, **request.headers}
+            return connection.exchange(
+                request.path_url,
+                headers,
+                deadline,
+                method=request.method or "GET",
+                body=request.body if isinstance(request.body, bytes) else b"",
+            )
         except StaleConnectionError as error:
             connection.suspicious = error.suspicious
             raise

@@ -1,14 +1,20 @@
 """Checks between keys of the configuration, for what the schema of a single key cannot express."""
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import Final, get_args
 
 from taskrouter_exporter.config.document import Document, KeyPath, Problem
 from taskrouter_exporter.config.errors import quote
 from taskrouter_exporter.config.fields import AUTO
 from taskrouter_exporter.config.model import MAX_QUERIES
-from taskrouter_exporter.config.schema import SelectionModel, TargetModel
+from taskrouter_exporter.config.schema import SELECTION_KEYS, SelectionModel, TargetModel
 from taskrouter_exporter.queries import Target
 from taskrouter_exporter.sids import sid_key
+from taskrouter_exporter.statistics.kind import StatisticsName
+
+_LISTS_WITHOUT_REPETITION: Final = (
+    "channels", "windows", "statistics", "queues", "workflows", "service_levels",
+)  # fmt: skip
 
 
 def check_targets_present(
@@ -38,7 +44,7 @@ def check_account_keys(accounts: Mapping[str, object], document: Document) -> It
             ("base_url", "mutually exclusive with region and edge", bool(keys & {"region", "edge"})),
             *(
                 (key, f"requires workspaces: {AUTO}", "workspaces" not in keys)
-                for key in ("include", "exclude", "channels", "windows", "counters")
+                for key in ("include", "exclude", *SELECTION_KEYS)
             ),
         ):
             if key in keys and is_wrong:
@@ -46,13 +52,31 @@ def check_account_keys(accounts: Mapping[str, object], document: Document) -> It
 
 
 def check_selections(selections: Mapping[KeyPath, SelectionModel], document: Document) -> Iterator[Problem]:
-    """Yield the entries without a period, and the channels and windows that an entry repeats."""
+    """Yield the keys that require others, the entries without a period, and what an entry's lists repeat."""
     for path, selection in selections.items():
-        if not selection.windows and not selection.counters:
-            yield document.problem((*path, "windows"), "must have at least one entry unless counters is set")
+        yield from _check_requirements(path, selection, document)
     for path, selection in selections.items():
-        yield from _check_repetitions((*path, "channels"), selection.channels, document)
-        yield from _check_repetitions((*path, "windows"), selection.windows, document)
+        for key in _LISTS_WITHOUT_REPETITION:
+            yield from _check_repetitions((*path, key), getattr(selection, key) or [], document)
+
+
+def _check_requirements(path: KeyPath, selection: SelectionModel, document: Document) -> Iterator[Problem]:
+    statistics, keys = set(selection.statistics), selection.model_fields_set
+    if statistics != {"realtime"} and not selection.windows and not selection.counters:
+        yield document.problem((*path, "windows"), "must have at least one entry unless counters is set")
+    for key, needed in (
+        ("counters", {"workers", "tasks"}),
+        ("queues", {"tasks", "realtime"}),
+        ("workflows", {"tasks", "realtime"}),
+        ("service_levels", {"tasks"}),
+    ):
+        if key in keys and not statistics & needed:
+            alternatives = " or ".join(name for name in get_args(StatisticsName) if name in needed)
+            yield document.problem((*path, key), f"requires {alternatives} in statistics")
+    for rows in ("queues", "workflows"):
+        for key in (f"include_{rows}", f"exclude_{rows}"):
+            if key in keys and AUTO not in (getattr(selection, rows) or ()):
+                yield document.problem((*path, key), f"requires {rows}: {AUTO}")
 
 
 def check_targets(
@@ -117,14 +141,19 @@ def _check_duplicates(targets: Mapping[int, TargetModel], document: Document) ->
 
 
 def _check_number_of_queries(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
-    queries = sum(
-        len([channel for channel in target.channels if channel != AUTO])
-        * (len(target.windows) + (target.counters is not None))
-        for target in targets.values()
-    )
+    queries = sum(map(_number_of_queries, targets.values()))
     if queries > MAX_QUERIES:
         message = f"too many queries: {queries:,} (maximum {MAX_QUERIES:,})"
         yield document.problem(("targets",), message)
+
+
+def _number_of_queries(target: TargetModel) -> int:
+    """Return the number of queries without what is discovered; each queue and workflow is named once."""
+    periods = len(target.windows) + (target.counters is not None)
+    rows = sum(name != AUTO for names in (target.queues, target.workflows) for name in names or ())
+    per_statistics = {"workers": periods, "tasks": periods * (1 + rows), "realtime": 1 + rows}
+    channels = sum(channel != AUTO for channel in target.channels)
+    return channels * sum(per_statistics[name] for name in target.statistics)
 
 
 def _check_accounts(

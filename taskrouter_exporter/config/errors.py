@@ -26,11 +26,12 @@ class ConfigError(Exception):
     """A configuration that cannot be used.
 
     Attributes:
-        problems: Every problem, one line each, in file order.
+        problems: Every problem, one line each, in file order. What a terminal cannot show of them, such as
+            the name of a file, is escaped.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(map(_printable, problems))
         super().__init__("\n".join(self.problems))
 
 
@@ -92,6 +93,10 @@ def message_without_value(error: ErrorDetails) -> str:
     """Return the message about a value that may be a secret, such as an environment variable's."""
     is_noun = error["type"] in {"allowed", "string"}
     return _expected(error).complete("the value is not") if is_noun else error["msg"]
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def quote(text: str) -> str:

@@ -21,9 +21,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.sids import is_sid, sid_pattern
+from taskrouter_exporter.statistics.kind import StatisticsName
 
 AUTO: Final = "auto"
-"""The word for workspaces or TaskChannels that are discovered at run time."""
+"""The word for workspaces, TaskChannels, queues or workflows that are discovered at run time."""
 
 CREDENTIAL_FORMAT: Final = "1 to 512 printable ASCII characters without spaces or line breaks"
 
@@ -155,6 +156,17 @@ def _check_channel(text: str) -> str:
     return text
 
 
+def _check_row(prefix: str, noun: str) -> Callable[[str], str]:
+    """Return a validator that rejects a malformed SID, which would pass as a name."""
+
+    def validate(text: str) -> str:
+        if re.fullmatch(f"{prefix}[0-9A-Fa-f]{{16,}}", text, re.IGNORECASE) and not is_sid(prefix, text):
+            raise not_allowed(f"a {noun} SID", f"{prefix} and 32 hex digits")
+        return text
+
+    return validate
+
+
 def _check_secret(value: SecretStr) -> SecretStr:
     text = without_newline(value.get_secret_value())  # a block scalar (`password: |`) ends with one
     if not is_secret(text):
@@ -205,6 +217,13 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _parse_whole_seconds(value: object) -> int:
+    seconds = _parse_between("1s", "1d", "s")(value)
+    if seconds % 1:
+        raise not_allowed("a whole number of seconds", "e.g. 20s, 1m")
+    return int(seconds)
 
 
 def _parse_between(shortest: str, longest: str, unit: Literal["s", "m"]) -> Callable[[object], float]:
@@ -283,6 +302,16 @@ NamePattern = Annotated[
     Field(min_length=1, max_length=200),
     AfterValidator(_check_one_line),
     Allowed("a valid name pattern", "1 to 200 characters, e.g. support-*", any_string=True),
+]
+QueueNames = Annotated[
+    list[Annotated[Name, AfterValidator(_check_row("WQ", "TaskQueue"))]], Field(min_length=1), OrAuto()
+]
+WorkflowNames = Annotated[
+    list[Annotated[Name, AfterValidator(_check_row("WW", "Workflow"))]], Field(min_length=1), OrAuto()
+]
+ServiceLevel = Annotated[int, BeforeValidator(_parse_whole_seconds), WithJsonSchema(_DURATION_JSON)]
+StatisticsNames = Annotated[
+    list[Annotated[StatisticsName, Allowed("workers, tasks or realtime")]], Field(min_length=1)
 ]
 Channels = Annotated[list[Channel], Field(min_length=1), OrAuto()]
 Counters = Annotated[Annotated[Literal["day", "week"], Allowed("day or week")] | None, NotNull()]

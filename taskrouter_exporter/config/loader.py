@@ -1,7 +1,7 @@
 """The loader: reads a configuration file and returns a Config, or every problem with its place."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -24,6 +24,7 @@ from taskrouter_exporter.config.model import (
     DEFAULT_ACCOUNT,
     Config,
     Polling,
+    RowSelection,
     Selection,
     StaticWorkspace,
     WorkspaceDiscovery,
@@ -36,8 +37,9 @@ from taskrouter_exporter.config.schema import (
     SelectionModel,
     TargetModel,
 )
-from taskrouter_exporter.queries import Anchored, Window
+from taskrouter_exporter.periods import Anchored, Window
 from taskrouter_exporter.sids import sid_key
+from taskrouter_exporter.statistics.kind import SubjectName
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
@@ -104,12 +106,10 @@ def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, 
 
     polling = PollingModel.model_validate(root.get("polling", {}))
     discovery = DiscoveryModel.model_validate(root.get("discovery", {}))
-    workspaces = tuple(map(_static_workspace, targets.values()))
     return Config(
         accounts=MappingProxyType(accounts),
         polling=Polling(**polling.model_dump()),
-        queries=tuple(query for workspace in workspaces for query in workspace.queries),
-        workspaces=workspaces,
+        workspaces=tuple(map(_static_workspace, targets.values())),
         workspace_discoveries=tuple(
             _workspace_discovery(name, model) for name, model in account_models.items() if model.workspaces
         ),
@@ -157,7 +157,28 @@ def _workspace_discovery(account: str, model: AccountModel) -> WorkspaceDiscover
 def _selection(model: SelectionModel) -> Selection:
     channels = tuple(channel for channel in model.channels if channel != AUTO)
     counters = [Anchored(model.counters)] if model.counters else []
-    return Selection(channels, AUTO in model.channels, (*map(Window, model.windows), *counters))
+    return Selection(
+        channels,
+        AUTO in model.channels,
+        (*map(Window, model.windows), *counters),
+        tuple(model.statistics),
+        {subject: rows for subject, rows in _rows(model) if rows},
+        tuple(model.service_levels or ()),
+    )
+
+
+def _rows(model: SelectionModel) -> Iterator[tuple[SubjectName, RowSelection]]:
+    """Yield what to poll of each kind of row, by the keys that are named after it."""
+    subjects: tuple[SubjectName, ...] = ("queue", "workflow")
+    for subject in subjects:
+        names, include, exclude = (
+            getattr(model, f"{prefix}{subject}s") for prefix in ("", "include_", "exclude_")
+        )
+        named = tuple(name for name in names or () if name != AUTO)
+        selected = RowSelection(
+            named, AUTO in (names or ()), tuple(include) if include else None, tuple(exclude or ())
+        )
+        yield subject, selected
 
 
 def _model_at(path: KeyPath) -> type[BaseModel]:

@@ -1,15 +1,16 @@
 """The data that a configuration file results in, after all checks."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
 
-from taskrouter_exporter.queries import Period, Query, Target
+from taskrouter_exporter.periods import Period
+from taskrouter_exporter.sids import sid_key
+from taskrouter_exporter.statistics.kind import StatisticsName, SubjectName
 
 DEFAULT_ACCOUNT: Final = "default"
 
@@ -51,6 +52,33 @@ class Polling:
 
 
 @dataclass(frozen=True, slots=True)
+class RowSelection:
+    """Which queues, or which workflows, of a workspace to poll.
+
+    Attributes:
+        named: Friendly names and SIDs that the configuration names.
+        discover: Whether to poll the others as well (`auto`).
+        include: Patterns (fnmatch) of the friendly names to discover, or None for all.
+        exclude: Patterns of friendly names; they take precedence over `include`.
+    """
+
+    named: tuple[str, ...] = ()
+    discover: bool = False
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there may be any."""
+        return self.discover or bool(self.named)
+
+    def wants(self, sid: str, name: str) -> bool:
+        """Return whether to poll the queue or workflow with this SID and friendly name."""
+        if name in self.named or sid_key(sid) in map(sid_key, self.named):
+            return True
+        return self.discover and _is_included(name, self.include, self.exclude)
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What to poll in a workspace.
 
@@ -58,11 +86,22 @@ class Selection:
         channels: The channels that the configuration names.
         discover_channels: Whether to poll all other TaskChannels of the workspace as well (`auto`).
         periods: The windows, and the anchored period of the counters.
+        statistics: The statistics to poll.
+        rows: The queues and workflows to poll.
+        service_levels: Seconds by which the tasks of a window are split.
     """
 
     channels: tuple[str, ...]
     discover_channels: bool
     periods: tuple[Period, ...]
+    statistics: tuple[StatisticsName, ...] = ("workers",)
+    rows: Mapping[SubjectName, RowSelection] = field(default_factory=dict)
+    service_levels: tuple[int, ...] = ()
+
+    @property
+    def discovers(self) -> bool:
+        """Whether anything in the workspace is found at run time."""
+        return self.discover_channels or any(self.rows.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +119,6 @@ class StaticWorkspace:
     sid: str
     name: str
     selection: Selection
-
-    @property
-    def queries(self) -> tuple[Query, ...]:
-        """The queries for the channels that the configuration names."""
-        channels, periods = self.selection.channels, self.selection.periods
-        return tuple(queries_of(self.account, self.sid, self.name, channels, periods))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +139,7 @@ class WorkspaceDiscovery:
 
     def wants(self, name: str) -> bool:
         """Return whether to poll a workspace with this friendly name."""
-        included = self.include is None or any(fnmatchcase(name, pattern) for pattern in self.include)
-        return included and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
+        return _is_included(name, self.include, self.exclude)
 
 
 @dataclass(frozen=True)
@@ -117,39 +149,25 @@ class Config:
     Attributes:
         accounts: The accounts by name.
         polling: How to poll the API.
-        queries: The static queries in file order: for each target its named channels, and for each channel
-            the windows and then the counters.
-        workspaces: The entries of `targets`.
+        workspaces: The entries of `targets`, in file order.
         workspace_discoveries: The accounts whose workspaces are discovered at run time, in file order.
         discovery_interval: Seconds between two refreshes of what is discovered.
     """
 
     accounts: Mapping[str, Account]
     polling: Polling
-    queries: tuple[Query, ...]
     workspaces: tuple[StaticWorkspace, ...] = ()
     workspace_discoveries: tuple[WorkspaceDiscovery, ...] = ()
     discovery_interval: float = DISCOVERY_SECONDS
 
-    @cached_property
-    def targets(self) -> tuple[Target, ...]:
-        """The targets of the static queries, in file order."""
-        return tuple(dict.fromkeys(query.target for query in self.queries))
-
     @property
     def discovering_accounts(self) -> tuple[str, ...]:
-        """Names of the accounts whose workspaces or channels are discovered at run time."""
+        """Names of the accounts for which something is discovered at run time."""
         of_workspaces = (discovery.account for discovery in self.workspace_discoveries)
-        of_channels = (
-            workspace.account for workspace in self.workspaces if workspace.selection.discover_channels
-        )
-        return tuple(dict.fromkeys([*of_workspaces, *of_channels]))
+        of_others = (workspace.account for workspace in self.workspaces if workspace.selection.discovers)
+        return tuple(dict.fromkeys([*of_workspaces, *of_others]))
 
 
-def queries_of(
-    account: str, sid: str, name: str, channels: Iterable[str], periods: Collection[Period]
-) -> Iterator[Query]:
-    """Yield a query for each combination of a channel and a period of a workspace."""
-    for channel in channels:
-        target = Target(account, sid, name, channel)
-        yield from (Query(target, period) for period in periods)
+def _is_included(name: str, include: Collection[str] | None, exclude: Collection[str]) -> bool:
+    included = include is None or any(fnmatchcase(name, pattern) for pattern in include)
+    return included and not any(fnmatchcase(name, pattern) for pattern in exclude)

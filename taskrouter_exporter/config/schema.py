@@ -1,7 +1,7 @@
 """The models of the configuration file: the keys with their types, defaults and descriptions."""
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -21,10 +21,14 @@ from taskrouter_exporter.config.fields import (
     Name,
     NamePattern,
     NotNull,
+    QueueNames,
     Region,
     RequestTimeout,
     Secret,
+    ServiceLevel,
+    StatisticsNames,
     Username,
+    WorkflowNames,
     WorkspaceSid,
 )
 from taskrouter_exporter.config.model import DEFAULT_ACCOUNT, DISCOVERY_SECONDS, Polling
@@ -43,19 +47,90 @@ class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
-class AccountModel(_StrictModel):
-    """Twilio credentials and the API host they belong to."""
+class SelectionModel(_StrictModel):
+    """What to poll in a workspace: the keys of `targets`, and of accounts with `workspaces: auto`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [{"required": ["password"]}, {"required": ["password_file"]}],
-            "dependentRequired": {
-                "edge": ["region"],
-                **{key: ["workspaces"] for key in ("include", "exclude", "channels", "windows", "counters")},
-            },
-            "dependentSchemas": {"base_url": {"properties": {"region": False, "edge": False}}},
-        }
+    channels: Channels = Field(
+        default=[ALL_CHANNELS],
+        description="TaskChannels to poll, by unique name or SID (TC…). `all` polls statistics over all "
+        "channels. `auto`, alone or in the list, discovers the TaskChannels of the workspace; the list is "
+        "refreshed every discovery.interval. Each channel takes one API request per window and scrape.",
+        examples=[[ALL_CHANNELS, "voice", "chat"]],
     )
+    windows: list[Minutes] = Field(
+        default=["15m"],
+        validate_default=True,
+        description="Sliding windows to poll, in whole minutes from 1m to 30d. May be empty if counters is "
+        "set.",
+        examples=[["15m", "4h", "8h"]],
+    )
+    counters: Counters = Field(
+        default=None,
+        description="Also export counters since midnight UTC of the `day`, or of the Monday of the `week`, "
+        "for rate() and increase(). Takes one more API request per channel and scrape. Default: no counters.",
+    )
+    statistics: StatisticsNames = Field(
+        default=["workers"],
+        description="Statistics to poll: `workers` (reservations and Activities), `tasks` (what became of "
+        "tasks and how long they waited) and `realtime` (the tasks and Workers of this moment).",
+        examples=[["workers", "tasks", "realtime"]],
+    )
+    queues: Annotated[QueueNames | None, NotNull()] = Field(
+        default=None,
+        description="TaskQueues whose tasks and realtime statistics to poll as well, by friendly name or SID "
+        "(WQ…). `auto` discovers all TaskQueues of the workspace. Requires tasks or realtime in statistics. "
+        "Default: none.",
+        examples=[["Support", "Sales"]],
+    )
+    include_queues: Annotated[list[NamePattern] | None, NotNull()] = Field(
+        default=None,
+        min_length=1,
+        description="With queues: auto, only poll TaskQueues whose friendly name matches one of these "
+        "patterns, as in include. Default: all TaskQueues.",
+        examples=[["Support *"]],
+    )
+    exclude_queues: Annotated[list[NamePattern] | None, NotNull()] = Field(
+        default=None,
+        min_length=1,
+        description="With queues: auto, do not poll TaskQueues whose friendly name matches one of these "
+        "patterns. Takes precedence over include_queues. Default: none.",
+        examples=[["*-test"]],
+    )
+    workflows: Annotated[WorkflowNames | None, NotNull()] = Field(
+        default=None,
+        description="Workflows whose tasks and realtime statistics to poll as well, by friendly name or SID "
+        "(WW…). `auto` discovers all Workflows of the workspace. Requires tasks or realtime in statistics. "
+        "Default: none.",
+        examples=[["Assign to anyone"]],
+    )
+    include_workflows: Annotated[list[NamePattern] | None, NotNull()] = Field(
+        default=None,
+        min_length=1,
+        description="With workflows: auto, only poll Workflows whose friendly name matches one of these "
+        "patterns, as in include. Default: all Workflows.",
+        examples=[["Assign *"]],
+    )
+    exclude_workflows: Annotated[list[NamePattern] | None, NotNull()] = Field(
+        default=None,
+        min_length=1,
+        description="With workflows: auto, do not poll Workflows whose friendly name matches one of these "
+        "patterns. Takes precedence over include_workflows. Default: none.",
+        examples=[["*-test"]],
+    )
+    service_levels: Annotated[list[ServiceLevel] | None, NotNull()] = Field(
+        default=None,
+        min_length=1,
+        description="Also split the tasks of each window by whether they waited less or more than these "
+        "times, in whole seconds from 1s to 1d. Requires tasks in statistics. Default: no split.",
+        examples=[["20s", "1m"]],
+    )
+
+
+SELECTION_KEYS: Final = tuple(SelectionModel.model_fields)
+
+
+class _CredentialsModel(_StrictModel):
+    """Twilio credentials, the API host they belong to, and whether to discover workspaces with them."""
 
     username: Username = Field(
         description="Account SID (AC…) or API key SID (SK…). An API key is valid in one region only.",
@@ -97,7 +172,8 @@ class AccountModel(_StrictModel):
         default=None,
         description="`auto` discovers all workspaces of the account and polls them in addition to those in "
         "targets. The list is refreshed every discovery.interval. Invalid entries of the list are skipped "
-        "and logged. Default: only the workspaces in targets.",
+        "and logged. channels and the keys after it say what to poll in each of them. Default: only the "
+        "workspaces in targets.",
     )
     include: Annotated[list[NamePattern] | None, NotNull()] = Field(
         default=None,
@@ -114,23 +190,6 @@ class AccountModel(_StrictModel):
         "patterns. Takes precedence over include. Default: none.",
         examples=[["*-test"]],
     )
-    channels: Channels = Field(
-        default=[ALL_CHANNELS],
-        description="With workspaces: auto, the TaskChannels to poll in each discovered workspace, as in "
-        "targets.",
-        examples=[[ALL_CHANNELS, AUTO]],
-    )
-    windows: list[Minutes] = Field(
-        default=["15m"],
-        validate_default=True,
-        description="With workspaces: auto, the sliding windows to poll, as in targets.",
-        examples=[["15m", "4h", "8h"]],
-    )
-    counters: Counters = Field(
-        default=None,
-        description="With workspaces: auto, also export counters since midnight UTC of the `day`, or of the "
-        "Monday of the `week`, as in targets. Default: no counters.",
-    )
 
     @field_validator("region")
     @classmethod
@@ -142,6 +201,21 @@ class AccountModel(_StrictModel):
                 {"regions": ", ".join(EDGES)},
             )
         return region
+
+
+class AccountModel(SelectionModel, _CredentialsModel):
+    """Twilio credentials and the API host they belong to."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["password"]}, {"required": ["password_file"]}],
+            "dependentRequired": {
+                "edge": ["region"],
+                **{key: ["workspaces"] for key in ("include", "exclude", *SELECTION_KEYS)},
+            },
+            "dependentSchemas": {"base_url": {"properties": {"region": False, "edge": False}}},
+        }
+    )
 
 
 class PollingModel(_StrictModel):
@@ -178,8 +252,8 @@ class DiscoveryModel(_StrictModel):
     )
 
 
-class TargetModel(_StrictModel):
-    """A workspace and what to poll in it."""
+class _WorkspaceModel(_StrictModel):
+    """A workspace that is polled."""
 
     workspace: WorkspaceSid = Field(
         description="Workspace SID (WS…).", examples=["WS0123456789abcdef0123456789abcdef"]
@@ -193,30 +267,15 @@ class TargetModel(_StrictModel):
         default=DEFAULT_ACCOUNT,
         description="Name of the account that has access to the workspace.",
     )
-    channels: Channels = Field(
-        default=[ALL_CHANNELS],
-        description="TaskChannels to poll, by unique name or SID (TC…). `all` polls statistics over all "
-        "channels. `auto`, alone or in the list, discovers the TaskChannels of the workspace; the list is "
-        "refreshed every discovery.interval. Each channel takes one API request per window and scrape.",
-        examples=[[ALL_CHANNELS, "voice", "chat"]],
-    )
-    windows: list[Minutes] = Field(
-        default=["15m"],
-        validate_default=True,
-        description="Sliding windows to poll, in whole minutes from 1m to 30d. May be empty if counters is "
-        "set.",
-        examples=[["15m", "4h", "8h"]],
-    )
-    counters: Counters = Field(
-        default=None,
-        description="Also export counters since midnight UTC of the `day`, or of the Monday of the `week`, "
-        "for rate() and increase(). Takes one more API request per channel and scrape. Default: no counters.",
-    )
 
     @property
     def label(self) -> str:
         """The value of the label `workspace`."""
         return self.name or self.workspace
+
+
+class TargetModel(SelectionModel, _WorkspaceModel):
+    """A workspace and what to poll in it."""
 
 
 class FileModel(_StrictModel):
@@ -253,7 +312,3 @@ class FileModel(_StrictModel):
         default=[],
         description="Workspaces to poll. Optional if an account has workspaces: auto.",
     )
-
-
-SelectionModel = TargetModel | AccountModel
-"""The models that select channels, windows and counters."""

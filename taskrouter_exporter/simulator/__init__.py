@@ -1,14 +1,19 @@
 """A TaskRouter simulator: a deterministic contact centre behind an HTTP server on loopback."""
 
-from taskrouter_exporter.simulator.api import ReceivedRequest, Simulator
-from taskrouter_exporter.simulator.traffic import (
+from taskrouter_exporter.simulator.api import Simulator
+from taskrouter_exporter.simulator.centre import ContactCentre
+from taskrouter_exporter.simulator.limits import ReceivedRequest
+from taskrouter_exporter.simulator.model import (
     ActivityModel,
     ChannelModel,
-    ContactCentre,
     Incident,
     Outcome,
+    QueueModel,
     Reservation,
     Scenario,
+    TaskEvent,
+    TaskEventKind,
+    WorkflowModel,
     WorkspaceModel,
 )
 
@@ -18,9 +23,13 @@ __all__ = [
     "ContactCentre",
     "Incident",
     "Outcome",
+    "QueueModel",
     "ReceivedRequest",
     "Reservation",
     "Scenario",
     "Simulator",
+    "TaskEvent",
+    "TaskEventKind",
+    "WorkflowModel",
     "WorkspaceModel",
 ]

@@ -12,7 +12,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, Any, Final, cast
@@ -42,6 +42,7 @@ class Request:
     parameters: Mapping[str, str]
     headers: Mapping[str, str]
     keep_alive: bool = True
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,14 @@ def error_answer(status: int, message: str | None = None) -> Answer:
     more_info = f"https://www.twilio.com/docs/errors/{code}"
     content = {"code": code, "message": message or default, "more_info": more_info, "status": status}
     return Answer(status, json.dumps(content).encode())
+
+
+class ApiError(Exception):
+    """Raised for a request that is answered with an error."""
+
+    def __init__(self, status: int, message: str | None = None, *headers: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.answer = replace(error_answer(status, message), headers=headers)
 
 
 def _phrase(status: int) -> str:
@@ -223,8 +232,8 @@ def _read_request(stream: IO[bytes]) -> Request | None:
     except ValueError as error:
         raise _UnreadableError(HTTPStatus.BAD_REQUEST) from error
     keep_alive = version != "HTTP/1.0" and headers.get("connection", "").lower() != "close"
-    stream.read(int(length))  # no resource needs a body, but the next request follows it
-    return Request(method, url.path, parameters, headers, keep_alive)
+    body = stream.read(int(length))
+    return Request(method, url.path, parameters, headers, keep_alive, body)
 
 
 def _read_headers(stream: IO[bytes]) -> dict[str, str]:

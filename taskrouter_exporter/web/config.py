@@ -8,7 +8,7 @@ import yaml
 
 from taskrouter_exporter.config.model import Account, Config, Selection, StaticWorkspace, WorkspaceDiscovery
 from taskrouter_exporter.durations import format_duration
-from taskrouter_exporter.queries import Anchored, Window
+from taskrouter_exporter.periods import Anchored, Window
 
 SECRET: Final = "<secret>"  # noqa: S105 -- what is shown instead of one
 _AUTO: Final = "auto"
@@ -64,6 +64,15 @@ def _selection(selection: Selection) -> Iterator[tuple[str, object]]:
     for period in selection.periods:
         if isinstance(period, Anchored):
             yield "counters", period.label
+    yield "statistics", list(selection.statistics)
+    for subject, rows in selection.rows.items():
+        if rows:
+            yield f"{subject}s", [*rows.named, *([_AUTO] if rows.discover else [])]
+        for key, patterns in (("include", rows.include), ("exclude", rows.exclude)):
+            if patterns:
+                yield f"{key}_{subject}s", list(patterns)
+    if selection.service_levels:
+        yield "service_levels", [_duration(seconds) for seconds in selection.service_levels]
 
 
 def _duration(seconds: float) -> str:

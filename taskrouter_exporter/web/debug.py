@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.poll_history import PollResult
-from taskrouter_exporter.statistics.workers import statistics_path
 
 _SHOWN_SECONDS: Final = 0.0005
 """A shorter wait is shown as 0.000 s."""
@@ -21,9 +20,17 @@ def describe_polls(results: Sequence[PollResult], config: Config) -> str:
 def _describe(result: PollResult, config: Config) -> Iterator[str]:
     query, target = result.query, result.query.target
     account, polling = config.accounts[target.account], config.polling
-    yield f"Query: workspace {target.workspace!r}, channel {target.channel!r}, {query.period.label}"
-    url = account.base_url + statistics_path(target.workspace_sid)
-    yield f"  GET {url}?{urlencode(query.parameters(result.anchor))}"
+    row = f", {query.kind.subject} {query.row.name!r}" if query.row else ""
+    period = f", {query.period.label}" if query.period.label else ""
+    yield (
+        f"Query: workspace {target.workspace!r}, channel {target.channel!r}{row}, {query.kind.name}{period}"
+    )
+    if result.together > 1:
+        path = query.kind.bulk_path(target.workspace_sid)
+        yield f"  POST {account.base_url}{path} for {result.together} queries"
+    else:
+        parameters = urlencode(query.parameters(result.anchor))
+        yield f"  GET {account.base_url}{query.path}" + (f"?{parameters}" if parameters else "")
     attempts = "1 attempt" if polling.attempts == 1 else f"{polling.attempts} attempts"
     yield f"  account {account.name!r}, up to {attempts} with a timeout of {polling.request_timeout:g} s"
     for number, attempt in enumerate(result.attempts, 1):

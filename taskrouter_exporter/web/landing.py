@@ -1,6 +1,7 @@
 """The landing page: links, and the state of each target at its last poll."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,9 +11,10 @@ from urllib.parse import urlencode
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.errors import Reason
-from taskrouter_exporter.expansion import Discovered
+from taskrouter_exporter.discovered import Discovered
 from taskrouter_exporter.poll_history import PollResult, newest_rate_limits
-from taskrouter_exporter.queries import Query, Target, Window
+from taskrouter_exporter.queries import Query, Target
+from taskrouter_exporter.statistics.kind import Column
 
 LANDING_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
@@ -35,20 +37,18 @@ _DESCRIPTIONS: Final = {
 _SHOWN_TARGETS: Final = 1_000
 """With more rows the page takes seconds to write and to load."""
 
-_SHOWN_OUTCOMES: Final = ("accepted", "rejected", "timed_out")
-
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --quiet: #6e7781; }
 @media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; --quiet: #9198a1; } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; padding: 1rem; }
 li, p { overflow-wrap: anywhere; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; }
 nav a { display: inline-block; margin: .25rem 1rem .25rem 0; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .75rem .35rem 0; text-align: left; }
-td { vertical-align: baseline; } td.state { min-width: 9rem; }
-td.links, td.number { white-space: nowrap; }
-th { color: var(--quiet); font-weight: 600; white-space: nowrap; } td.name { overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; width: 100%; }
+th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; text-align: left; }
+td { vertical-align: baseline; white-space: nowrap; } td.state { min-width: 5rem; white-space: normal; }
+th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
+td.name { overflow-wrap: anywhere; white-space: normal; }
 .number { font-variant-numeric: tabular-nums; text-align: right; } .up { color: var(--good); }
 .down { color: var(--bad); } .quiet { color: var(--quiet); }
 @media (max-width: 40rem) {
@@ -90,7 +90,8 @@ def landing_page(
     for query in queries:
         by_target.setdefault(query.target, []).append(query)
     shown = _shown_targets(by_target, last)
-    rows = [_row(target, by_target[target], last, moment) for target in shown]
+    columns = tuple(dict.fromkeys(column for query in queries for column in query.kind.columns))
+    rows = [_row(target, by_target[target], last, moment, columns) for target in shown]
     heads = "".join(map(_write_head, rows[0])) if rows else ""
     body = "".join(f"<tr>{''.join(map(_write_cell, row))}</tr>" for row in rows)
     navigation = "".join(f'<a href="{escape(href)}">{escape(text)}</a>' for text, href in links.items())
@@ -104,7 +105,7 @@ def landing_page(
 </head>
 <body>
 <h1>TaskRouter exporter <span class="quiet">{escape(__version__)}</span></h1>
-<p>Prometheus exporter for Twilio TaskRouter: reservations, outcomes and Worker activity.</p>
+<p>Prometheus exporter for Twilio TaskRouter: reservations, tasks, queues and Workers.</p>
 <nav>{navigation}</nav>
 <h2>Targets</h2>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>
@@ -139,7 +140,11 @@ def _omitted(number: int) -> str:
 
 
 def _row(
-    target: Target, queries: Sequence[Query], last: Callable[[Query], PollResult | None], now: float
+    target: Target,
+    queries: Sequence[Query],
+    last: Callable[[Query], PollResult | None],
+    now: float,
+    columns: Sequence[Column],
 ) -> list[_Cell]:
     results = [result for query in queries if (result := last(query)) is not None]
     newest = max(results, key=lambda result: result.finished, default=None)
@@ -147,11 +152,11 @@ def _row(
     return [
         _Cell("Workspace", escape(target.workspace), "name"),
         _Cell("Channel", escape(target.channel), "name"),
-        _Cell("Windows", escape(", ".join(query.period.label for query in queries))),
+        _Cell("Windows", escape(", ".join(_periods(queries)))),
         _Cell("Last poll", "never" if newest is None else f"{max(now - newest.finished, 0):.0f} s ago"),
         _Cell("Duration", _duration(results), "number"),
         _Cell("State", _state(results), "state"),
-        *_reservations(queries, last),
+        *(_Cell(each.heading, _number(each, queries, last), "number") for each in columns),
         _Cell(
             "Probe",
             f'<a href="{escape(link)}">probe</a> <a href="{escape(link)}&amp;debug=true">debug</a>',
@@ -176,17 +181,17 @@ def _down(reasons: Iterable[Reason]) -> str:
     return f'<span class="down">down: {escape(", ".join(_DESCRIPTIONS[reason] for reason in reasons))}</span>'
 
 
-def _reservations(queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> list[_Cell]:
-    """Return the counts of the first window, or of the counters where there is no window."""
-    first = next((query for query in queries if isinstance(query.period, Window)), queries[0])
-    result = last(first)
-    statistics = result.statistics if result else None
-    counts = {"created": statistics.created if statistics else None}
-    counts |= {name: statistics.outcomes.get(name) if statistics else None for name in _SHOWN_OUTCOMES}
-    return [
-        _Cell(f"{name.replace('_', ' ').capitalize()}", "-" if count is None else f"{count:,.0f}", "number")
-        for name, count in counts.items()
-    ]
+def _periods(queries: Sequence[Query]) -> list[str]:
+    return list(dict.fromkeys(query.period.label for query in queries if query.period.label))
+
+
+def _number(column: Column, queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> str:
+    """Return a number about the workspace: of the first window, or of the counters without a window."""
+    of_workspace = [query for query in queries if query.row is None and column in query.kind.columns]
+    first = min(of_workspace, key=lambda query: query.period.role == "anchored", default=None)
+    result = last(first) if first else None
+    value = result.statistics.value(column.family, *column.labels) if result and result.statistics else None
+    return "-" if value is None else f"{value:,.0f}{column.unit}"
 
 
 def _write_head(cell: _Cell) -> str:
@@ -222,17 +227,20 @@ def _refresh(discovered: Discovered, now: float) -> str:
 
 
 def _counts(discovered: Discovered) -> str:
-    workspaces, channels = len(discovered.workspaces or ()), sum(map(len, discovered.channels.values()))
-    counts = {"workspace": workspaces, "channel": channels}
-    listed = (f"{number} {noun if number == 1 else f'{noun}s'}" for noun, number in counts.items() if number)
-    return " and ".join(listed) or "nothing"
+    counts = Counter({"workspace": len(discovered.workspaces or ())})
+    counts["channel"] = sum(map(len, discovered.channels.values()))
+    for (subject, _), rows in discovered.rows.items():
+        counts[subject] += len(rows)
+    listed = [f"{number} {noun if number == 1 else f'{noun}s'}" for noun, number in counts.items() if number]
+    return " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]])) or "nothing"
 
 
 def _rate_limits(queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> str:
     results = [result for query in queries if (result := last(query)) is not None]
     lines = [
-        f"<li>{escape(workspace)}: {limit.remaining:g} of {limit.limit:g} requests remaining</li>"
-        for workspace, limit in newest_rate_limits(results).items()
+        f"<li>{escape(workspace)}, {escape(resource)}: {limit.remaining:g} of {limit.limit:g} requests "
+        "remaining</li>"
+        for (workspace, resource), limit in sorted(newest_rate_limits(results).items())
         if limit.limit is not None and limit.remaining is not None
     ]
     return f"<ul>{''.join(lines[:_SHOWN_TARGETS])}</ul>" if lines else '<p class="quiet">Unknown.</p>'

@@ -82,4 +82,4 @@ def test_no_file_crashes_the_loader_or_shows_the_password(part: int, tmp_path: P
 def test_the_corpus_is_readable(tmp_path: Path) -> None:
     (tmp_path / "auth_token").write_text(f"{PASSWORD}\n", encoding="utf-8")
     for text in CORPUS:
-        assert parse_config(text.decode(), "config.yaml", tmp_path, {}).targets
+        assert parse_config(text.decode(), "config.yaml", tmp_path, {}).workspaces

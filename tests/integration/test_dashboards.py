@@ -17,8 +17,6 @@ from support.spike import LAST_SCRAPE, RULES, SPIKE, fill_with_spike
 
 from tools.dashboards.__main__ import DIRECTORY, dashboards
 
-pytestmark = pytest.mark.xdist_group("dashboards")
-
 DASHBOARDS: dict[str, dict[str, Any]] = {
     file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(DIRECTORY.glob("*.json"))
 }

@@ -225,5 +225,6 @@ def test_the_check_stays_offline_and_names_what_is_discovered_at_run_time(
             "1 API request per scrape, 60 per hour at a scrape interval of 60 s "
             "(excluding retries and discovered targets)"
         ),
+        "1 list to refresh every 10s, one API request for each 250 entries",
     ]
     assert simulator.requests.count() == 0

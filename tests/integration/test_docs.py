@@ -18,6 +18,7 @@ from support.exporter import ROOT, Exporter
 
 from taskrouter_exporter.demo import demo_configuration
 from taskrouter_exporter.simulator import ContactCentre, Simulator
+from tools import metrics_page
 from tools.check_links import check_links
 
 DOCS = ROOT / "docs"
@@ -42,12 +43,29 @@ def chapters() -> Iterator[re.Match[str]]:
     yield from found
 
 
+def table_rows() -> Iterator[list[str]]:
+    """The cells of the tables of statistics: family, subjects, further labels, meaning, example."""
+    region = (DOCS / "metrics.md").read_text(encoding="utf-8").partition("<!-- families: begin -->")[2]
+    for line in region.partition("<!-- families: end -->")[0].splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
 def documented() -> dict[str, Described]:
     """The metrics of the page."""
-    return {
+    described = {
         match["name"]: Described(match["type"], frozenset(re.findall("`([a-z_]+)`", match["labels"])))
         for match in chapters()
     }
+    for name, subjects, labels, *_ in table_rows():
+        for subject in subjects.split(", "):
+            prefix, own = ("", set()) if subject == "workspace" else (f"{subject}_", {subject})
+            family = name.strip("`")
+            own |= {"window"} if family.startswith("window_") else set()
+            own |= {"workspace", "channel", *re.findall("`([a-z_]+)`", labels)}
+            kind = "counter" if family.endswith("_total") else "gauge"
+            described[f"twilio_taskrouter_{prefix}{family}"] = Described(kind, frozenset(own))
+    return described
 
 
 def name_and_type(family: Metric, *, openmetrics: bool) -> tuple[str, str]:
@@ -93,6 +111,11 @@ def test_every_scrape_has_the_same_families_with_series(exporter: Exporter) -> N
     assert first.names() == second.names()
 
 
+def test_the_tables_of_statistics_are_up_to_date() -> None:
+    page = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    assert metrics_page.page(page) == page, "out of date: make docs"
+
+
 def test_every_reason_and_outcome_is_documented(exporter: Exporter) -> None:
     page = (DOCS / "metrics.md").read_text(encoding="utf-8")
     scrape = exporter.scrape()
@@ -111,6 +134,9 @@ def test_every_metric_has_an_example_query_that_names_it_and_that_promtool_accep
         name = match["name"].removeprefix("twilio_taskrouter_").split("_")[0]
         assert name in query, match["name"]
         rules.append({"record": f"example:{match['name']}", "expr": query})
+    for name, *_, example in table_rows():
+        assert name.strip("`") in example
+        rules.append({"record": f"example:{len(rules)}", "expr": example.strip("`")})
     file = tmp_path / "rules.json"
     file.write_text(json.dumps({"groups": [{"name": "examples", "rules": rules}]}), encoding="utf-8")
     promtool = program("promtool", "prometheus")

@@ -50,6 +50,18 @@ def wait_until_held(pid: int, number: signal.Signals) -> None:
         assert time.monotonic() < end, "the signal was never held"
 
 
+def wait_for_child(parent: int, program: str) -> int:
+    """Return the child of a process once it runs a program: unshare's own child holds SIGTERM before that."""
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        for child in children.read_text(encoding="ascii").split():
+            arguments = Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8").split("\0")
+            if arguments[1:2] == [f"{ROOT}/{program}"]:
+                return int(child)
+    raise AssertionError(f"no child runs {program}")
+
+
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_a_sighup_during_the_startup_is_a_reload_after_it(entry_point: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
@@ -80,12 +92,14 @@ def test_a_sigterm_during_the_startup_ends_pid_1(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [*AS_PID_1, "--demo", "--web.listen-address=127.0.0.1:0"], cwd=ROOT, stderr=stderr
         )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while not (found := children.read_text(encoding="ascii").split()):
-        assert process.poll() is None
-    wait_until_held(int(found[0]), signal.SIGTERM)
-    os.kill(int(found[0]), signal.SIGTERM)
-    assert process.wait(20) == 0
+    try:
+        pid = wait_for_child(process.pid, "exporter.py")
+        wait_until_held(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -25,7 +25,7 @@ from support.containers import Builder, Container, pip_secrets
 from support.exporter import ROOT
 
 # One worker makes the base and builds the image, for all of these tests.
-pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 FindProgram = Callable[[str, str], str]
 RunImage = Callable[..., Container]

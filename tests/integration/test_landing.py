@@ -144,9 +144,8 @@ def test_the_page_shows_every_target_s_state_at_its_last_poll(
         assert row[5] == ("down: authentication failed" if row[0] == ill.friendly_name else "up")
         counts = row[6:10]
         assert all(re.fullmatch("-" if row[5] != "up" else r"[\d,]+", count) for count in counts)
-    assert re.search(
-        rf"{simulator.centre.workspaces[1].friendly_name}: 4,?99\d of 5,?000 requests remaining", browser.text
-    )
+    name = simulator.centre.workspaces[1].friendly_name
+    assert re.search(rf"{name}, [A-Za-z/]+: 4,?99\d of 5,?000 requests remaining", browser.text)
 
 
 def test_a_click_on_a_probe_link_leads_to_the_target_s_metrics(
@@ -157,10 +156,11 @@ def test_a_click_on_a_probe_link_leads_to_the_target_s_metrics(
     browser.open(address(exporter))
     browser.click(f"a[href='./probe?workspace={name}&channel=voice']")
     assert browser.url == address(exporter, f"/probe?workspace={name}&channel=voice")
-    assert f'twilio_taskrouter_up{{workspace="{name}",channel="voice",window="15m"}} 1.0' in browser.text
+    labels = f'workspace="{name}",channel="voice",window="15m",statistics="workers"'
+    assert f"twilio_taskrouter_up{{{labels}}} 1.0" in browser.text
     browser.open(address(exporter))
     browser.click(f"a[href='./probe?workspace={name}&channel=voice&debug=true']")
-    assert f"Query: workspace '{name}', channel 'voice', 15m" in browser.text
+    assert f"Query: workspace '{name}', channel 'voice', workers, 15m" in browser.text
 
 
 def test_every_link_of_the_page_leads_somewhere(

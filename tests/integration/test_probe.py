@@ -201,8 +201,8 @@ def test_debug_output_shows_the_request_and_the_result(probing: Probing) -> None
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/plain")
     text, _, metrics = answer.text.partition("\nMetrics:\n")
-    assert f"Query: workspace {name!r}, channel 'voice', 15m" in text
-    assert f"Query: workspace {name!r}, channel 'voice', day" in text
+    assert f"Query: workspace {name!r}, channel 'voice', workers, 15m" in text
+    assert f"Query: workspace {name!r}, channel 'voice', workers, day" in text
     url = f"{probing.simulator.base_url}/v1/Workspaces/{workspace.sid}/Workers/CumulativeStatistics"
     assert f"GET {url}?Minutes=15&TaskChannel=voice" in text
     assert f"GET {url}?StartDate=" in text

@@ -100,7 +100,8 @@ def test_prometheus_sees_every_query_up_and_every_window_metric(
     windows = {
         labels | labelled(window="15m"): target for labels, target in targets(simulator.centre).items()
     }
-    queries = {*windows, *(labels | labelled(window="day") for labels in targets(simulator.centre))}
+    periods = {*windows, *(labels | labelled(window="day") for labels in targets(simulator.centre))}
+    queries = {labels | labelled(statistics="workers") for labels in periods}
     prometheus.wait_for("count_over_time(up[1m])", lambda series: min(series.values(), default=0) >= 3)
     prometheus.wait_for_series(PREFIX + "up", dict.fromkeys(queries, 1.0))
     prometheus.wait_for_series("up", {frozenset(): 1.0})

@@ -124,6 +124,7 @@ def period(scenario: Scenario) -> tuple[datetime, datetime]:
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("uncovered")
 @pytest.mark.parametrize("scenario", Scenario)
 def test_in_a_simulated_week_exactly_the_right_alerts_fire(
     scenario: Scenario, blocks: Blocks, tmp_path: Path

@@ -9,6 +9,8 @@ import pytest
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
+from taskrouter_exporter.expansion import static_queries
+from taskrouter_exporter.queries import Target
 
 WS: Final = "WS0123456789abcdef0123456789abcdef"
 WS2: Final = "WSfedcba9876543210fedcba9876543210"
@@ -20,12 +22,16 @@ ENVIRONMENT: Final[Mapping[str, str]] = {"TWILIO_ACCOUNT_SID": AC, "TWILIO_AUTH_
 
 TARGETS: Final = f"targets:\n  - workspace: {WS}\n"
 FILE_KEYS: Final = "accounts, polling, discovery, targets"
+SELECTION_KEYS: Final = (
+    "channels, windows, counters, statistics, queues, include_queues, exclude_queues, "
+    "workflows, include_workflows, exclude_workflows, service_levels"
+)
 ACCOUNT_KEYS: Final = (
     "username, password, password_file, edge, region, base_url, "
-    "workspaces, include, exclude, channels, windows, counters"
+    f"workspaces, include, exclude, {SELECTION_KEYS}"
 )
 POLLING_KEYS: Final = "concurrency, attempts, request_timeout, cache"
-TARGET_KEYS: Final = "workspace, name, account, channels, windows, counters"
+TARGET_KEYS: Final = f"workspace, name, account, {SELECTION_KEYS}"
 
 Expectations = Mapping[str, tuple[str, list[str]]]
 """By a description: the text of a file, and its problems without the file's name."""
@@ -44,6 +50,11 @@ def account(*lines: str) -> str:
 def parse(text: str, environ: Mapping[str, str] = ENVIRONMENT, directory: Path = Path()) -> Config:
     """Parse the text of a configuration file."""
     return parse_config(text, "config.yaml", directory, environ)
+
+
+def targets_of(config: Config) -> tuple[Target, ...]:
+    """Return the targets of the static queries, in file order."""
+    return tuple(dict.fromkeys(query.target for query in static_queries(config)))
 
 
 def problems_of(text: str, environ: Mapping[str, str] = ENVIRONMENT, directory: Path = Path()) -> list[str]:

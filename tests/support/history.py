@@ -21,11 +21,12 @@ from taskrouter_exporter.api.client import Client
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.demo import demo_configuration
+from taskrouter_exporter.expansion import static_queries
 from taskrouter_exporter.metrics import PREFIX, ExporterMetrics, TargetsCollector
 from taskrouter_exporter.poll_history import PollHistory
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
-from taskrouter_exporter.simulator.api import RateLimiter
+from taskrouter_exporter.simulator.limits import RateLimiter
 from taskrouter_exporter.simulator.wire import Request
 from taskrouter_exporter.web.exposition import Collector, Exposition
 
@@ -84,7 +85,7 @@ class History:
         metrics.api.expect(name)
         while self._now < end:
             started = time.monotonic()
-            outcomes = await poller.poll(config.queries, started + _TIMEOUT_SECONDS)
+            outcomes = await poller.poll(static_queries(config), started + _TIMEOUT_SECONDS)
             assert all(each.up for each in outcomes)
             collectors: list[Collector] = [
                 TargetsCollector(outcomes, history, _TIMEOUT_SECONDS),
@@ -136,6 +137,10 @@ class _Direct:
         request = Request("GET", urlsplit(url).path, parameters, {"authorization": f"Basic {credentials}"})
         answer = self._simulator.answer(request)
         return HttpAnswer(answer.status, dict(answer.headers), answer.body)
+
+    def post(self, _url: str, _body: bytes, _auth: object, _deadline: object) -> HttpAnswer:
+        """See transport.Transport."""
+        raise AssertionError("the demo asks for no several queues at once")
 
     def close(self) -> None:
         """See transport.Transport."""

@@ -10,7 +10,8 @@ from taskrouter_exporter.api.call import Call, HttpAnswer
 from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
-from taskrouter_exporter.expansion import Discovered, expand
+from taskrouter_exporter.discovered import Discovered
+from taskrouter_exporter.expansion import expand
 
 Parsed = TypeVar("Parsed")
 

@@ -12,30 +12,33 @@ PACKAGE: Final = Path(taskrouter_exporter.__file__).parent
 MOST_LEVELS: Final = 10
 
 _LEAVES: Final = {
-    "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids", "statistics", "systemd",
+    "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids", "systemd",
 }  # fmt: skip
-_POLLING: Final = {"counters", "politeness", "poll_history", "poller", "standings"}
+_POLLING: Final = {"batches", "counters", "politeness", "poll_history", "poller", "standings"}
 ALLOWED: Final[dict[str, set[str]]] = {
     **{leaf: set() for leaf in _LEAVES},
-    "queries": {"durations"},
-    "config": {"durations", "files", "queries", "sids"},
+    "periods": {"durations", "statistics"},
+    "queries": {"periods", "statistics"},
+    "config": {"durations", "files", "periods", "queries", "sids", "statistics"},
     "server": {"config", "durations", "files"},
-    "api": {"config", "files", "sids"},
-    **{module: {"api", "queries", "statistics", *_POLLING} for module in _POLLING},
+    "statistics": {"durations"},
+    "api": {"config", "files", "sids", "statistics"},
+    **{module: {"api", "periods", "queries", "statistics", *_POLLING} for module in _POLLING},
     "metrics": {"poll_history", "queries", "statistics"},
-    "expansion": {"api", "config", "queries", "sids"},
-    "discovery": {"api", "config", "expansion"},
+    "discovered": {"api", "config", "sids", "statistics"},
+    "expansion": {"api", "config", "discovered", "periods", "queries", "sids", "statistics"},
+    "discovery": {"api", "config", "discovered", "statistics"},
     "runtime": {
-        "api", "config", "discovery", "expansion", "metrics", "poll_history", "poller", "queries", "sids",
-        "standings",
+        "api", "config", "discovered", "discovery", "expansion", "metrics", "poll_history", "poller",
+        "queries", "sids", "standings",
     },
     "web": {
-        "api", "config", "durations", "expansion", "metrics", "poll_history", "queries", "revision",
-        "runtime", "statistics",
+        "api", "config", "discovered", "durations", "metrics", "periods", "poll_history", "queries",
+        "revision", "runtime", "statistics",
     },
     "simulator": {"sids"},
     "demo": {"config", "simulator"},
-    "config_check": {"config", "queries", "server"},
+    "config_check": {"batches", "config", "durations", "expansion", "queries", "server", "statistics"},
     "cli": {
         "api", "config", "config_check", "demo", "durations", "early_signals", "files", "logs", "metrics",
         "queries", "revision", "runtime", "server", "simulator", "systemd", "web",

@@ -1,7 +1,10 @@
 import json
+import re
 import ssl
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
@@ -69,6 +72,7 @@ def test_what_is_discovered_at_run_time_has_a_line_and_is_excluded_from_the_cost
                 "0 API requests per scrape, 0 per hour at a scrape interval of 60 s "
                 "(excluding retries and discovered targets)"
             ),
+            "1 list to refresh every 10m, one API request for each 250 entries",
         ]
 
 
@@ -79,3 +83,66 @@ def test_a_web_configuration_has_one_line() -> None:
     assert web_config_report(one, "web.yml") == "web.yml: valid (TLS enabled, 1 user)"
     two = WebConfig(users={"alice": b"hash", "bob": b"hash"})
     assert web_config_report(two, "web.yml") == "web.yml: valid (TLS disabled, 2 users)"
+
+
+def test_queues_and_all_statistics_are_listed_and_their_cost_is_shown_by_kind() -> None:
+    config = load(
+        {
+            "workspace": SID,
+            "name": "support",
+            "statistics": ["workers", "tasks", "realtime"],
+            "queues": ["Sales", "Support"],
+            "workflows": "auto",
+        }
+    )
+    lines = config_report(config, "config.yaml", table=False).splitlines()
+    assert lines[1:3] == [
+        f"workspace=support channel=all statistics=workers window=15m account=default workspace_sid={SID}",
+        f"workspace=support channel=all statistics=tasks window=15m account=default workspace_sid={SID}",
+    ]
+    assert (
+        f"workspace=support channel=all statistics=realtime queue=Sales account=default workspace_sid={SID}"
+    ) in lines
+    # The current statistics of the queues take one request.
+    assert lines[-6:] == [
+        (
+            f"workspace=support workflow=auto account=default workspace_sid={SID}: "
+            "workflows are discovered at run time"
+        ),
+        (
+            "6 API requests per scrape, 360 per hour at a scrape interval of 60 s "
+            "(excluding retries and discovered targets)"
+        ),
+        "statistics=workers: 1 per scrape, 60 per hour",
+        "statistics=tasks: 3 per scrape, 180 per hour",
+        "statistics=realtime: 2 per scrape, 120 per hour",
+        "2 lists to refresh every 10m, one API request for each 250 entries",
+    ]
+
+
+def test_more_requests_than_the_documented_limits_allow_are_a_warning() -> None:
+    queues = [f"queue {number}" for number in range(501)]
+    config = load({"workspace": SID, "name": "support", "statistics": ["tasks"], "queues": queues})
+    lines = config_report(config, "config.yaml", table=False).splitlines()
+    assert lines[-1] == (
+        "warning: workspace=support: 501 requests for TaskQueues/CumulativeStatistics per scrape exceed the "
+        "documented limit of 50 per second, averaged over 10 s (500)"
+    )
+    config = load({"workspace": SID, "name": "support", "statistics": ["tasks"], "queues": queues[:500]})
+    assert "warning" not in config_report(config, "config.yaml", table=False)
+    many = [f"queue {number}" for number in range(2_502)]
+    config = load({"workspace": SID, "name": "support", "statistics": ["realtime"], "queues": many})
+    assert "51 requests for TaskQueues/RealTimeStatistics per scrape exceed" in config_report(
+        config, "config.yaml", table=False
+    )
+
+
+@pytest.mark.parametrize(("statistics", "requests"), [("workers", 3), ("tasks", 63), ("realtime", 44)])
+def test_the_example_of_the_documentation_takes_as_many_requests(statistics: str, requests: int) -> None:
+    queues = {} if statistics == "workers" else {"queues": [f"queue {number}" for number in range(20)]}
+    config = load(
+        {"workspace": SID, "channels": ["all", "voice", "chat"], "statistics": [statistics], **queues}
+    )
+    assert f"\n{requests} API requests per scrape" in config_report(config, "config.yaml", table=False)
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| `{statistics}` \| [^|]*\b{requests} \|", page, re.MULTILINE)

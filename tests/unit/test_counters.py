@@ -1,21 +1,32 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.statistics import statistics
 
 from taskrouter_exporter.counters import HeldCounters
-from taskrouter_exporter.statistics.workers import ActivityDurations, WorkersStatistics
+from taskrouter_exporter.statistics.kind import Statistics
+
+NOTHING = statistics("anchored")
 
 
-def answer(created: float | None, accepted: float, total: float | None, held: int = 0) -> WorkersStatistics:
-    return WorkersStatistics(
-        created, {"accepted": accepted}, (ActivityDurations("Idle", "WA1", total=total),), held=held
+def answer(created: float | None, accepted: float, total: float | None, held: int = 0) -> Statistics:
+    idle = {"friendly_name": "Idle", "sid": "WA1", "total": total}
+    read = statistics(
+        "anchored", reservations_created=created, reservations_accepted=accepted, activity_durations=[idle]
     )
+    return replace(read, held=held)
+
+
+def created(value: float) -> Statistics:
+    return statistics("anchored", reservations_created=value)
 
 
 def published(*values: float) -> list[float | None]:
     """Return the published values for a sequence of answers with these values."""
     counters = HeldCounters()
-    return [counters.publish(WorkersStatistics(value)).statistics.created for value in values]
+    return [counters.publish(created(value)).statistics.value("reservations") for value in values]
 
 
 def test_a_lower_later_answer_is_held_at_the_highest_seen() -> None:
@@ -24,13 +35,13 @@ def test_a_lower_later_answer_is_held_at_the_highest_seen() -> None:
         counters.publish(earlier)
     later = counters.publish(answer(7, 9, 70))
     assert later.statistics == answer(10, 9, 100, held=2)
-    assert (later.held, later.released) == (("created", "activity Idle WA1"), ())
+    assert (later.held, later.released) == (("reservations", "activity_seconds Idle WA1"), ())
 
 
 def test_an_attribute_missing_from_a_later_answer_is_absent_and_returns_held() -> None:
     counters = HeldCounters()
     counters.publish(answer(10, 8, 100))
-    assert counters.publish(WorkersStatistics()).statistics == WorkersStatistics()
+    assert counters.publish(NOTHING).statistics == NOTHING
     assert counters.publish(answer(None, 1, None)).statistics == answer(None, 8, None, held=1)
     assert counters.publish(answer(1, 1, 1)).statistics == answer(10, 8, 100, held=3)
 
@@ -63,14 +74,15 @@ def test_only_the_counter_that_was_wrong_is_reset() -> None:
         assert counters.publish(answer(60, accepted, 10)).statistics == answer(1e12, 50, 10, held=2)
     reset = counters.publish(answer(60, 49, 10))
     assert reset.statistics == answer(60, 50, 10, held=1)
-    assert (reset.held, reset.released) == (("accepted",), ("created",))
+    assert (reset.held, reset.released) == (("reservation_outcomes accepted",), ("reservations",))
 
 
 def test_answers_with_ever_new_activities_do_not_fill_the_memory() -> None:
     counters = HeldCounters()
     for number in range(100):
-        activities = tuple(ActivityDurations(f"{number} {each}", "", total=1) for each in range(100))
-        assert counters.publish(WorkersStatistics(activities=activities)).statistics.activities == activities
+        activities = [{"friendly_name": f"{number} {each}", "total": 1} for each in range(100)]
+        read = statistics("anchored", activity_durations=activities)
+        assert counters.publish(read).statistics == read
     assert len(counters._counters) == 2_000
 
 
@@ -85,8 +97,12 @@ def test_a_counter_falls_only_where_three_answers_in_a_row_were_below_it(
     seen: tuple[list[float], ...] = ([], [], [])
     highest = [0.0, 0.0, 0.0]
     for values in answers:
-        statistics = counters.publish(answer(*values)).statistics
-        shown = statistics.created, statistics.outcomes["accepted"], statistics.activities[0].total
+        read = counters.publish(answer(*values)).statistics
+        shown = (
+            read.value("reservations"),
+            read.value("reservation_outcomes", "accepted"),
+            read.value("activity_seconds", "Idle", "WA1"),
+        )
         for place, (value, told) in enumerate(zip(values, shown, strict=True)):
             assert (value is None) == (told is None)
             if value is None or told is None:

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from support.config_files import targets_of
+
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.demo import SCENARIOS, demo_configuration, start_demo
+from taskrouter_exporter.expansion import static_queries
 from taskrouter_exporter.simulator import Scenario, Simulator
 from taskrouter_exporter.simulator.wire import Request
 
@@ -20,14 +23,14 @@ def demo(scenario: Scenario) -> Iterator[tuple[Simulator, Config]]:
 
 def test_the_demo_has_a_target_for_each_workspace_and_channel_of_its_simulator() -> None:
     with demo(Scenario.CALM) as (simulator, config):
-        targets = {(target.workspace_sid, target.channel) for target in config.targets}
+        targets = {(target.workspace_sid, target.channel) for target in targets_of(config)}
         assert targets == {
             (workspace.sid, channel)
             for workspace in simulator.centre.workspaces
             for channel in ("all", *(channel.unique_name for channel in workspace.channels))
             if channel != "default"  # which has no Tasks
         }
-        assert {query.period.label for query in config.queries} == {"15m", "4h", "8h", "day"}
+        assert {query.period.label for query in static_queries(config)} == {"15m", "4h", "8h", "day", ""}
         assert config.accounts["demo"].base_url == simulator.base_url
 
 

@@ -20,10 +20,10 @@ from support.virtual_clock import run_virtually
 from taskrouter_exporter import expansion
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Standing
-from taskrouter_exporter.api.lists import channels_path
+from taskrouter_exporter.api.lists import channels_path, rows_path
 from taskrouter_exporter.config.model import Config
+from taskrouter_exporter.discovered import ROW_SIDS, Discovered
 from taskrouter_exporter.discovery import Discovery
-from taskrouter_exporter.expansion import Discovered
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.runtime import Runtime
@@ -313,3 +313,99 @@ def test_a_reload_does_not_make_a_ready_exporter_unready() -> None:
         await runtime.stop()
 
     asyncio.run(scenario())
+
+
+def row_item(prefix: str, number: int, name: str) -> dict[str, object]:
+    return {"sid": f"{prefix}{number:032x}", "friendly_name": name, "date_created": None}
+
+
+def with_rows(**keys: object) -> Config:
+    target = {"workspace": ws(1), "name": "support", "account": "main", "statistics": ["realtime"], **keys}
+    return configuration([target], main={})
+
+
+QUEUES, WORKFLOWS = (rows_path(subject, ws(1)) for subject in ROW_SIDS)
+
+
+def test_queues_and_workflows_are_listed_page_by_page() -> None:
+    async def scenario() -> None:
+        following = f"https://elsewhere.test{QUEUES}?PageSize=250&Page=1"
+
+        def queues(parameters: Mapping[str, str]) -> object:
+            if "Page" in parameters:
+                return page("task_queues", row_item("WQ", 2, "Support"))
+            return page("task_queues", row_item("WQ", 1, "Sales"), following=following)
+
+        api = Api({QUEUES: queues, WORKFLOWS: page("workflows", row_item("WW", 1, "Assign"))})
+        subject = discover(with_rows(queues="auto", workflows=["Assign"]), Recorder(), main=api)
+        await subject.refresh("main")
+        found = subject.discovered["main"].rows
+        assert [each.friendly_name for each in found["queue", ws(1)]] == ["Sales", "Support"]
+        assert [each.sid for each in found["workflow", ws(1)]] == [f"WW{1:032x}"]
+
+    run_virtually(scenario())
+
+
+def test_the_lists_of_all_entries_for_a_workspace_are_read_once() -> None:
+    async def scenario() -> None:
+        api = Api(
+            {QUEUES: page("task_queues", row_item("WQ", 1, "Sales")), channels_path(ws(1)): page("channels")}
+        )
+        common = {"workspace": ws(1), "account": "main", "statistics": ["realtime"]}
+        entries = [
+            {**common, "channels": ["all"], "queues": "auto"},
+            {**common, "channels": ["auto"], "queues": ["Sales"]},
+            {**common, "channels": ["voice"]},
+        ]
+        subject = discover(configuration(entries, main={}), Recorder(), main=api)
+        await subject.refresh("main")
+        assert [path for _, path, _ in api.calls] == [channels_path(ws(1)), QUEUES]
+        assert len(subject.discovered["main"].rows["queue", ws(1)]) == 1
+
+    run_virtually(scenario())
+
+
+def test_a_list_of_queues_that_cannot_be_read_stays_as_it_was() -> None:
+    async def scenario() -> None:
+        api, told = Api({QUEUES: page("task_queues", row_item("WQ", 1, "Sales"))}), Recorder()
+        subject = discover(with_rows(queues="auto"), told, main=api)
+        await subject.refresh("main")
+        before = subject.discovered["main"].rows
+        api.pages[QUEUES] = ApiError(Reason.FORBIDDEN, "no", 403)
+        with capture_logs():
+            await subject.refresh("main")
+        assert subject.discovered["main"].rows == before
+        assert told.up == [("main", True), ("main", False)]
+        api.pages[QUEUES] = page("task_queues", row_item("WQ", 1, "Renamed"))
+        with capture_logs():
+            await subject.refresh("main")
+        assert [each.friendly_name for each in subject.discovered["main"].rows["queue", ws(1)]] == ["Renamed"]
+        assert told.changes == 2
+
+    run_virtually(scenario())
+
+
+def test_names_that_a_list_lacks_are_logged_when_they_change() -> None:
+    async def scenario() -> None:
+        api = Api({QUEUES: page("task_queues", row_item("WQ", 1, "Sales"))})
+        subject = discover(with_rows(queues=["Sales", "Support"]), Recorder(), main=api)
+        with capture_logs() as lines:
+            for _ in range(3):
+                await subject.refresh("main")
+        event = "configured queues or workflows not found"
+        assert [(line["event"], line["names"]) for line in lines] == [(event, "support/Support")]
+
+    run_virtually(scenario())
+
+
+def test_configured_sids_are_a_change_after_the_first_refresh_even_if_it_failed() -> None:
+    async def scenario() -> None:
+        told = Recorder()
+        api = Api({QUEUES: ApiError(Reason.FORBIDDEN, "no", 403)})
+        subject = discover(with_rows(queues=["WQ" + "0" * 32]), told, main=api)
+        with capture_logs():
+            for _ in range(2):
+                await subject.refresh("main")
+        assert told.changes == 1
+
+    run_virtually(scenario())

@@ -6,8 +6,13 @@ from hypothesis import strategies as st
 from support.listed import channel, configuration, polled, tc, workspace, ws
 
 from taskrouter_exporter import expansion
-from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace
-from taskrouter_exporter.expansion import Discovered, expand
+from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredRow, DiscoveredWorkspace
+from taskrouter_exporter.config.model import RowSelection, Selection
+from taskrouter_exporter.discovered import ROW_SIDS, Discovered, missing_rows
+from taskrouter_exporter.expansion import expand, static_queries
+from taskrouter_exporter.periods import Anchored, Window
+from taskrouter_exporter.queries import Query, Target
+from taskrouter_exporter.statistics.kind import SubjectName
 
 
 def test_each_workspace_that_was_found_is_polled_by_its_name() -> None:
@@ -134,7 +139,7 @@ def test_before_anything_is_found_the_static_queries_are_polled() -> None:
         [{"workspace": ws(1), "channels": ["auto", "voice"], "account": "main"}],
         main={"workspaces": "auto", "channels": "auto"},
     )
-    assert expand(config, {}) == (config.queries, False)
+    assert expand(config, {}) == (static_queries(config), False)
 
 
 def test_targets_over_the_limit_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +207,113 @@ def test_no_two_discovered_queries_have_equal_labels(
     queries, cut = expand(config, {"one": first, "two": second})
     labels = [(each.target.workspace, each.target.channel, each.period.label) for each in queries]
     assert len({*labels}) == len(labels)
-    assert {*config.queries} <= {*queries}
+    assert {*static_queries(config)} <= {*queries}
     names = {(each.target.workspace, each.target.workspace_sid) for each in queries}
     assert len({name for name, _ in names}) == len({sid for _, sid in names}) == len(names)
     assert not cut
+
+
+def test_a_static_workspace_has_the_queries_of_its_named_channels_by_channel_and_period() -> None:
+    day = Anchored("day")
+    config = configuration(
+        [
+            {
+                "workspace": ws(1),
+                "name": "support",
+                "account": "main",
+                "channels": ["voice", "auto", "chat"],
+                "counters": "day",
+            }
+        ]
+    )
+    voice, chat = (Target("main", ws(1), "support", channel) for channel in ("voice", "chat"))
+    assert static_queries(config) == (
+        Query(voice, Window(15)),
+        Query(voice, day),
+        Query(chat, Window(15)),
+        Query(chat, day),
+    )
+
+
+def rows_of(found: Discovered, **keys: Any) -> list[tuple[str, str, str, str]]:
+    """Kind, period, SID and label of each query for a queue or workflow."""
+    config = configuration(
+        [{"workspace": ws(1), "account": "main", "statistics": ["realtime"], **keys}], main={}
+    )
+    queries, _ = expand(config, {"main": found})
+    return [
+        (f"{each.kind.subject} {each.kind.name}", each.period.label, each.row.sid, each.row.name)
+        for each in queries
+        if each.row is not None
+    ]
+
+
+def listed(*names: str | None, subject: SubjectName = "queue") -> Discovered:
+    """The list of a workspace's queues or workflows, the oldest first."""
+    prefix = ROW_SIDS[subject]
+    items = tuple(
+        DiscoveredRow(sid=f"{prefix}{number:032x}", friendly_name=name, date_created=f"2026-01-0{number}")
+        for number, name in enumerate(names, 1)
+    )
+    return Discovered(rows={(subject, ws(1)): items}, refreshed=1)
+
+
+def test_auto_is_every_queue_by_its_name() -> None:
+    assert [each[2:] for each in rows_of(listed("Sales", "Support"), queues="auto")] == [
+        ("WQ" + "0" * 31 + "1", "Sales"),
+        ("WQ" + "0" * 31 + "2", "Support"),
+    ]
+    assert rows_of(listed("Sales")) == []
+
+
+def test_queues_are_named_by_name_or_sid_in_any_case_and_have_their_friendly_name_as_label() -> None:
+    lower, upper = "WQ" + "a" * 32, "WQ" + "A" * 32
+    items = (DiscoveredRow(sid=lower, friendly_name="Sales"), DiscoveredRow(sid="WQ1", friendly_name="Other"))
+    found = Discovered(rows={("queue", ws(1)): items}, refreshed=1)
+    assert [each[2:] for each in rows_of(found, queues=[upper])] == [(lower, "Sales")]
+    assert [each[3] for each in rows_of(found, queues=["Other", lower])] == ["Sales", "Other"]
+
+
+def test_patterns_choose_among_discovered_queues_and_named_ones_are_always_polled() -> None:
+    found = listed("Sales", "Sales-test", "Support", "Named-test")
+    keys = {"queues": ["auto", "Named-test"], "include_queues": ["S*"], "exclude_queues": ["*-test"]}
+    assert [each[3] for each in rows_of(found, **keys)] == ["Sales", "Support", "Named-test"]
+
+
+def test_the_younger_of_two_queues_with_one_name_has_its_sid_appended() -> None:
+    assert [each[3] for each in rows_of(listed("Sales", "Sales", None), queues="auto")] == [
+        "Sales",
+        f"Sales (WQ{2:032x})",
+        f"WQ{3:032x}",
+    ]
+
+
+def test_a_sid_that_the_list_lacks_is_polled_once_the_lists_were_tried() -> None:
+    sid = "WQ" + "f" * 32
+    assert [each[2:] for each in rows_of(listed("Sales"), queues=[sid])] == [(sid, sid)]
+    assert [each[2:] for each in rows_of(Discovered(refreshed=1), queues=[sid])] == [(sid, sid)]
+    assert rows_of(Discovered(), queues=[sid]) == []
+
+
+def test_a_name_that_the_list_lacks_is_missing_and_not_polled() -> None:
+    assert rows_of(listed("Sales"), queues=["Support"]) == []
+    selection = Selection((), discover_channels=False, periods=(), rows={"queue": RowSelection(("Support",))})
+    assert list(missing_rows(selection, listed("Sales"), ws(1))) == ["Support"]
+    assert list(missing_rows(selection, Discovered(), ws(1))) == [], "unknown until the list was read"
+
+
+def test_rows_have_the_statistics_of_the_target_by_kind_and_period() -> None:
+    keys = {"statistics": ["tasks", "realtime"], "counters": "day"}
+    found = listed("Assign", subject="workflow")
+    assert [each[:2] for each in rows_of(found, workflows="auto", **keys)] == [
+        ("workflow tasks", "15m"),
+        ("workflow tasks", "day"),
+        ("workflow realtime", ""),
+    ]
+
+
+@given(st.lists(st.sampled_from(["a", "b", f"a (WQ{2:032x})", f"WQ{1:032x}", "", None]), max_size=9))
+def test_no_two_queries_for_queues_have_equal_labels(names: list[str | None]) -> None:
+    labels = [each[3] for each in rows_of(listed(*names), queues=["auto", f"WQ{1:032x}", f"WQ{8:032x}"])]
+    assert len(labels) == len(set(labels))
+    assert len(labels) >= len(names)

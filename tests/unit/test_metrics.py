@@ -1,35 +1,46 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import Metric
+from support.statistics import statistics
 
 from taskrouter_exporter.api.call import RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.metrics import ExporterMetrics, TargetsCollector
+from taskrouter_exporter.periods import Anchored, Period, Window
 from taskrouter_exporter.poll_history import PollHistory, PollResult
-from taskrouter_exporter.queries import Anchored, Period, Query, Target, Window
-from taskrouter_exporter.statistics.workers import OUTCOMES, ActivityDurations, WorkersStatistics
+from taskrouter_exporter.queries import Query, Target
+from taskrouter_exporter.statistics.kind import Statistics
 from taskrouter_exporter.web.exposition import Exposition
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 ANCHOR = datetime(2026, 11, 25, tzinfo=UTC)
 P = "twilio_taskrouter_"
 
-STATISTICS = WorkersStatistics(
-    created=10,
-    outcomes=dict(zip(OUTCOMES, (5.0, 2.0, 1.0, 1.0, 0.0), strict=True)),
-    activities=(ActivityDurations("Available", "WA1", 1, 2.5, 4, 100),),
-    start=1_700_000_000,
-    end=1_700_000_900,
-)
+ATTRIBUTES: dict[str, Any] = {
+    "reservations_created": 10,
+    "reservations_accepted": 5,
+    "reservations_rejected": 2,
+    "reservations_timed_out": 1,
+    "reservations_canceled": 1,
+    "reservations_rescinded": 0,
+    "activity_durations": [
+        {"friendly_name": "Available", "sid": "WA1", "min": 1, "avg": 2.5, "max": 4, "total": 100}
+    ],
+    "start_time": "2023-11-14T22:13:20Z",
+    "end_time": "2023-11-14T22:28:20Z",
+}
+STATISTICS = statistics(**ATTRIBUTES)
+COUNTED = statistics("anchored", **ATTRIBUTES)
 
 
 OTHER = Query(Target("main", "WS" + "1" * 32, "other", "voice"), Window(15))
 
 
 def outcome(
-    statistics: WorkersStatistics | None = STATISTICS,
+    answer: Statistics | None = STATISTICS,
     *,
     name: str = "support",
     channel: str = "voice",
@@ -38,9 +49,9 @@ def outcome(
     rate_limit: RateLimit | None = None,
 ) -> PollResult:
     query = Query(Target("main", "WS" + "0" * 32, name, channel), period)
-    error = None if statistics else ApiError(Reason.AUTH, "no")
+    error = None if answer else ApiError(Reason.AUTH, "no")
     anchor = ANCHOR if isinstance(period, Anchored) else None
-    return PollResult(query, finished, 0.25, (), statistics, error, rate_limit, anchor)
+    return PollResult(query, finished, 0.25, (), answer, error, rate_limit, anchor)
 
 
 def render(*outcomes: PollResult, accept: str = "") -> str:
@@ -84,9 +95,11 @@ def test_a_windows_statistics_are_gauges_by_workspace_channel_and_window() -> No
         f"{P}window_start_timestamp_seconds{{{labels}}} 1.7e+09"
     ]
     assert series(text, "window_end_timestamp_seconds")[0].endswith(" 1.7000009e+09")
-    assert series(text, "up") == [f"{P}up{{{labels}}} 1.0"]
+    assert series(text, "up") == [f'{P}up{{{labels},statistics="workers"}} 1.0']
     assert series(text, "scrape_deadline_seconds") == [f"{P}scrape_deadline_seconds 9.5"]
-    assert series(text, "poll_duration_seconds") == [f"{P}poll_duration_seconds{{{labels}}} 0.25"]
+    assert series(text, "poll_duration_seconds") == [
+        f'{P}poll_duration_seconds{{{labels},statistics="workers"}} 0.25'
+    ]
 
 
 def test_the_window_is_written_canonically() -> None:
@@ -106,11 +119,12 @@ def test_ignored_attributes_are_counted_from_0_on_also_while_the_query_is_down()
         outcome(None),
     )
     collector = TargetsCollector([odd, replace(down, query=OTHER)], history, 9.5)
+    labels = 'channel="voice",window="15m",statistics="workers"'
     for count in (0, 2, 4):
         text = Exposition("", "").render([collector]).decode()
         assert series(text, "ignored_attributes_total") == [
-            f'{P}ignored_attributes_total{{workspace="support",channel="voice",window="15m"}} {count}.0',
-            f'{P}ignored_attributes_total{{workspace="other",channel="voice",window="15m"}} 0.0',
+            f'{P}ignored_attributes_total{{workspace="support",{labels}}} {count}.0',
+            f'{P}ignored_attributes_total{{workspace="other",{labels}}} 0.0',
         ]
         history.record(odd)
 
@@ -118,14 +132,14 @@ def test_ignored_attributes_are_counted_from_0_on_also_while_the_query_is_down()
 def test_counters_held_are_counted_for_each_anchored_query_that_is_up() -> None:
     day = Anchored("day")
     text = render(
-        outcome(replace(STATISTICS, held=3), period=day),
-        outcome(name="sales", period=day),
+        outcome(replace(COUNTED, held=3), period=day),
+        outcome(COUNTED, name="sales", period=day),
         outcome(None, name="down", period=day),
         outcome(name="window"),
     )
     assert series(text, "counters_held") == [
-        f'{P}counters_held{{workspace="support",channel="voice"}} 3.0',
-        f'{P}counters_held{{workspace="sales",channel="voice"}} 0.0',
+        f'{P}counters_held{{workspace="support",channel="voice",window="day",statistics="workers"}} 3.0',
+        f'{P}counters_held{{workspace="sales",channel="voice",window="day",statistics="workers"}} 0.0',
     ]
 
 
@@ -137,7 +151,7 @@ def test_a_failed_query_has_no_statistics_and_the_others_are_unaffected() -> Non
 
 
 def test_a_missing_attribute_has_no_series() -> None:
-    text = render(outcome(WorkersStatistics(activities=(ActivityDurations("Idle", "WA1", max=3),))))
+    text = render(outcome(statistics(activity_durations=[{"friendly_name": "Idle", "max": 3}])))
     names = {
         line.split("{")[0] for line in text.splitlines() if "window_" in line and not line.startswith("#")
     }
@@ -145,7 +159,7 @@ def test_a_missing_attribute_has_no_series() -> None:
 
 
 def test_anchored_statistics_are_counters_without_a_window_and_created_at_the_anchor() -> None:
-    text = render(outcome(period=Anchored("day")), accept=OPENMETRICS)
+    text = render(outcome(COUNTED, period=Anchored("day")), accept=OPENMETRICS)
     labels = 'workspace="support",channel="voice"'
     assert series(text, "reservations_total") == [f"{P}reservations_total{{{labels}}} 10.0"]
     (created,) = series(text, "reservations_created")
@@ -165,10 +179,9 @@ def test_the_newest_rate_limit_of_a_workspace_is_told() -> None:
         outcome(channel="b", finished=1, rate_limit=RateLimit(100, 9)),
         outcome(channel="c", finished=3),
     )
-    assert series(text, "api_rate_limit") == [f'{P}api_rate_limit{{workspace="support"}} 100.0']
-    assert series(text, "api_rate_limit_remaining") == [
-        f'{P}api_rate_limit_remaining{{workspace="support"}} 7.0'
-    ]
+    labels = 'workspace="support",resource="Workers/CumulativeStatistics"'
+    assert series(text, "api_rate_limit") == [f"{P}api_rate_limit{{{labels}}} 100.0"]
+    assert series(text, "api_rate_limit_remaining") == [f"{P}api_rate_limit_remaining{{{labels}}} 7.0"]
 
 
 def test_a_workspace_is_described_once() -> None:

@@ -1,8 +1,9 @@
 import pytest
 
 from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.periods import Window
 from taskrouter_exporter.politeness import Pauses, pause_seconds
-from taskrouter_exporter.queries import Query, Target, Window
+from taskrouter_exporter.queries import Query, Target
 
 QUERY = Query(Target("main", "WS" + "0" * 32, "support", "all"), Window(15))
 

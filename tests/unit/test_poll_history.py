@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import structlog
 from structlog.typing import EventDict
+from support.statistics import statistics
 
+from taskrouter_exporter.periods import Anchored, AnchorName, Window
 from taskrouter_exporter.poll_history import PollHistory, PollResult
-from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
-from taskrouter_exporter.statistics.workers import WorkersStatistics
+from taskrouter_exporter.queries import Query, Target
+from taskrouter_exporter.statistics.kind import Statistics
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
 MIDNIGHT = datetime(2026, 11, 26, tzinfo=UTC)
@@ -26,7 +28,12 @@ class Api:
     def answer(self, created: float, now: datetime = NOON) -> float | None:
         """What is published of an answer."""
         start = self.history.anchor(self.query, now, self.base_url)
-        return self.history.hold(self.query, start, WorkersStatistics(created), self.base_url).created
+        read = statistics(self.query.period.role, reservations_created=created)
+        return self.history.hold(self.query, start, read, self.base_url).value("reservations")
+
+
+def counted(created: float) -> Statistics:
+    return statistics("anchored", reservations_created=created)
 
 
 def events(lines: list[EventDict]) -> list[tuple[str, str]]:
@@ -86,8 +93,10 @@ def test_an_api_at_another_address_begins_with_its_own_values() -> None:
     first = api.history.anchor(DAY, NOON, api.base_url)
     api.base_url = "https://two.test"
     assert [api.answer(value) for value in (101, 102)] == [101, 102]
-    late = api.history.hold(DAY, first, WorkersStatistics(103), "https://one.test")
-    assert late.created == 1e12, "an answer still on its way belongs to the address that was asked"
+    late = api.history.hold(DAY, first, counted(103), "https://one.test")
+    assert late.value("reservations") == 1e12, (
+        "an answer still on its way belongs to the address that was asked"
+    )
 
 
 def test_an_answer_from_before_midnight_that_arrives_after_it_is_held_at_yesterdays_value() -> None:
@@ -95,7 +104,7 @@ def test_an_answer_from_before_midnight_that_arrives_after_it_is_held_at_yesterd
     api.answer(501, MIDNIGHT - timedelta(seconds=9))
     yesterday = api.history.anchor(DAY, MIDNIGHT - timedelta(seconds=1), api.base_url)
     assert api.answer(2, MIDNIGHT + timedelta(seconds=1)) == 2
-    assert api.history.hold(DAY, yesterday, WorkersStatistics(500), api.base_url).created == 501
+    assert api.history.hold(DAY, yesterday, counted(500), api.base_url).value("reservations") == 501
 
 
 @pytest.mark.parametrize("period", ["day", "week"])
@@ -107,11 +116,11 @@ def test_an_anchor_in_the_future_is_discarded_and_the_counters_continue(
     query = Query(TARGET, Anchored(period))
     history = PollHistory()
     today = history.anchor(query, sunday)
-    history.hold(query, today, WorkersStatistics(500))
+    history.hold(query, today, counted(500))
     assert history.anchor(query, sunday + ahead) != today
     assert history.anchor(query, sunday) == today
     if ahead < timedelta(days=1):
-        assert history.hold(query, today, WorkersStatistics(499)).created == 500
+        assert history.hold(query, today, counted(499)).value("reservations") == 500
 
 
 def test_a_clock_that_jitters_over_midnight_brings_no_earlier_anchor_back() -> None:
@@ -139,7 +148,7 @@ def test_a_held_counter_is_logged_when_it_begins_and_when_it_is_reset() -> None:
     assert values == [100, 1e12, 1e12, 1e12, 150, 151, 151]
     held = ("warning", "answer below earlier counters; keeping the earlier values")
     assert events(lines) == [held, ("warning", "counters reset after lower answers"), held]
-    assert lines[0]["counters"] == "created"
+    assert lines[0]["counters"] == "reservations"
     assert (lines[0]["workspace"], lines[0]["channel"], lines[0]["window"]) == ("support", "all", "day")
 
 
@@ -152,7 +161,7 @@ def test_counters_that_are_held_now_and_then_are_logged_once() -> None:
 
 
 def ignoring(*attributes: str, query: Query = WINDOW) -> PollResult:
-    return PollResult(query, 0, 1, statistics=WorkersStatistics(ignored=attributes))
+    return PollResult(query, 0, 1, statistics=replace(statistics(), ignored=attributes))
 
 
 def test_ignored_attributes_are_all_counted_and_each_is_logged_once_for_a_query() -> None:

@@ -13,10 +13,14 @@ from support.virtual_clock import run_virtually
 
 from taskrouter_exporter.api.call import Attempt, Call, HttpAnswer
 from taskrouter_exporter.api.errors import ApiError, Reason
+from taskrouter_exporter.periods import Anchored, AnchorName, Current, Window
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
-from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
-from taskrouter_exporter.statistics.workers import WorkersStatistics
+from taskrouter_exporter.queries import Query, Row, Target
+from taskrouter_exporter.statistics import realtime
+from taskrouter_exporter.statistics.kind import Statistics
+
+Answer = Statistics | ApiError
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
 
@@ -43,7 +47,7 @@ class Api:
     async def reread_credentials(self) -> None:
         self.generation = self._renewed
 
-    async def get(self, call: Call, read: Callable[[HttpAnswer], WorkersStatistics]) -> WorkersStatistics:
+    async def get(self, call: Call, read: Callable[[HttpAnswer], list[Answer]]) -> list[Answer]:
         self.calls.append(call)
         call.requesting = self._sending
         document = await self._behave(call)
@@ -89,7 +93,9 @@ def test_all_queries_are_polled_at_once_and_returned_in_order() -> None:
         queries = [query(str(number)) for number in range(50)]
         outcomes = await api.poller().poll(queries, now() + 9)
         assert [each.query for each in outcomes] == queries
-        assert all(each.up and each.statistics and each.statistics.created == 5 for each in outcomes)
+        assert all(
+            each.up and each.statistics and each.statistics.value("reservations") == 5 for each in outcomes
+        )
         assert now() - begin == pytest.approx(2)
         assert outcomes[0].duration == pytest.approx(2)
         assert outcomes[0].finished == NOON.timestamp()
@@ -292,7 +298,13 @@ def anchored_values(
             api.wall, value = instant, told
             (outcome,) = await poller.poll([query(period=Anchored(period))], now() + 9)
             assert outcome.statistics is not None
-            seen.append((api.calls[-1].parameters["StartDate"], outcome.statistics.created, outcome.anchor))
+            seen.append(
+                (
+                    api.calls[-1].parameters["StartDate"],
+                    outcome.statistics.value("reservations"),
+                    outcome.anchor,
+                )
+            )
         return seen
 
     return run_virtually(scenario())
@@ -463,7 +475,7 @@ def test_whatever_the_api_does_each_scrape_ends_at_its_deadline_with_every_query
             assert all(
                 (each.statistics is None) == (each.error is not None) == (not each.up) for each in outcomes
             )
-            assert all(each.statistics.created == 5 for each in outcomes if each.statistics)
+            assert all(each.statistics.value("reservations") == 5 for each in outcomes if each.statistics)
 
         await asyncio.gather(*(scrape(*each) for each in scrapes))
 
@@ -642,3 +654,83 @@ def test_results_are_ordered_by_the_start_of_their_polls() -> None:
     assert history.last(query()) is success
     assert history.errors(query())[Reason.AUTH] == 1, "it is counted, but no news"
     assert lines == []
+
+
+QUEUES = [
+    Query(query().target, Current(), realtime.QUEUE, Row(f"WQ{number:032x}", f"queue {number}"))
+    for number in range(3)
+]
+
+
+def available(*numbers: int) -> dict[str, Any]:
+    items = [{"task_queue_sid": f"WQ{number:032x}", "total_available_workers": number} for number in numbers]
+    return {"task_queue_data": items}
+
+
+def workers(results: list[PollResult]) -> list[float | None]:
+    return [each.statistics.value("available_workers") if each.statistics else None for each in results]
+
+
+def test_queues_share_a_request_and_each_has_its_own_result() -> None:
+    async def scenario() -> None:
+        api = Api(after(1, available(2, 0)))
+        results = await api.poller().poll([query(), *QUEUES], now() + 9)
+        assert workers(results[1:]) == [0, None, 2]
+        assert [each.up for each in results] == [False, True, False, True]
+        assert [call.body is not None for call in api.calls] == [False, True]
+        assert [each.together for each in results] == [1, 3, 3, 3]
+        reasons = [each.error and each.error.reason for each in results[1:]]
+        assert reasons == [None, Reason.BAD_RESPONSE, None]
+
+    run_virtually(scenario())
+
+
+def test_scrapes_of_some_of_the_queues_join_the_request_of_all() -> None:
+    async def scenario() -> None:
+        api = Api(after(4, available(0, 1, 2)))
+        poller = api.poller()
+        impatient = asyncio.create_task(poller.poll(QUEUES, now() + 2))
+        await asyncio.sleep(1)
+        one = asyncio.create_task(poller.poll(QUEUES[1:2], now() + 9))
+        assert workers(await impatient) == [None] * 3
+        assert workers(await one) == [1]
+        assert len(api.calls) == 1
+
+    run_virtually(scenario())
+
+
+def test_a_request_for_queues_is_given_up_with_its_last_scrape() -> None:
+    async def scenario() -> None:
+        ended = []
+
+        async def behave(_call: Call) -> Any:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append(now())
+
+        api = Api(behave)
+        poller, begin = api.poller(), now()
+        first, second = (asyncio.create_task(poller.poll(QUEUES[:n], now() + 2 * n)) for n in (2, 3))
+        results = [await first, await second]
+        await poller.drained()
+        assert [workers(each) for each in results] == [[None] * 2, [None] * 3]
+        assert [each - begin for each in ended] == pytest.approx([6, 6])
+
+    run_virtually(scenario())
+
+
+def test_after_a_refusal_the_queues_are_asked_singly() -> None:
+    async def scenario() -> None:
+        async def behave(call: Call) -> Any:
+            if call.body is not None:
+                return await failing(Reason.FORBIDDEN)(call)
+            return {"total_available_workers": 1}
+
+        api = Api(behave)
+        poller = api.poller()
+        assert workers(await poller.poll(QUEUES, now() + 9)) == [None] * 3
+        assert workers(await poller.poll(QUEUES, now() + 9)) == [1] * 3
+        assert len(api.calls) == 1 + 3
+
+    run_virtually(scenario())

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskrouter_exporter.queries import Anchored, AnchorName, Query, Target, Window
-from taskrouter_exporter.statistics.workers import statistics_path
+from taskrouter_exporter.periods import Anchored, AnchorName, Window
+from taskrouter_exporter.queries import Query, Target
 
 WS = "WS0123456789abcdef0123456789abcdef"
 MOMENTS = st.datetimes(datetime(1970, 1, 5), datetime(2200, 1, 1), timezones=st.timezones())  # noqa: DTZ001 - the zones are drawn
@@ -24,7 +24,7 @@ def test_a_window_has_a_canonical_label(minutes: int, label: str) -> None:
 
 def test_a_window_of_a_channel_has_the_parameters_minutes_and_task_channel() -> None:
     query = Query(target("voice"), Window(240))
-    assert statistics_path(query.target.workspace_sid) == f"/v1/Workspaces/{WS}/Workers/CumulativeStatistics"
+    assert query.path == f"/v1/Workspaces/{WS}/Workers/CumulativeStatistics"
     assert query.parameters() == {"Minutes": "240", "TaskChannel": "voice"}
 
 

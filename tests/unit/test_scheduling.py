@@ -20,9 +20,10 @@ from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.lists import list_channels
 from taskrouter_exporter.config.model import Account, Polling
+from taskrouter_exporter.periods import Window
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
-from taskrouter_exporter.queries import Query, Target, Window
+from taskrouter_exporter.queries import Query, Target
 
 ACCOUNT = Account("main", "https://api.test", "AC" + "0" * 32, SecretStr("s3cret"))
 SCRAPE_INTERVAL = 10.0
@@ -140,6 +141,9 @@ class ControlledTransport:
         finally:
             with self._lock:
                 self.in_flight -= 1
+
+    def post(self, _url: str, _body: bytes, _auth: object, _deadline: object) -> HttpAnswer:
+        raise AssertionError("nothing here asks for several queues at once")
 
     def close(self) -> None:
         pass

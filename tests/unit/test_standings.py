@@ -5,7 +5,8 @@ import pytest
 from taskrouter_exporter.api.call import Attempt, Call
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Standing
-from taskrouter_exporter.queries import Query, Target, Window
+from taskrouter_exporter.periods import Window
+from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.standings import Standings, has_hung
 
 TIMEOUT = ApiError(Reason.TIMEOUT, "no answer")

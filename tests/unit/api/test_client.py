@@ -35,6 +35,7 @@ class ScriptedTransport:
         self._script = list(script)
         self.timeouts: list[float] = []
         self.requests: list[tuple[str, Mapping[str, str], tuple[str, str]]] = []
+        self.bodies: list[bytes] = []
 
     def get(
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Callable[[], float]
@@ -46,6 +47,10 @@ class ScriptedTransport:
         if isinstance(step, ApiError):
             raise step
         return step(timeout) if callable(step) else step
+
+    def post(self, url: str, body: bytes, auth: tuple[str, str], deadline: Callable[[], float]) -> HttpAnswer:
+        self.bodies.append(body)
+        return self.get(url, {}, auth, deadline)
 
     def close(self) -> None:
         pass
@@ -271,6 +276,9 @@ def test_concurrent_retries_are_independent() -> None:
             failures = int(url.rsplit("/", 1)[1]) % 4
             self._seen[url] = self._seen.get(url, 0) + 1
             return OK if self._seen[url] > failures else HttpAnswer(503, {}, b"")
+
+        def post(self, url: str, _body: bytes, auth: object, deadline: object) -> HttpAnswer:
+            return self.get(url, {}, auth, deadline)
 
         def close(self) -> None:
             pass

@@ -36,7 +36,7 @@ def within(seconds: float) -> Callable[[], float]:
 
 
 def get(connection: Connection, seconds: float = 5) -> RawAnswer:
-    return connection.get("/path", {"Host": "api.test"}, within(seconds))
+    return connection.exchange("/path", {"Host": "api.test"}, within(seconds))
 
 
 def scripted(*steps: bytes | Callable[[socket.socket], None]) -> Behaviour:

@@ -20,7 +20,7 @@ from support.virtual_clock import run_virtually
 
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.lists import channels_path, list_channels, list_workspaces
-from taskrouter_exporter.expansion import Discovered
+from taskrouter_exporter.discovered import Discovered
 
 
 def test_every_page_is_read_and_the_host_is_never_the_answers() -> None:

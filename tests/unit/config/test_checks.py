@@ -118,6 +118,43 @@ PROBLEMS: Expectations = {
         ),
         ["1: targets: too many queries: 101,000 (maximum 100,000)"],
     ),
+    "rows and service levels without their statistics": (
+        target(
+            "statistics: [workers]",
+            "queues: auto",
+            "workflows: [Assign]",
+            "service_levels: [20s]",
+        ),
+        [
+            "4: targets[0].queues: requires tasks or realtime in statistics",
+            "5: targets[0].workflows: requires tasks or realtime in statistics",
+            "6: targets[0].service_levels: requires tasks in statistics",
+        ],
+    ),
+    "counters of real-time statistics": (
+        target("statistics: [realtime]", "windows: []", "counters: day"),
+        ["5: targets[0].counters: requires workers or tasks in statistics"],
+    ),
+    "patterns without auto": (
+        target("statistics: [tasks]", "queues: [Sales]", "include_queues: [x]", "exclude_workflows: [x]"),
+        [
+            "5: targets[0].include_queues: requires queues: auto",
+            "6: targets[0].exclude_workflows: requires workflows: auto",
+        ],
+    ),
+    "repetitions in the lists of a target": (
+        target(
+            "statistics: [tasks, workers, tasks]",
+            "queues: [Sales, Support, Sales]",
+            "workflows: auto",
+            "service_levels: [60s, 1m]",
+        ),
+        [
+            "3: targets[0].statistics[2]: duplicate entry 'tasks'",
+            "4: targets[0].queues[2]: duplicate entry 'Sales'",
+            "6: targets[0].service_levels[1]: duplicate entry '1m' (same as '60s')",
+        ],
+    ),
     "auto twice in a list": (
         target("channels: [auto, voice, auto]"),
         ["3: targets[0].channels[2]: duplicate entry 'auto'"],

@@ -13,7 +13,8 @@ from support.config_files import (
 )
 
 from taskrouter_exporter.config.document import KeyPath, YamlError, read_yaml
-from taskrouter_exporter.queries import Window
+from taskrouter_exporter.expansion import static_queries
+from taskrouter_exporter.periods import Window
 
 SID = "AC or SK and 32 hex digits"
 PASSWORD = "1 to 512 printable ASCII characters without spaces or line breaks"
@@ -190,4 +191,4 @@ def test_an_error_never_quotes_the_file() -> None:
 
 def test_an_alias_repeats_a_list() -> None:
     config = parse(f"{TARGETS}    windows: &usual [15m, 4h]\n  - workspace: {WS2}\n    windows: *usual\n")
-    assert [query.period for query in config.queries] == [Window(15), Window(240)] * 2
+    assert [query.period for query in static_queries(config)] == [Window(15), Window(240)] * 2

@@ -207,3 +207,8 @@ def test_a_file_is_read_up_to_its_largest_size(tmp_path: Path) -> None:
     assert len(read_text(path, 2 * 1024**2)) == 2 * 1024**2
     path.write_bytes(b"#" * (2 * 1024**2 + 1))
     assert refusal(path) == f"{path}: is larger than 2 MiB"
+
+
+def test_a_problem_is_one_line_whatever_the_name_of_a_file_is() -> None:
+    problem = "a\nb\x1b[31m \U00014647 ü \U0001f4de: no such file"
+    assert ConfigError([problem]).problems == (r"a\nb\x1b[31m \U00014647 ü " + "\U0001f4de: no such file",)

@@ -10,6 +10,7 @@ from support.config_files import (
     parse,
     problems_of,
     target,
+    targets_of,
 )
 
 from taskrouter_exporter.api.credentials import read_password
@@ -105,6 +106,39 @@ PROBLEMS: Expectations = {
             "3: targets[0].windows[2]: 0 is not a duration (expected e.g. 15m, 4h)",
             "3: targets[0].windows[3]: '31d' is not between 1m and 30d",
             "3: targets[0].windows[4]: '999999999w' is not a duration (expected e.g. 15m, 4h)",
+        ],
+    ),
+    "unknown statistics": (
+        target("statistics: [workers, queues]"),
+        ["3: targets[0].statistics[1]: 'queues' is not workers, tasks or realtime"],
+    ),
+    "queues and workflows of other kinds": (
+        target(
+            "statistics: [tasks]",
+            "queues: Sales",
+            f"workflows: [WW{'0' * 31}, ww{'0' * 32}, WQ{'0' * 32}]",
+            "include_queues: []",
+        ),
+        [
+            "4: targets[0].queues: 'Sales' is not a list or auto",
+            *(
+                f"5: targets[0].workflows[{place}]: '{sid}' is not a Workflow SID "
+                "(expected WW and 32 hex digits)"
+                for place, sid in enumerate((f"WW{'0' * 31}", f"ww{'0' * 32}"))
+            ),
+            "6: targets[0].include_queues: must have at least one entry",
+        ],
+    ),
+    "service levels out of range": (
+        target("statistics: [tasks]", "service_levels: [0s, 1500ms, 2d, 20]"),
+        [
+            "4: targets[0].service_levels[0]: '0s' is not between 1s and 1d",
+            (
+                "4: targets[0].service_levels[1]: '1500ms' is not a whole number of seconds "
+                "(expected e.g. 20s, 1m)"
+            ),
+            "4: targets[0].service_levels[2]: '2d' is not between 1s and 1d",
+            "4: targets[0].service_levels[3]: 20 is not a duration (expected e.g. 5s, 500ms)",
         ],
     ),
     "unknown counters": (target("counters: month"), ["3: targets[0].counters: 'month' is not day or week"]),
@@ -264,7 +298,7 @@ def test_sids_may_have_hex_digits_of_either_case_and_keep_their_spelling() -> No
         f"targets: [{{workspace: {workspace}, channels: [{channel}]}}]\n"
         f"accounts: {{default: {{username: {username}, password: x}}}}\n"
     )
-    assert config.targets == (Target("default", workspace, workspace, channel),)
+    assert targets_of(config) == (Target("default", workspace, workspace, channel),)
     assert config.accounts["default"].username == username
     environment = {"TWILIO_ACCOUNT_SID": f"AC{username[2:]}", "TWILIO_AUTH_TOKEN": SECRET}
     assert parse(TARGETS, environment).accounts["default"].username == f"AC{username[2:]}"
@@ -275,5 +309,5 @@ def test_names_and_channels_may_be_any_string() -> None:
         f"{TARGETS}    name: 'Kundendienst \"Köln\" \\ 客服 📞'\n"
         f"    channels: ['no', Ünïque, {'TC' + '0' * 32}]\n"
     )
-    assert config.targets[0].workspace == 'Kundendienst "Köln" \\ 客服 📞'
-    assert [target.channel for target in config.targets] == ["no", "Ünïque", "TC" + "0" * 32]
+    assert targets_of(config)[0].workspace == 'Kundendienst "Köln" \\ 客服 📞'
+    assert [target.channel for target in targets_of(config)] == ["no", "Ünïque", "TC" + "0" * 32]

@@ -1,5 +1,6 @@
 import re
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from support.config_files import AC, ENVIRONMENT, SECRET, SK, TARGETS, WS, WS2, parse, problems_of
+from support.config_files import AC, ENVIRONMENT, SECRET, SK, TARGETS, WS, WS2, parse, problems_of, targets_of
 
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import MAX_FILE_BYTES, load_config
-from taskrouter_exporter.config.model import Account, Polling, Selection, StaticWorkspace, WorkspaceDiscovery
+from taskrouter_exporter.config.model import (
+    Account,
+    Polling,
+    RowSelection,
+    Selection,
+    StaticWorkspace,
+    WorkspaceDiscovery,
+)
 from taskrouter_exporter.config.schema import (
     AccountModel,
     DiscoveryModel,
@@ -19,7 +27,9 @@ from taskrouter_exporter.config.schema import (
     PollingModel,
     TargetModel,
 )
-from taskrouter_exporter.queries import Anchored, Query, Target, Window
+from taskrouter_exporter.expansion import static_queries
+from taskrouter_exporter.periods import Anchored, Current, Window
+from taskrouter_exporter.queries import Query, Target
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,7 +37,7 @@ ROOT = Path(__file__).parents[3]
 def test_a_target_defaults_to_all_channels_and_a_window_of_15_minutes() -> None:
     config = parse(TARGETS)
     assert config.polling == Polling(concurrency=16, attempts=4, request_timeout=5.0, cache=0.0)
-    assert config.queries == (Query(Target("default", WS, WS, "all"), Window(15)),)
+    assert static_queries(config) == (Query(Target("default", WS, WS, "all"), Window(15)),)
     assert config.accounts == {
         "default": Account("default", "https://taskrouter.twilio.com", AC, SecretStr(SECRET))
     }
@@ -43,12 +53,12 @@ def test_queries_are_in_file_order_by_target_channel_and_period() -> None:
         Target("default", WS, "support", "all"),
         Target("default", WS2, WS2, "all"),
     )
-    assert config.queries == (
+    assert static_queries(config) == (
         *(Query(voice, period) for period in (Window(240), Window(15), Anchored("day"))),
         *(Query(everything, period) for period in (Window(240), Window(15), Anchored("day"))),
         Query(other, Anchored("week")),
     )
-    assert config.targets == (voice, everything, other)
+    assert targets_of(config) == (voice, everything, other)
 
 
 def test_discovery_adds_no_static_queries() -> None:
@@ -58,7 +68,7 @@ def test_discovery_adds_no_static_queries() -> None:
         " exclude: [x], channels: [auto, voice], windows: [], counters: week}}\n"
         "discovery: {interval: 1m}\n"
     )
-    assert config.queries == (Query(Target("default", WS, WS, "all"), Window(15)),)
+    assert static_queries(config) == (Query(Target("default", WS, WS, "all"), Window(15)),)
     assert config.workspaces == (
         StaticWorkspace(
             "default", WS, WS, Selection(("all",), discover_channels=True, periods=(Window(15),))
@@ -71,6 +81,36 @@ def test_discovery_adds_no_static_queries() -> None:
     assert config.discovering_accounts == ("default",)
 
 
+def test_a_target_selects_statistics_queues_workflows_and_service_levels() -> None:
+    config = parse(
+        f"{TARGETS}    statistics: [tasks, realtime]\n    queues: [auto, Sales]\n    include_queues: ['S*']\n"
+        "    exclude_queues: [x]\n    workflows: [Assign]\n    service_levels: [20s, 1m]\n"
+    )
+    (workspace,) = config.workspaces
+    assert workspace.selection == Selection(
+        ("all",),
+        discover_channels=False,
+        periods=(Window(15),),
+        statistics=("tasks", "realtime"),
+        rows={
+            "queue": RowSelection(("Sales",), discover=True, include=("S*",), exclude=("x",)),
+            "workflow": RowSelection(("Assign",)),
+        },
+        service_levels=(20, 60),
+    )
+    assert config.discovering_accounts == ("default",)
+    assert [(each.kind.name, each.period, each.parameters()) for each in static_queries(config)] == [
+        ("tasks", Window(15), {"Minutes": "15", "SplitByWaitTime": "20,60"}),
+        ("realtime", Current(), {}),
+    ]
+
+
+def test_counters_are_not_split_by_service_level() -> None:
+    config = parse(f"{TARGETS}    statistics: [tasks]\n    counters: day\n    service_levels: [20s]\n")
+    _, day = static_queries(config)
+    assert "SplitByWaitTime" not in day.parameters(datetime(2026, 11, 25, tzinfo=UTC))
+
+
 def test_nothing_is_discovered_by_default() -> None:
     config = parse(TARGETS)
     assert config.discovering_accounts == ()
@@ -79,7 +119,7 @@ def test_nothing_is_discovered_by_default() -> None:
 
 def test_several_targets_may_have_one_workspace_with_different_windows() -> None:
     config = parse(f"{TARGETS}  - workspace: {WS}\n    channels: [voice]\n    windows: [1h]\n")
-    assert [(query.target.channel, query.period) for query in config.queries] == [
+    assert [(query.target.channel, query.period) for query in static_queries(config)] == [
         ("all", Window(15)),
         ("voice", Window(60)),
     ]
@@ -87,7 +127,7 @@ def test_several_targets_may_have_one_workspace_with_different_windows() -> None
 
 def test_two_spellings_of_a_workspace_sid_are_one_workspace_in_the_first_spelling() -> None:
     config = parse(f"{TARGETS}  - workspace: WS{WS[2:].upper()}\n    channels: [voice]\n")
-    assert config.targets == (Target("default", WS, WS, "all"), Target("default", WS, WS, "voice"))
+    assert targets_of(config) == (Target("default", WS, WS, "all"), Target("default", WS, WS, "voice"))
 
 
 @pytest.mark.parametrize("line_ending", ["\n", "\r\n", "\r", "\x85"])
@@ -97,7 +137,7 @@ def test_a_file_may_have_any_line_endingings_and_a_byte_order_mark(
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(f"{TARGETS}    name: support\n".replace("\n", line_ending).encode(encoding))
-    assert load_config(path, ENVIRONMENT).targets == (Target("default", WS, "support", "all"),)
+    assert targets_of(load_config(path, ENVIRONMENT)) == (Target("default", WS, "support", "all"),)
 
 
 def test_a_missing_file_is_reported_with_a_hint(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from taskrouter_exporter.config.schema import (
     PollingModel,
     TargetModel,
 )
+from taskrouter_exporter.expansion import static_queries
 
 NAME = "1 to 200 characters, not blank, no control characters"
 SID = "AC or SK and 32 hex digits"
@@ -134,7 +135,8 @@ def test_the_example_only_lacks_the_password_file(tmp_path: Path, example: str) 
     (tmp_path / "auth_token").write_text(SECRET)
     config = load_config(path, {})
     assert config.polling == Polling()
-    assert len(config.queries) == 12
+    # Three channels: four periods of workers and of tasks, and realtime. Queues and workflows come later.
+    assert len(static_queries(config)) == 27
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -156,7 +158,7 @@ def test_the_keys_that_the_example_comments_out_are_valid(tmp_path: Path, exampl
         if key == "password":
             text = text.replace("    password_file:", "    # password_file:")
         assert text != example
-        assert parse(text, {}, tmp_path).targets
+        assert parse(text, {}, tmp_path).workspaces
 
 
 def test_every_key_has_a_description() -> None:

@@ -16,7 +16,7 @@ from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter.demo import demo_configuration
 from taskrouter_exporter.simulator import ContactCentre, Simulator
-from taskrouter_exporter.simulator.api import RateLimiter
+from taskrouter_exporter.simulator.limits import RateLimiter
 from taskrouter_exporter.simulator.wire import Answer, Connection, Request
 
 Get = Callable[..., requests.Response]
@@ -341,7 +341,11 @@ def test_every_url_in_an_answer_is_answered(
     while new:
         url = new.pop()
         seen.add(url)
-        response = session.get(url, timeout=10)
+        response = (
+            session.post(url, json={"queueSids": [simulator.centre.workspaces[0].queues[0].sid]}, timeout=10)
+            if url.endswith("/TaskQueues/RealTimeStatistics")
+            else session.get(url, timeout=10)
+        )
         assert response.status_code == 200, url
         new |= urls(response.json()) - seen
     paths = {re.sub(r"[A-Z]{2}[0-9a-f]{32}", "SID", url.removeprefix(simulator.base_url)) for url in seen}
@@ -351,11 +355,23 @@ def test_every_url_in_an_answer_is_answered(
         "/v1/Workspaces/SID/TaskChannels",
         "/v1/Workspaces/SID/TaskChannels/SID",
         "/v1/Workspaces/SID/Workers/CumulativeStatistics",
+        *(
+            f"/v1/Workspaces/SID{subject}{part}"
+            for subject in ("", "/TaskQueues/SID", "/Workflows/SID")
+            for part in ("", "/CumulativeStatistics", "/RealTimeStatistics")
+        ),
+        "/v1/Workspaces/SID/TaskQueues",
+        "/v1/Workspaces/SID/TaskQueues/RealTimeStatistics",
+        "/v1/Workspaces/SID/Workflows",
     }
 
 
 def test_a_single_resource_is_the_item_of_its_list(get: Get, centre: ContactCentre) -> None:
-    for path in ("/v1/Workspaces", f"/v1/Workspaces/{centre.workspaces[1].sid}/TaskChannels"):
+    workspace = f"/v1/Workspaces/{centre.workspaces[1].sid}"
+    for path in (
+        "/v1/Workspaces",
+        *(f"{workspace}/{resource}" for resource in ("TaskChannels", "TaskQueues", "Workflows")),
+    ):
         answer = get(path).json()
         for item in answer[answer["meta"]["key"]]:
             assert get(f"{path}/{item['sid']}").json() == item

@@ -290,7 +290,7 @@ def test_an_outage_creates_no_voice_reservation() -> None:
     assert created(INCIDENT.end, MINUTE, "voice", centre) > 0
 
 
-@pytest.mark.parametrize("scenario", [s for s in Scenario if s is not Scenario.CALM])
+@pytest.mark.parametrize("scenario", [s for s in Scenario if s not in (Scenario.CALM, Scenario.NO_AGENTS)])
 def test_an_incident_changes_only_its_own_channel(scenario: Scenario) -> None:
     centre = incident_centre(scenario)
     for workspace in CENTRE.workspaces:

@@ -78,6 +78,7 @@ def test_defaults_and_the_account_of_the_environment_are_written_out(directory: 
                 "account": "default",
                 "channels": ["all"],
                 "windows": ["15m"],
+                "statistics": ["workers"],
             }
         ],
     }

@@ -8,8 +8,9 @@ from pydantic import SecretStr
 from taskrouter_exporter.api.call import Attempt, RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.config.model import Account, Config, Polling
+from taskrouter_exporter.periods import Anchored, Window
 from taskrouter_exporter.poll_history import PollResult
-from taskrouter_exporter.queries import Anchored, Query, Target, Window
+from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.web.debug import describe_polls
 
 SECRET = "a-secret-of-the-account"
@@ -17,7 +18,7 @@ SID = "WS" + "0" * 32
 URL = f"https://taskrouter.twilio.com/v1/Workspaces/{SID}/Workers/CumulativeStatistics"
 WINDOW = Query(Target("main", SID, "support", "voice"), Window(240))
 ACCOUNT = Account("main", "https://taskrouter.twilio.com", "AC" + "0" * 32, SecretStr(SECRET))
-CONFIG = Config(accounts=MappingProxyType({"main": ACCOUNT}), polling=Polling(attempts=3), queries=(WINDOW,))
+CONFIG = Config(accounts=MappingProxyType({"main": ACCOUNT}), polling=Polling(attempts=3))
 
 
 def output(query: Query = WINDOW, **attributes: Any) -> list[str]:
@@ -28,7 +29,7 @@ def output(query: Query = WINDOW, **attributes: Any) -> list[str]:
 
 def test_a_poll_that_succeeded_is_described_on_a_few_lines() -> None:
     assert output(attempts=(Attempt(0, 1.5, 200, None),), rate_limit=RateLimit(100, 99)) == [
-        "Query: workspace 'support', channel 'voice', 4h",
+        "Query: workspace 'support', channel 'voice', workers, 4h",
         f"  GET {URL}?Minutes=240&TaskChannel=voice",
         "  account 'main', up to 3 attempts with a timeout of 5 s",
         "  attempt 1: HTTP 200 in 1.500 s",
@@ -61,7 +62,7 @@ def test_a_missing_rate_limit_header_is_unknown() -> None:
 
 def test_a_name_with_line_breaks_stays_on_one_line() -> None:
     lines = output(Query(Target("main", SID, "a\u2028b\nHTTP 200", "all"), Window(15)))
-    assert lines[0] == r"Query: workspace 'a\u2028b\nHTTP 200', channel 'all', 15m"
+    assert lines[0] == r"Query: workspace 'a\u2028b\nHTTP 200', channel 'all', workers, 15m"
 
 
 def test_polls_are_described_in_order() -> None:

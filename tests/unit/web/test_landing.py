@@ -3,21 +3,22 @@ from html import unescape
 from typing import Any
 
 import pytest
+from support.statistics import statistics
 
 from taskrouter_exporter.api.call import RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace
-from taskrouter_exporter.expansion import Discovered
+from taskrouter_exporter.discovered import Discovered
+from taskrouter_exporter.periods import Anchored, Window
 from taskrouter_exporter.poll_history import PollResult
-from taskrouter_exporter.queries import Anchored, Query, Target, Window
-from taskrouter_exporter.statistics.workers import WorkersStatistics
+from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
 
 NOW = 1_700_000_000.0
 SID = "WS" + "0" * 32
 DOCUMENTATION = "https://docs.example/v1"
 LINKS = {"Metrics": "/own-metrics", "Documentation": DOCUMENTATION}
-STATISTICS = WorkersStatistics(created=1234, outcomes={"accepted": 1200, "rejected": 3})
+STATISTICS = statistics(reservations_created=1234, reservations_accepted=1200, reservations_rejected=3)
 
 
 def query(
@@ -85,7 +86,7 @@ def test_a_target_is_down_when_one_window_failed_and_names_each_reason_once() ->
 def test_counts_are_those_of_the_first_window_or_else_of_the_counters() -> None:
     day, window, later = query(period=Anchored("day")), query(period=Window(15)), query(period=Window(60))
     polled = [
-        result(each, statistics=WorkersStatistics(created=n))
+        result(each, statistics=statistics(each.period.role, reservations_created=n))
         for n, each in enumerate((day, window, later), 1)
     ]
     assert rows(page(*polled))[0]["Created"] == "2"
@@ -103,7 +104,9 @@ def test_the_newest_rate_limit_of_each_workspace_is_shown() -> None:
         result(query("a", "voice"), rate_limit=RateLimit(100, 39), finished=NOW - 1),
         result(query("b"), rate_limit=RateLimit(100, None)),
     )
-    assert re.findall("<li>(.*?)</li>", html) == ["a: 39 of 100 requests remaining"]
+    assert re.findall("<li>(.*?)</li>", html) == [
+        "a, Workers/CumulativeStatistics: 39 of 100 requests remaining"
+    ]
     assert "Unknown." in page(queries=[query()])
 
 

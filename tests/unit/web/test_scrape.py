@@ -14,8 +14,9 @@ from starlette.responses import Response
 
 from taskrouter_exporter.config.model import Account, Config, Polling
 from taskrouter_exporter.metrics import ExporterMetrics
+from taskrouter_exporter.periods import Window
 from taskrouter_exporter.poll_history import PollHistory, PollResult
-from taskrouter_exporter.queries import Query, Target, Window
+from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.web.exposition import Exposition
 from taskrouter_exporter.web.scrape import (
     ScrapeHandler,
@@ -28,7 +29,7 @@ from taskrouter_exporter.web.scrape import (
 SID = "WS" + "0" * 32
 VOICE, CHAT = (Query(Target("main", SID, "support", channel), Window(15)) for channel in ("voice", "chat"))
 ACCOUNT = Account("main", "https://taskrouter.twilio.com", "AC" + "0" * 32, SecretStr("x"))
-CONFIG = Config(accounts=MappingProxyType({"main": ACCOUNT}), polling=Polling(), queries=(VOICE, CHAT))
+CONFIG = Config(accounts=MappingProxyType({"main": ACCOUNT}), polling=Polling())
 UNREADABLE = ["", "x", "0", "-1", "nan", "inf", "10s", "10, 10", "1,5"]
 
 
@@ -36,7 +37,7 @@ class Snapshot:
     """Answers polls at once, and records them."""
 
     config = CONFIG
-    queries = CONFIG.queries
+    queries: tuple[Query, ...] = (VOICE, CHAT)
 
     def __init__(self) -> None:
         self.polled: list[Sequence[Query]] = []
@@ -106,7 +107,7 @@ def test_a_probe_polls_one_target_and_has_no_metrics_of_the_exporter(
 def test_debug_output_ends_with_the_metrics(handler: ScrapeHandler) -> None:
     text = bytes(probe(handler, "workspace=support&channel=chat&debug=true").body).decode()
     description, metrics = text.split("\nMetrics:\n")
-    assert description.startswith("Query: workspace 'support', channel 'chat', 15m\n")
+    assert description.startswith("Query: workspace 'support', channel 'chat', workers, 15m\n")
     assert "twilio_taskrouter_up{" in metrics
 
 
