@@ -104,7 +104,8 @@ _QUEUE: Final = (
     Family(
         "longest_relative_task_age_seconds",
         "gauge",
-        f"Time that the task which has been waiting longest has spent in this queue. {CURRENT}",
+        "Time that the task which has been waiting longest has spent in this queue. Absent where one request "
+        f"was about several queues. {CURRENT}",
         value_of("longest_relative_task_age_in_queue"),
         unit="seconds",
     ),

@@ -19,6 +19,7 @@ CONTRACT: Final = Path(__file__).parent.parent / "data" / "contract.txt"
 
 def test_metrics_and_flags_are_those_of_the_contract(start_exporter: Callable[..., Exporter]) -> None:
     exporter = start_exporter(arguments=["--demo"])
+    exporter.wait_until_ready()
     found = "\n".join([*_metrics(exporter), *_flags(), ""])
     assert found == CONTRACT.read_text(encoding="utf-8")
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.blocks import Blocks, read_rules, recordings
-from support.exporter import ROOT, Exporter
+from support.documented import documented
+from support.exporter import Exporter
 from support.prometheus import Prometheus, scraping
 from support.spike import LAST_SCRAPE, RULES, SPIKE, fill_with_spike
 
@@ -256,8 +257,7 @@ PROMQL = {
 
 
 def test_every_metric_is_documented_or_recorded() -> None:
-    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    known = set(re.findall("^### `(.*)`$", page, re.MULTILINE)) | {"up", "ALERTS"}
+    known = {*documented(), "up", "ALERTS"}
     known |= {"twilio_taskrouter_api_request_duration_seconds_bucket"}
     known |= {rule["record"] for rule in recordings(read_rules(RULES))}
     for target in targets():

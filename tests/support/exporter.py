@@ -138,6 +138,13 @@ class Exporter:
         """Wait until a line of the log matches."""
         return wait_for_log(self.process, self._log, pattern)
 
+    def wait_until_ready(self) -> None:
+        """Wait until the first discovery has ended."""
+        end = time.monotonic() + 20
+        while self.request("/-/ready").status != 200:
+            assert time.monotonic() < end, self.log
+            time.sleep(0.02)
+
     def request(self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
         """Send one request on a connection of its own."""
         return request(self.port, path, method, headers)

@@ -1,8 +1,9 @@
 """Clocks that a test sets, for itself and for a process under libfaketime."""
 
 import subprocess
+import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 
@@ -44,3 +45,13 @@ class FakedClock(SetClock):
         whole = self._file.with_suffix(".new")
         whole.write_text(f"{moment:%Y-%m-%d %H:%M:%S}\n", encoding="utf-8")
         whole.replace(self._file)
+
+
+def day_that_lasts() -> datetime:
+    """Midnight UTC of a day that has a minute left at least: so long the exporter's anchor stays."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    left = (today + timedelta(days=1) - datetime.now(UTC)).total_seconds()
+    if left > 60:
+        return today
+    time.sleep(left)
+    return today + timedelta(days=1)

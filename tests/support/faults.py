@@ -27,6 +27,10 @@ def _unchanged(answer: Answer) -> Answer:
     return answer
 
 
+def _every_path(_path: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One way to go wrong. The constructors below all take `times`: the number of requests, None for all.
@@ -36,12 +40,23 @@ class Fault:
         times: The number of requests that it lasts for.
         rewrite: Changes the answer before it is sent.
         deliver: Sends the answer, or fails to.
+        concerns: Whether requests for a path are affected.
     """
 
     name: str
     times: int | None = None
     rewrite: Rewrite = _unchanged
     deliver: Deliver = Connection.send_answer
+    concerns: Callable[[str], bool] = _every_path
+
+    def where(self, concerns: Callable[[str], bool]) -> "Fault":
+        """Return the fault for the requests whose path is concerned."""
+        return replace(self, concerns=concerns)
+
+    @staticmethod
+    def replaced(old: bytes, new: bytes, times: int | None = None) -> "Fault":
+        """Replace some bytes of the body by others."""
+        return Fault("replaced", times, lambda answer: replace(answer, body=answer.body.replace(old, new)))
 
     @staticmethod
     def latency(seconds: float, times: int | None = None) -> "Fault":
@@ -218,12 +233,14 @@ class Faults:
             else:
                 self._faults.pop(sid_key(workspace_sid), None)
 
-    def take(self, workspace_sid: str) -> Fault | None:
+    def take(self, workspace_sid: str, path: str = "") -> Fault | None:
         """Return the fault for the next request about a workspace, and count it as used once."""
         key = sid_key(workspace_sid)
         with self._lock:
             fault = self._faults.get(key)
-            if fault is not None and fault.times is not None:
+            if fault is None or not fault.concerns(path):
+                return None
+            if fault.times is not None:
                 if fault.times > 1:
                     self._faults[key] = replace(fault, times=fault.times - 1)
                 else:
@@ -232,7 +249,7 @@ class Faults:
 
     def deliver(self, connection: Connection, request: Request, answer: Answer) -> None:
         """Send an answer, changed by the fault of the workspace in the request's path."""
-        fault = self.take(request.path.split("/")[3]) if request.path.count("/") > 2 else None
+        fault = self.take(request.path.split("/")[3], request.path) if request.path.count("/") > 2 else None
         if fault is None:
             connection.send_answer(answer)
         else:
