@@ -22,7 +22,10 @@ _WEEK: Final = 7 * 24 * 3600
 
 
 def samples(channels: int, now: int) -> Iterator[str]:
-    """Yield scrapes of the last 70 minutes and the next ten, and a week of what rules sum up."""
+    """Yield scrapes of the last 70 minutes, and a week of what rules sum up.
+
+    None is newer than now, as Prometheus then refuses what the rules record.
+    """
     for number in range(channels):
         labels = f'workspace="w{number // 10}",channel="c{number}"'
         stamp = f'job="taskrouter",instance="exporter",{labels}'
@@ -35,14 +38,14 @@ def samples(channels: int, now: int) -> Iterator[str]:
             part = f'{stamp},window="15m",outcome="{outcome}"'
             series[f"twilio_taskrouter_window_reservation_outcomes{{{part}}}"] = 20
         for name, value in series.items():
-            yield from (f"{name} {value} {at}\n" for at in range(now - 4200, now + 600, 60))
+            yield from (f"{name} {value} {at}\n" for at in range(now - 4200, now, 60))
         counters = [f"twilio_taskrouter_reservations_total{{{stamp}}}"]
         counters += [
             f'twilio_taskrouter_reservation_outcomes_total{{{stamp},outcome="{outcome}"}}'
             for outcome in _OUTCOMES
         ]
         for name in counters:
-            yield from (f"{name} {10 * index} {now - 4200 + 60 * index}\n" for index in range(80))
+            yield from (f"{name} {10 * index} {now - 4200 + 60 * index}\n" for index in range(70))
         for ratio in ("rejected", "timed_out"):
             for kind in ("numerator", "denominator"):
                 name = f'taskrouter:ratio:{kind}_quarter{{{labels},ratio="{ratio}"}}'
@@ -68,6 +71,10 @@ def measure(channels: int, directory: Path) -> dict[str, float]:
     server = Prometheus(prometheus, {"rule_files": [str(copy)]}, directory / "server", blocks.data)
     try:
         time.sleep(60)
+        bounds = server.query("count(taskrouter:ratio:lower_bound)")
+        # Rejected, timed out and accepted, over 15 minutes and over an hour.
+        if list(bounds.values()) != [6 * channels]:
+            raise AssertionError(f"the rules record too little: {bounds}")
         groups = server.api("rules")["groups"]
         return {group["name"]: float(group["evaluationTime"]) for group in groups}
     finally:

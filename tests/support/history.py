@@ -42,7 +42,7 @@ class History:
     Args:
         centre: The contact centre.
         leave_out: Families to leave out, without the prefix. Activities are most of a scrape.
-        windows: The windows that are polled; those of the demo without it.
+        windows: Those of the Workers' statistics, if nothing else is polled.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class History:
         if windows:
             document = json.loads(self._configuration)
             for target in document["targets"]:
+                for key in ("statistics", "queues", "workflows", "service_levels"):
+                    target.pop(key, None)
                 target["windows"] = list(windows)
             self._configuration = json.dumps(document)
 
