@@ -276,6 +276,9 @@ def alert(name: str, severity: str = "warning", **labels: str) -> dict[str, str]
 VOICE: Final = {"workspace": "support", "channel": "voice"}
 CHAT: Final = {"workspace": "support", "channel": "chat"}
 SPIKE: Final = alert("TaskRouterRejectionSpike", **VOICE)
+QUEUE: Final = {**VOICE, "queue": "first"}
+QUEUE_SPIKE: Final = alert("TaskRouterQueueRejectionSpike", **QUEUE)
+WAITING: Final = alert("TaskRouterTasksWaiting", **QUEUE)
 NEAR_LIMIT: Final = alert("TaskRouterRateLimitNear", workspace="support")
 RELOAD_FAILED: Final = alert("TaskRouterConfigReloadFailed", instance="a:10142")
 
@@ -305,8 +308,33 @@ RELOAD_FAILED: Final = alert("TaskRouterConfigReloadFailed", instance="a:10142")
             [{**NEAR_LIMIT, "workspace": "sales"}, SPIKE],
         ),
         (alert("TaskRouterTargetDown", reason="timeout", **VOICE), [], [NEAR_LIMIT, SPIKE]),
+        (
+            SPIKE,
+            [QUEUE_SPIKE],
+            [
+                {**QUEUE_SPIKE, "severity": "critical", "queue": "second"},
+                {**QUEUE_SPIKE, **CHAT},
+                alert("TaskRouterQueueTimeoutSpike", **QUEUE),
+            ],
+        ),
+        (
+            alert("TaskRouterTimeoutSpike", "critical", **VOICE),
+            [
+                alert("TaskRouterQueueTimeoutSpike", severity, **VOICE, queue=queue)
+                for severity, queue in (("warning", "first"), ("critical", "second"))
+            ],
+            [QUEUE_SPIKE],
+        ),
+        (
+            alert("TaskRouterNoAvailableWorkers", "critical", **QUEUE),
+            [WAITING],
+            [{**WAITING, "queue": "second"}, QUEUE_SPIKE],
+        ),
     ],
-    ids=["critical", "one exporter down", "no exporter", "rate limited", "timed out"],
+    ids=[
+        *("critical", "one exporter down", "no exporter", "rate limited", "timed out"),
+        *("spike of a channel", "critical spike of a channel", "no Workers"),
+    ],
 )
 def test_an_alert_that_follows_from_another_is_not_notified(
     cause: dict[str, str],
