@@ -57,20 +57,8 @@ class Counted:
 class Source:
     """Ratios of one numerator's metric to one denominator's, and where their counts come from.
 
-    A source of another kind is another entry of SOURCES, for example tasks that were abandoned in a queue:
-
-        Source(
-            name="queue_tasks",
-            title="Tasks of queues",
-            noun="tasks",
-            keys=("workspace", "channel", "queue"),
-            denominator=Counted("twilio_taskrouter_queue_window_task_events", 'event="entered"', ("event",)),
-            numerator=Counted("twilio_taskrouter_queue_window_task_events"),
-            label="event",
-            ratios={"canceled": Spike("TaskRouterAbandonSpike", "Many tasks are abandoned", "were canceled")},
-            ratio="queue_tasks_$1",
-            end="twilio_taskrouter_queue_window_end_timestamp_seconds",
-        )
+    A source of another kind is another entry of SOURCES; QUEUE_TASKS is one whose whole is part of the same metric, QUEUE_WAITS
+    one with a single ratio.
 
     Args:
         name: Second part of the names of its recordings.
@@ -129,7 +117,61 @@ RESERVATIONS: Final = Source(
     ),
     end="twilio_taskrouter_window_end_timestamp_seconds",
 )
-SOURCES: Final = (RESERVATIONS,)
+_QUEUE: Final = ("workspace", "channel", "queue")
+QUEUE_RESERVATIONS: Final = Source(
+    name="queue_reservations",
+    title="Reservations of queues and how they end",
+    noun="reservations",
+    keys=_QUEUE,
+    denominator=Counted("twilio_taskrouter_queue_window_reservations"),
+    numerator=Counted("twilio_taskrouter_queue_window_reservation_outcomes"),
+    label="outcome",
+    ratios={
+        "rejected": Spike(
+            "TaskRouterQueueRejectionSpike", "Workers reject many reservations of a queue", "were rejected"
+        ),
+        "timed_out": Spike(
+            "TaskRouterQueueTimeoutSpike", "Many reservations of a queue time out", "timed out"
+        ),
+    },
+    ratio="queue_$1",
+    counters=(
+        Counted("twilio_taskrouter_queue_reservations_total"),
+        Counted("twilio_taskrouter_queue_reservation_outcomes_total"),
+    ),
+)
+QUEUE_TASKS: Final = Source(
+    name="queue_tasks",
+    title="Tasks that entered queues and were abandoned",
+    noun="tasks",
+    keys=_QUEUE,
+    denominator=Counted("twilio_taskrouter_queue_window_task_events", 'event="entered"', ("event",)),
+    numerator=Counted("twilio_taskrouter_queue_window_task_events"),
+    label="event",
+    ratios={"canceled": Spike("TaskRouterAbandonedSpike", "Many tasks are abandoned", "were canceled")},
+    ratio="queue_tasks_$1",
+    counters=(
+        Counted("twilio_taskrouter_queue_task_events_total", 'event="entered"', ("event",)),
+        Counted("twilio_taskrouter_queue_task_events_total"),
+    ),
+)
+QUEUE_WAITS: Final = Source(
+    name="queue_waits",
+    title="Tasks that waited longer than a service level",
+    noun="tasks",
+    keys=(*_QUEUE, "threshold"),
+    denominator=Counted("twilio_taskrouter_queue_window_task_waits", summed=("until", "side")),
+    numerator=Counted("twilio_taskrouter_queue_window_task_waits", 'side="above"', ("until", "side")),
+    label=None,
+    ratios={
+        "queue_late": Spike(
+            "TaskRouterServiceLevelLow",
+            "The service level is low",
+            "waited longer than {{ $labels.threshold }}",
+        )
+    },
+)
+SOURCES: Final = (RESERVATIONS, QUEUE_RESERVATIONS, QUEUE_TASKS, QUEUE_WAITS)
 
 _WINDOWS_TEMPLATE: Final = """\
 # --- @title@ ---

@@ -150,76 +150,82 @@ def test_what_reads_a_week_is_evaluated_rarely() -> None:
                 assert group["interval"] == "15m"
 
 
-QUEUE = "twilio_taskrouter_queue_window"
-QUEUES = (
+WORKFLOW = "twilio_taskrouter_workflow_window"
+WORKFLOWS = (
     Source(
-        name="queue_reservations",
-        title="Reservations of queues",
+        name="workflow_reservations",
+        title="Reservations of workflows",
         noun="reservations",
-        keys=("workspace", "channel", "queue"),
-        denominator=Counted(f"{QUEUE}_reservations"),
-        numerator=Counted(f"{QUEUE}_reservation_outcomes"),
+        keys=("workspace", "channel", "workflow"),
+        denominator=Counted(f"{WORKFLOW}_reservations"),
+        numerator=Counted(f"{WORKFLOW}_reservation_outcomes"),
         label="outcome",
-        ratios={"rejected": Spike("TaskRouterQueueSpike", "Workers reject many", "were rejected")},
-        ratio="queue_$1",
+        ratios={"rejected": Spike("TaskRouterWorkflowSpike", "Workers reject many", "were rejected")},
+        ratio="workflow_$1",
         counters=(
-            Counted("twilio_taskrouter_queue_reservations_total"),
-            Counted("twilio_taskrouter_queue_reservation_outcomes_total"),
+            Counted("twilio_taskrouter_workflow_reservations_total"),
+            Counted("twilio_taskrouter_workflow_reservation_outcomes_total"),
         ),
-        end=f"{QUEUE}_end_timestamp_seconds",
+        end=f"{WORKFLOW}_end_timestamp_seconds",
     ),
     Source(
-        name="queue_tasks",
-        title="Tasks of queues",
+        name="workflow_tasks",
+        title="Tasks of workflows",
         noun="tasks",
-        keys=("workspace", "channel", "queue"),
-        denominator=Counted(f"{QUEUE}_task_events", 'event="entered"', ("event",)),
-        numerator=Counted(f"{QUEUE}_task_events"),
+        keys=("workspace", "channel", "workflow"),
+        denominator=Counted(f"{WORKFLOW}_task_events", 'event="entered"', ("event",)),
+        numerator=Counted(f"{WORKFLOW}_task_events"),
         label="event",
-        ratios={"canceled": Spike("TaskRouterAbandonSpike", "Many tasks are abandoned", "were canceled")},
-        ratio="queue_tasks_$1",
-        end=f"{QUEUE}_end_timestamp_seconds",
+        ratios={
+            "canceled": Spike("TaskRouterWorkflowAbandonedSpike", "Many tasks are abandoned", "were canceled")
+        },
+        ratio="workflow_tasks_$1",
+        end=f"{WORKFLOW}_end_timestamp_seconds",
     ),
     Source(
-        name="queue_waits",
-        title="Service levels of queues",
+        name="workflow_waits",
+        title="Service levels of workflows",
         noun="tasks",
-        keys=("workspace", "channel", "queue", "threshold"),
-        denominator=Counted(f"{QUEUE}_task_waits", summed=("until", "side")),
-        numerator=Counted(f"{QUEUE}_task_waits", 'side="above"', ("until", "side")),
+        keys=("workspace", "channel", "workflow", "threshold"),
+        denominator=Counted(f"{WORKFLOW}_task_waits", summed=("until", "side")),
+        numerator=Counted(f"{WORKFLOW}_task_waits", 'side="above"', ("until", "side")),
         label=None,
-        ratios={"late": Spike("TaskRouterServiceLevelSpike", "Service levels are missed", "waited too long")},
+        ratios={
+            "workflow_late": Spike(
+                "TaskRouterWorkflowServiceLevelLow", "Service levels are missed", "waited too long"
+            )
+        },
     ),
 )
-"""Ratios of queues as another description might have them."""
+"""Ratios of workflows as another description might have them."""
 
 
 def test_another_ratio_goes_through_the_same_rules(promtool: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
-    file.write_text(rules((*SOURCES, *QUEUES)), encoding="utf-8")
+    file.write_text(rules((*SOURCES, *WORKFLOWS)), encoding="utf-8")
     checked = run(promtool, "check", "rules", "--lint=all", "--lint-fatal", file)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     values: dict[str, str] = {}
     for channel in ("voice", "all"):
-        labels = f'workspace="support", channel="{channel}", queue="first", window="15m"'
+        labels = f'workspace="support", channel="{channel}", workflow="first", window="15m"'
         values |= {
-            f"{QUEUE}_end_timestamp_seconds{{{labels}}}": "0+60x80",
-            f"{QUEUE}_reservations{{{labels}}}": "200x80",
-            f'{QUEUE}_reservation_outcomes{{{labels}, outcome="rejected"}}': "20x80",
-            f'{QUEUE}_task_events{{{labels}, event="entered"}}': "200x80",
-            f'{QUEUE}_task_events{{{labels}, event="canceled"}}': "90x80",
-            f'{QUEUE}_task_waits{{{labels}, until="accepted", threshold="20s", side="below"}}': "110x80",
-            f'{QUEUE}_task_waits{{{labels}, until="accepted", threshold="20s", side="above"}}': "60x80",
-            f'{QUEUE}_task_waits{{{labels}, until="canceled", threshold="20s", side="above"}}': "30x80",
+            f"{WORKFLOW}_end_timestamp_seconds{{{labels}}}": "0+60x80",
+            f"{WORKFLOW}_reservations{{{labels}}}": "200x80",
+            f'{WORKFLOW}_reservation_outcomes{{{labels}, outcome="rejected"}}': "20x80",
+            f'{WORKFLOW}_task_events{{{labels}, event="entered"}}': "200x80",
+            f'{WORKFLOW}_task_events{{{labels}, event="canceled"}}': "90x80",
+            f'{WORKFLOW}_task_waits{{{labels}, until="accepted", threshold="20s", side="below"}}': "110x80",
+            f'{WORKFLOW}_task_waits{{{labels}, until="accepted", threshold="20s", side="above"}}': "60x80",
+            f'{WORKFLOW}_task_waits{{{labels}, until="canceled", threshold="20s", side="above"}}': "30x80",
         }
     fires = {
-        "TaskRouterQueueSpike": [],
-        "TaskRouterAbandonSpike": [{"ratio": "queue_tasks_canceled"}],
-        "TaskRouterServiceLevelSpike": [{"ratio": "late", "threshold": "20s"}],
+        "TaskRouterWorkflowSpike": [],
+        "TaskRouterWorkflowAbandonedSpike": [{"ratio": "workflow_tasks_canceled"}],
+        "TaskRouterWorkflowServiceLevelLow": [{"ratio": "workflow_late", "threshold": "20s"}],
     }
     # In the channel, and not in its workspace's channel "all" as well.
-    who = {"workspace": "support", "channel": "voice", "queue": "first"}
-    shares = {"queue_rejected": 0.1, "queue_tasks_canceled": 0.45, "late": 0.45}
+    who = {"workspace": "support", "channel": "voice", "workflow": "first"}
+    shares = {"workflow_rejected": 0.1, "workflow_tasks_canceled": 0.45, "workflow_late": 0.45}
     test = {
         "interval": "1m",
         "input_series": [{"series": series, "values": value} for series, value in values.items()],
