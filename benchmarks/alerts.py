@@ -146,14 +146,21 @@ def _since_midnight(counts: Counts) -> Counts:
 
 
 def _needed(alerts: Sequence[Rule], recorded: Sequence[Rule]) -> list[Rule]:
-    """Return the recording rules that some alerts read, directly or through others."""
+    """Return the recording rules that some alerts read, directly or through others.
+
+    Those of queues are left out, as a corpus has channels only.
+    """
     needed: set[str] = set()
     waiting = [alert["expr"] for alert in alerts]
     while waiting:
         words = set(re.findall(r"taskrouter:[a-z0-9_:]+", waiting.pop()))
         waiting += [rule["expr"] for rule in recorded if rule["record"] in words - needed]
         needed |= words
-    return [rule for rule in recorded if rule["record"] in needed]
+    return [
+        rule
+        for rule in recorded
+        if rule["record"] in needed and not rule["record"].startswith("taskrouter:queue_")
+    ]
 
 
 def _firing(server: Prometheus, rule: Rule, minutes: int) -> dict[frozenset[tuple[str, str]], list[Interval]]:

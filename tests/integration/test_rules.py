@@ -354,6 +354,12 @@ def test_a_threshold_that_is_another_is_found_out(  # noqa: PLR0917 -- a paramet
         if (rule["labels"]["threshold"], rule["labels"].get("severity")) == (threshold, severity)
     ]
     rule["expr"] = f"vector({value})"
+    # None of these tests has counts of queues. Without the rules that record them, promtool takes two thirds
+    # of the time.
+    for group in document["groups"]:
+        group["rules"] = [
+            rule for rule in group["rules"] if not rule.get("record", "").startswith("taskrouter:queue_")
+        ]
     (tmp_path / RULES.name).write_text(json.dumps(document), encoding="utf-8")
     whole = yaml.safe_load((MONITORING / "tests" / f"{test}.yaml").read_text(encoding="utf-8"))
     # The short ones first: one that fails is enough.
