@@ -50,7 +50,11 @@ _CHUNK: Final = 10_000
 _STEP: Final = 3
 """Minutes between evaluations. Prometheus usually evaluates more often, which takes longer here."""
 
-_EVALUATED: Final = 'timestamp(taskrouter:threshold{threshold="expected_reservations"})'
+_EVALUATED: Final = f'taskrouter:threshold{{threshold="expected_reservations"}}[{_STEP}m]'
+
+_LOOKBACK: Final = 60 * _STEP - 10
+"""Seconds. Longer than a scrape, and shorter than an evaluation: these blocks have no staleness markers, and
+what a rule no longer records must not be there at the next evaluation."""
 
 _OUTCOMES: Final = (*RATIOS, "accepted")
 
@@ -71,7 +75,7 @@ def evaluate(rules: Sequence[Rule], corpus: Corpus, *, counters: bool, directory
     if not prometheus or not promtool:
         raise FileNotFoundError("prometheus and promtool are needed (Debian's package prometheus)")
     began = time.monotonic()
-    blocks = Blocks(prometheus, promtool, directory, lookback=f"{60 * _STEP + 10}s", longest="168h")
+    blocks = Blocks(prometheus, promtool, directory, lookback=f"{_LOOKBACK}s", longest="168h")
     file = directory / "scrapes.txt"
     for begin in range(0, corpus.minutes, WEEK):
         with file.open("wb") as output:
@@ -170,16 +174,16 @@ def _firing(server: Prometheus, rule: Rule, minutes: int) -> dict[frozenset[tupl
         for key in ("for", "keep_firing_for")
     )
     held: dict[frozenset[tuple[str, str]], list[int]] = {}
-    start = int(START.timestamp())
-    # Where within the interval Prometheus evaluates the rules.
-    (phase, *_) = {int(at) % (60 * _STEP) for at in server.query(_EVALUATED, start + WEEK * 60).values()}
-    start += phase
+    # When within the interval Prometheus evaluates the rules, to the millisecond: a query just before that
+    # sees what was recorded an interval earlier.
+    evaluated = server.api("query", query=_EVALUATED, time=str(START.timestamp() + 60 * WEEK))["result"]
+    start = START.timestamp() + evaluated[0]["values"][0][0] % (60 * _STEP)
     for begin in range(_STEP, minutes + 1, _CHUNK * _STEP):
         last = min(begin + (_CHUNK - 1) * _STEP, minutes - _STEP)
         answer = server.range(rule["expr"], start + 60 * begin, start + 60 * last, 60 * _STEP)
         for labels, points in answer.items():
             # What is scraped at the end of a minute contains it.
-            held.setdefault(labels, []).extend(int(point.at - start) // 60 - 1 for point in points)
+            held.setdefault(labels, []).extend(round((point.at - start) / 60) - 1 for point in points)
     return {labels: _intervals(found, pending, keep) for labels, found in held.items()}
 
 
