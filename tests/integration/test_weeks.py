@@ -54,6 +54,8 @@ EXPECTED: Mapping[Scenario, set[tuple[str, str, tuple[str, str]]]] = {
         ("TaskRouterTimeoutSpike", "critical", VOICE),
     },
     Scenario.OUTAGE: {("TaskRouterNoReservations", "critical", VOICE)},
+    Scenario.NO_AGENTS: {("TaskRouterNoReservations", "critical", VOICE)},
+    Scenario.QUEUE_BACKLOG: set(),
 }
 
 
