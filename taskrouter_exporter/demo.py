@@ -1,7 +1,7 @@
 """The embedded demo: a TaskRouter simulator on loopback, and a configuration for it."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,10 @@ _RATE_LIMIT: Final = "rate-limit"
 _LOW_RATE: Final = 1.0
 """Requests per second in the scenario rate-limit: a scrape of the demo needs 16 for each workspace."""
 
+_WEEK: Final = timedelta(days=7)
+_BUSY: Final = timedelta(days=2, hours=9)
+"""A Wednesday's busiest hours, from the start of the week."""
+
 SCENARIOS: Final = (*map(str, Scenario), _RATE_LIMIT)
 """The scenarios of `--demo.scenario`."""
 
@@ -25,18 +29,28 @@ SCENARIOS: Final = (*map(str, Scenario), _RATE_LIMIT)
 def start_demo(scenario: str) -> tuple[Simulator, Config]:
     """Start a simulator and return it with a configuration for it.
 
-    The incident of a scenario starts in five minutes and lasts for an hour. The scenario rate-limit is calm,
-    and has a low rate limit throughout.
+    Its contact centre has a Wednesday morning between nine and ten, whatever the time. The incident of a
+    scenario starts in five minutes and lasts for an hour. The scenario rate-limit is calm, and has a low rate
+    limit throughout.
     """
+    now = datetime.now(UTC)
+    ahead = busy_offset(now)
     if scenario == _RATE_LIMIT:
-        simulator = Simulator(ContactCentre(), rate_limit=_LOW_RATE)
+        simulator = Simulator(ContactCentre(ahead=ahead), rate_limit=_LOW_RATE)
     else:
         traffic = Scenario(scenario)
-        start = datetime.now(UTC) + _INCIDENT_DELAY
+        start = now + _INCIDENT_DELAY
         incident = None if traffic is Scenario.CALM else Incident(start, start + _INCIDENT_LENGTH)
-        simulator = Simulator(ContactCentre(scenario=traffic, incident=incident))
+        simulator = Simulator(ContactCentre(scenario=traffic, incident=incident, ahead=ahead))
     simulator.start()
     return simulator, parse_config(demo_configuration(simulator), "--demo", Path.cwd(), {})
+
+
+def busy_offset(now: datetime) -> timedelta:
+    """Return the time zone, in whole hours, in which it is a busy hour now."""
+    monday = datetime.combine(now.date() - timedelta(days=now.weekday()), time(), UTC)
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    return (_BUSY - (hour - monday)) % _WEEK
 
 
 def demo_configuration(simulator: Simulator) -> str:

@@ -22,7 +22,7 @@ _TASK_DAYS_CACHED: Final = 24
 """Cached days of single TaskChannels with whole Tasks, up to 2 MB each: two of all nine are 18."""
 _LEDGER_DAYS_CACHED: Final = 400
 """Cached days of single TaskChannels as ledgers: 32 of all twelve are 384, about 30 MB."""
-_BACKLOG_SHARE: Final = 0.4
+_BACKLOG_SHARE: Final = 0.35
 """Share of the reservations that there still are in the scenario queue-backlog."""
 
 

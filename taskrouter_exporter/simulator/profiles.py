@@ -90,8 +90,8 @@ TARGETS: Final = ((VOICE, PRIORITY), (MESSAGING, PRIORITY), (ESCALATIONS,))
 """The TaskQueues that each Workflow routes to."""
 
 _HANDLING: Final = {
-    "voice": Handling(3, 210, 40, 480, 2400, 0.15, 0.02),
-    "chat": Handling(5, 420, 30, 900, 3600, 0.1, 0.015),
+    "voice": Handling(3, 210, 40, 900, 3600, 0.15, 0.02),
+    "chat": Handling(5, 420, 30, 1200, 5400, 0.1, 0.015),
     "sms": Handling(8, 300, 20, 2700, 7200, 0, 0.01),
     DEFAULT_CHANNEL: Handling(1, 1, 1, 1, 60, 0, 0),
 }

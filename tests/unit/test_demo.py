@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from support.config_files import targets_of
 
 from taskrouter_exporter.config.model import Config
-from taskrouter_exporter.demo import SCENARIOS, demo_configuration, start_demo
+from taskrouter_exporter.demo import SCENARIOS, busy_offset, demo_configuration, start_demo
 from taskrouter_exporter.expansion import static_queries
-from taskrouter_exporter.simulator import Scenario, Simulator
+from taskrouter_exporter.simulator import ContactCentre, Scenario, Simulator
 from taskrouter_exporter.simulator.wire import Request
 
 
@@ -46,6 +46,27 @@ def test_the_incident_of_a_scenario_starts_in_five_minutes_and_lasts_an_hour() -
         assert incident is not None
         assert timedelta(minutes=5) <= incident.start - before < timedelta(minutes=6)
         assert incident.end - incident.start == timedelta(hours=1)
+
+
+def test_the_demo_starts_in_a_busy_hour_at_any_time() -> None:
+    for hours in range(0, 7 * 24, 5):
+        now = datetime(2026, 11, 22, 23, 59, 59, 999_999, tzinfo=UTC) + timedelta(hours=hours)
+        local = now + busy_offset(now)
+        assert (local.weekday(), local.hour) == (2, 9)
+        centre = ContactCentre(ahead=busy_offset(now))
+        support = centre.workspaces[0].sid
+        created = centre.task_statistics(support, now, now + timedelta(hours=1), "voice")["tasks_created"]
+        assert created > 120
+        queues = (queue.sid for queue in centre.workspaces[0].queues)
+        for queue in queues:
+            assert centre.real_time_statistics(support, now, None, queue)["total_available_workers"] > 1
+
+
+def test_the_demos_centre_has_a_busy_hour_now() -> None:
+    with demo(Scenario.CALM) as (simulator, _):
+        centre, now = simulator.centre, datetime.now(UTC)
+        support = centre.workspaces[0].sid
+        assert len(centre.reservations(support, now, now + timedelta(hours=1), "voice")) > 120
 
 
 def _statuses_of_a_burst(scenario: str) -> Counter[int]:
