@@ -64,7 +64,7 @@ def test_the_exporter_accepts_its_arguments_and_configuration(file: Path, tmp_pa
 
 def test_the_demo_serves_with_its_arguments(start_exporter: Callable[..., Exporter]) -> None:
     exporter = start_exporter(arguments=render(DEMO).container["args"])
-    assert exporter.request("/-/ready").status == 200
+    exporter.wait_until_ready()
     assert exporter.scrape().find("up")
 
 
