@@ -79,7 +79,7 @@ def _judge(scrape: Scrape, sids: dict[str, str]) -> tuple[int, list[str]]:
 
 def _expected(scrape: Scrape, sids: dict[str, str]) -> Iterator[tuple[str, dict[str, str], int]]:
     for labels, up in scrape.find("up").items():
-        query = dict(labels)
+        query = dict(labels - {("statistics", "workers")})
         if not up:
             continue
         target = {key: query[key] for key in ("workspace", "channel")}
