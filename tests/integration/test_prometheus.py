@@ -107,12 +107,11 @@ def test_prometheus_sees_every_query_up_and_every_window_metric(
 
 
 def test_prometheus_sees_windows_as_gauges_and_anchored_statistics_as_counters(
-    start_exporter: StartExporter, start_prometheus: StartPrometheus
+    simulator: Simulator, start_exporter: StartExporter, start_prometheus: StartPrometheus
 ) -> None:
-    prometheus = start_prometheus(start_exporter(arguments=["--demo"]))
-    selector = PREFIX + 'up{statistics="workers"}'
-    up = prometheus.wait_for(selector, lambda series: set(series.values()) == {1})
-    assert len(up) == 3 * 4 * 4
+    prometheus = start_prometheus(start_exporter(simulated(simulator)))
+    up = prometheus.wait_for(PREFIX + "up", lambda series: set(series.values()) == {1})
+    assert len(up) == 3 * 2 * 2
     types = {
         name.removeprefix(PREFIX): {each["type"] for each in entries}
         for name, entries in prometheus.api("metadata").items()
