@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from support.documented import DOCS, Described, chapters, documented, table_rows
 from support.exporter import ROOT, Exporter
+from support.waiting import wait_until
 
 from taskrouter_exporter.demo import demo_configuration
 from taskrouter_exporter.simulator import ContactCentre, Simulator
@@ -44,6 +45,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
         (directory / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
         exporter = Exporter(["--config.file=config.yaml"], directory / "log")
         exporter.wait_until_ready()
+        wait_until("all queries up", lambda: set(exporter.scrape(60).find("up").values()) == {1})
         yield exporter
         exporter.stop()
 
