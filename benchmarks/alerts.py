@@ -4,7 +4,6 @@
 """
 
 import argparse
-import re
 import shutil
 import tempfile
 import time
@@ -31,7 +30,7 @@ from alert_corpus import (
     generate,
 )
 from alert_scores import Interval, Score, score
-from support.blocks import Blocks, Rule, read_rules, recordings
+from support.blocks import Blocks, Rule, needed, read_rules, recordings
 from support.prometheus import Prometheus
 
 from taskrouter_exporter.durations import parse_duration
@@ -85,7 +84,12 @@ def evaluate(rules: Sequence[Rule], corpus: Corpus, *, counters: bool, directory
         blocks.add_scrapes(file)
     file.unlink()
     alerts = [rule for rule in rules if rule.get("alert") in {*_SPIKES, _MISSING}]
-    recorded = [{"interval": f"{_STEP}m", **rule} for rule in _needed(alerts, recordings(rules))]
+    # A corpus has no queues.
+    recorded = [
+        {"interval": f"{_STEP}m", **rule}
+        for rule in needed(alerts, recordings(rules))
+        if not rule["record"].startswith("taskrouter:queue_")
+    ]
     blocks.add_recordings(recorded, START, START + timedelta(minutes=corpus.minutes))
     told: dict[tuple[int, int], list[Interval]] = {}
     paged: dict[tuple[int, int], list[Interval]] = {}
@@ -147,24 +151,6 @@ def _since_midnight(counts: Counts) -> Counts:
     # What is scraped at midnight belongs to the new day.
     sums[:, :, -1] = 0
     return sums.reshape(counts.shape)
-
-
-def _needed(alerts: Sequence[Rule], recorded: Sequence[Rule]) -> list[Rule]:
-    """Return the recording rules that some alerts read, directly or through others.
-
-    Those of queues are left out, as a corpus has channels only.
-    """
-    needed: set[str] = set()
-    waiting = [alert["expr"] for alert in alerts]
-    while waiting:
-        words = set(re.findall(r"taskrouter:[a-z0-9_:]+", waiting.pop()))
-        waiting += [rule["expr"] for rule in recorded if rule["record"] in words - needed]
-        needed |= words
-    return [
-        rule
-        for rule in recorded
-        if rule["record"] in needed and not rule["record"].startswith("taskrouter:queue_")
-    ]
 
 
 def _firing(server: Prometheus, rule: Rule, minutes: int) -> dict[frozenset[tuple[str, str]], list[Interval]]:

@@ -96,6 +96,17 @@ def recordings(rules: Sequence[Rule]) -> list[Rule]:
     return [rule for rule in rules if "record" in rule]
 
 
+def needed(alerts: Sequence[Rule], recorded: Sequence[Rule]) -> list[Rule]:
+    """The recording rules that some alerts read, directly, through others or in their annotations."""
+    found: set[str] = set()
+    waiting = [f"{alert['expr']} {alert.get('annotations')}" for alert in alerts]
+    while waiting:
+        names = {rule["record"] for rule in recorded} & _names(waiting.pop())
+        waiting += [rule["expr"] for rule in recorded if rule["record"] in names - found]
+        found |= names
+    return [rule for rule in recorded if rule["record"] in found]
+
+
 def layers(rules: Sequence[Rule]) -> list[list[Rule]]:
     """The rules in layers, each of which reads only what the layers before it record.
 
