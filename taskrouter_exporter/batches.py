@@ -36,10 +36,9 @@ class Batch:
         return first.kind.bulk_path(first.target.workspace_sid) if self.bulk else first.path
 
     @property
-    def rate_limited_path(self) -> str:
-        """The path that a rate limit applies to."""
-        first = self.queries[0]
-        return self.path if self.bulk else first.kind.rate_limited_path(first.target.workspace_sid)
+    def rate_limited_as(self) -> str:
+        """The name of the API's resource, which has a rate limit in each workspace."""
+        return self.bulk.rate_limited_as if self.bulk else self.queries[0].kind.rate_limited_as
 
     @property
     def body(self) -> bytes | None:

@@ -128,9 +128,8 @@ def _warnings(batches: Sequence[Batch]) -> Iterator[str]:
     requests: Counter[tuple[str, str, int]] = Counter()
     for batch in batches:
         first = batch.queries[0]
-        resource = batch.bulk.resource if batch.bulk else first.kind.rate_limited_as
         limit = _BULK_LIMIT if batch.bulk else _DOCUMENTED_LIMIT
-        requests[first.target.workspace, resource, limit] += 1
+        requests[first.target.workspace, batch.rate_limited_as, limit] += 1
     for (workspace, resource, limit), number in requests.items():
         allowed = limit * _LIMIT_PERIOD
         if number > allowed:

@@ -43,6 +43,7 @@ class PollResult:
         asked: Whether a request was sent. Without one, a failure says nothing about the target.
         begun: When the poll began, on the monotonic clock.
         together: Number of queries that its request was about.
+        resource: Name of the API's resource that was asked, to which the rate limit applies.
     """
 
     query: Query
@@ -56,6 +57,7 @@ class PollResult:
     begun: float = 0.0
     asked: bool = True
     together: int = 1
+    resource: str = ""
 
     @property
     def up(self) -> bool:
@@ -66,7 +68,7 @@ class PollResult:
 def newest_rate_limits(results: Iterable[PollResult]) -> dict[tuple[str, str], RateLimit]:
     """Return the newest rate limit that was announced, by workspace and resource."""
     return {
-        (result.query.target.workspace, result.query.kind.rate_limited_as): result.rate_limit
+        (result.query.target.workspace, result.resource): result.rate_limit
         for result in sorted(results, key=lambda result: result.finished)
         if result.rate_limit is not None
     }

@@ -5,7 +5,6 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -216,7 +215,7 @@ class Poller:
         """Start the request of a batch, and return the polls that it carries out."""
         first = batch.queries[0]
         anchor = self._anchor(first)
-        claim = replace(self._standings.claim(first), resource=batch.rate_limited_path)
+        claim = self._standings.claim(first, batch.rate_limited_as)
         call = Call(
             batch.path,
             batch.parameters(anchor),
@@ -319,6 +318,7 @@ class Poller:
             anchor=poll.anchor,
             begun=call.begun,
             together=len(poll.request.polls),
+            resource=poll.request.batch.rate_limited_as,
             asked=statistics is not None or bool(call.attempts) or call.requesting,
         )
 

@@ -68,8 +68,13 @@ class Standings:
         conduct = self._known.get(query)
         return Standing.UNKNOWN if conduct is None else conduct.standing
 
-    def claim(self, query: Query) -> Claim:
-        """Return the query's claim to a thread at its next poll."""
+    def claim(self, query: Query, resource: str) -> Claim:
+        """Return the query's claim to a thread at its next poll.
+
+        Args:
+            query: What is asked.
+            resource: Name of the API's resource, which has a rate limit in each workspace.
+        """
         conduct, standing = self._known.get(query), self.standing(query)
         if conduct is None or standing is Standing.PROVEN:
             # Equals not in the order of the configuration, in which those that hang may all come first.
@@ -79,8 +84,7 @@ class Standings:
         else:
             rank = conduct.asked
         workspace = query.target.workspace_sid
-        resource = query.kind.rate_limited_path(workspace)
-        return Claim(workspace, resource, standing, rank, limited=self._proven > 0)
+        return Claim(workspace, f"{workspace}/{resource}", standing, rank, limited=self._proven > 0)
 
     def record(self, query: Query, call: Call, error: ApiError | None, now: float) -> None:
         """Take a poll that is over into account; one that was hardly asked says nothing about its query."""

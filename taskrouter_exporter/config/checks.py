@@ -1,5 +1,6 @@
 """Checks between keys of the configuration, for what the schema of a single key cannot express."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final, get_args
 
@@ -10,6 +11,7 @@ from taskrouter_exporter.config.model import MAX_QUERIES
 from taskrouter_exporter.config.schema import SELECTION_KEYS, SelectionModel, TargetModel
 from taskrouter_exporter.queries import Target
 from taskrouter_exporter.sids import sid_key
+from taskrouter_exporter.statistics import KINDS
 from taskrouter_exporter.statistics.kind import StatisticsName
 
 _LISTS_WITHOUT_REPETITION: Final = (
@@ -149,11 +151,17 @@ def _check_number_of_queries(targets: Mapping[int, TargetModel], document: Docum
 
 def _number_of_queries(target: TargetModel) -> int:
     """Return the number of queries without what is discovered; each queue and workflow is named once."""
-    periods = len(target.windows) + (target.counters is not None)
-    rows = sum(name != AUTO for names in (target.queues, target.workflows) for name in names or ())
-    per_statistics = {"workers": periods, "tasks": periods * (1 + rows), "realtime": 1 + rows}
-    channels = sum(channel != AUTO for channel in target.channels)
-    return channels * sum(per_statistics[name] for name in target.statistics)
+    periods = Counter({"window": len(target.windows), "anchored": target.counters is not None, "current": 1})
+    subjects = {"workspace": 1, "queue": _number(target.queues), "workflow": _number(target.workflows)}
+    return _number(target.channels) * sum(
+        subjects[kind.subject] * sum(periods[role] for role in kind.families)
+        for kind in KINDS
+        if kind.name in target.statistics
+    )
+
+
+def _number(names: Collection[str] | None) -> int:
+    return sum(name != AUTO for name in names or ())
 
 
 def _check_accounts(

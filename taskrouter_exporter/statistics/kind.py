@@ -77,6 +77,7 @@ class Bulk:
     """A request for the current statistics of several subjects, without a TaskChannel.
 
     Attributes:
+        rate_limited_as: Name of the API's resource, which has a rate limit of its own.
         resource: Path below the workspace.
         most: Number of subjects that one request may name.
         names: Attribute of the request's body with their SIDs.
@@ -84,6 +85,7 @@ class Bulk:
         sid: Attribute of each that says whose they are.
     """
 
+    rate_limited_as: str
     resource: str
     most: int
     names: str
@@ -152,10 +154,6 @@ class Kind:
     def rate_limited_as(self) -> str:
         """The API's resource without SIDs: all requests for it share a rate limit in each workspace."""
         return self.resource.replace("{sid}/", "")
-
-    def rate_limited_path(self, workspace_sid: str) -> str:
-        """Return what tells this rate limit from those of other workspaces."""
-        return _WORKSPACE_PATH.format(workspace=workspace_sid) + self.rate_limited_as
 
     def path(self, workspace_sid: str, sid: str = "") -> str:
         """Return the path of the API resource of one subject."""

@@ -133,6 +133,13 @@ QUEUE: Final = _kind(
     _QueueModel,
     _TASKS + _WORKERS + _QUEUE,
     # Source: https://www.twilio.com/docs/taskrouter/api/taskqueue-statistics, "Bulk retrieval".
-    Bulk("TaskQueues/RealTimeStatistics", 50, "queueSids", "task_queue_data", "task_queue_sid"),
+    Bulk(
+        rate_limited_as="TaskQueues/BulkRealTimeStatistics",
+        resource="TaskQueues/RealTimeStatistics",
+        most=50,
+        names="queueSids",
+        items="task_queue_data",
+        sid="task_queue_sid",
+    ),
 )
 WORKFLOW: Final = _kind("workflow", "Workflows/{sid}/RealTimeStatistics", _TasksModel, _TASKS)

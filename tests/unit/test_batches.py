@@ -58,7 +58,7 @@ def test_a_bulk_request_names_the_queues_and_has_a_rate_limit_of_its_own() -> No
     assert batch.path == f"/v1/Workspaces/{WORKSPACE}/TaskQueues/RealTimeStatistics"
     assert json.loads(batch.body or b"") == {"queueSids": [row(1).sid, row(2).sid]}
     assert batch.parameters(None) == {}
-    assert batch.rate_limited_path == batch.path
+    assert batch.rate_limited_as == "TaskQueues/BulkRealTimeStatistics"
 
 
 def test_a_single_query_is_a_get_whose_rate_limit_is_that_of_all_queues() -> None:
@@ -66,7 +66,7 @@ def test_a_single_query_is_a_get_whose_rate_limit_is_that_of_all_queues() -> Non
     queues = f"/v1/Workspaces/{WORKSPACE}/TaskQueues"
     assert (batch.path, batch.body) == (f"{queues}/{row(1).sid}/RealTimeStatistics", None)
     assert batch.parameters(None) == {"TaskChannel": "voice"}
-    assert batch.rate_limited_path == f"{queues}/RealTimeStatistics"
+    assert batch.rate_limited_as == "TaskQueues/RealTimeStatistics"
 
 
 def answer(*items: dict[str, Any]) -> HttpAnswer:

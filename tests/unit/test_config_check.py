@@ -132,7 +132,7 @@ def test_more_requests_than_the_documented_limits_allow_are_a_warning() -> None:
     assert "warning" not in config_report(config, "config.yaml", table=False)
     many = [f"queue {number}" for number in range(2_502)]
     config = load({"workspace": SID, "name": "support", "statistics": ["realtime"], "queues": many})
-    assert "51 requests for TaskQueues/RealTimeStatistics per scrape exceed" in config_report(
+    assert "51 requests for TaskQueues/BulkRealTimeStatistics per scrape exceed" in config_report(
         config, "config.yaml", table=False
     )
 

@@ -51,7 +51,8 @@ def outcome(
     query = Query(Target("main", "WS" + "0" * 32, name, channel), period)
     error = None if answer else ApiError(Reason.AUTH, "no")
     anchor = ANCHOR if isinstance(period, Anchored) else None
-    return PollResult(query, finished, 0.25, (), answer, error, rate_limit, anchor)
+    resource = query.kind.rate_limited_as
+    return PollResult(query, finished, 0.25, (), answer, error, rate_limit, anchor, resource=resource)
 
 
 def render(*outcomes: PollResult, accept: str = "") -> str:

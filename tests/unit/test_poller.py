@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from support.virtual_api import HANG, Reply, VirtualClient, cycle
 from support.virtual_clock import run_virtually
 
-from taskrouter_exporter.api.call import Attempt, Call, HttpAnswer
+from taskrouter_exporter.api.call import Attempt, Call, HttpAnswer, RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.periods import Anchored, AnchorName, Current, Window
-from taskrouter_exporter.poll_history import PollHistory, PollResult
+from taskrouter_exporter.poll_history import PollHistory, PollResult, newest_rate_limits
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Row, Target
 from taskrouter_exporter.statistics import realtime
@@ -732,5 +733,23 @@ def test_after_a_refusal_the_queues_are_asked_singly() -> None:
         assert workers(await poller.poll(QUEUES, now() + 9)) == [None] * 3
         assert workers(await poller.poll(QUEUES, now() + 9)) == [1] * 3
         assert len(api.calls) == 1 + 3
+
+    run_virtually(scenario())
+
+
+def test_the_request_for_several_queues_has_a_rate_limit_of_its_own() -> None:
+    async def scenario() -> None:
+        async def behave(call: Call) -> Any:
+            call.rate_limit = RateLimit(50, 48) if call.body is not None else RateLimit(500, 400)
+            return available(0, 1, 2) if call.body is not None else {"total_available_workers": 3}
+
+        api = Api(behave)
+        voice = replace(QUEUES[0], target=replace(query().target, channel="voice"))
+        results = await api.poller().poll([*QUEUES, voice], now() + 9)
+        assert newest_rate_limits(results) == {
+            ("support", "TaskQueues/BulkRealTimeStatistics"): RateLimit(50, 48),
+            ("support", "TaskQueues/RealTimeStatistics"): RateLimit(500, 400),
+        }
+        assert len({call.claim.resource for call in api.calls}) == 2
 
     run_virtually(scenario())

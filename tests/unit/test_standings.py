@@ -117,21 +117,21 @@ def test_the_longest_streak_and_the_least_recently_asked_go_first() -> None:
     for _ in range(2):
         standings.record(query("steady"), call((0.1, None)), None, 1)
     standings.record(query("new"), call((0.1, None)), None, 1)
-    assert standings.claim(query("steady")).rank < standings.claim(query("new")).rank
+    assert standings.claim(query("steady"), "Resource").rank < standings.claim(query("new"), "Resource").rank
     for name, asked in (("late", 50.0), ("early", 20.0)):
         standings.record(query(name), call((5.0, TIMEOUT), asked=asked), TIMEOUT, asked + 5)
-    assert standings.claim(query("early")).rank < standings.claim(query("late")).rank
+    assert standings.claim(query("early"), "Resource").rank < standings.claim(query("late"), "Resource").rank
 
 
 def test_threads_are_kept_free_only_while_a_proven_query_is_configured() -> None:
     standings = Standings()
     standings.record(query("hung"), call((5.0, TIMEOUT)), TIMEOUT, 9.4)
-    assert not standings.claim(query("hung")).limited
+    assert not standings.claim(query("hung"), "Resource").limited
     standings.record(query("good"), call((0.1, None)), None, 9.4)
-    assert standings.claim(query("hung")).limited
+    assert standings.claim(query("hung"), "Resource").limited
     standings.forget_all_but([query("hung")])
-    assert not standings.claim(query("hung")).limited
+    assert not standings.claim(query("hung"), "Resource").limited
     assert standings.standing(query("hung")) is Standing.HUNG
     standings.record(query("good"), call((0.1, None)), None, 9.4)
     standings.record(query("good"), call((5.0, TIMEOUT)), TIMEOUT, 9.4)
-    assert not standings.claim(query("hung")).limited
+    assert not standings.claim(query("hung"), "Resource").limited

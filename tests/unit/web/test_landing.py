@@ -28,7 +28,8 @@ def query(
 
 
 def result(query: Query, **attributes: Any) -> PollResult:
-    values: dict[str, Any] = {"finished": NOW - 7, "duration": 0.25, **attributes}
+    resource = query.kind.rate_limited_as
+    values: dict[str, Any] = {"finished": NOW - 7, "duration": 0.25, "resource": resource, **attributes}
     return PollResult(query, **values)
 
 
