@@ -11,7 +11,6 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredRow
 from taskrouter_exporter.api.lists import (
     WORKSPACES_PATH,
     Item,
@@ -25,7 +24,6 @@ from taskrouter_exporter.api.lists import (
 )
 from taskrouter_exporter.config.model import Config, WorkspaceDiscovery
 from taskrouter_exporter.discovered import Discovered, adopted_workspaces, missing_rows
-from taskrouter_exporter.statistics.kind import SubjectName
 
 log = structlog.get_logger()
 
@@ -123,9 +121,14 @@ class Discovery:
         with_rows = dict.fromkeys(
             (subject, sid) for sid, selection in wanted for subject, rows in selection.rows.items() if rows
         )
+        client, in_turn = self._clients[account], partial(self._try_in_turn, account, refresh)
         channels, rows = await asyncio.gather(
-            asyncio.gather(*(self._try_channels(account, sid, refresh) for sid in with_channels)),
-            asyncio.gather(*(self._try_rows(account, *each, refresh) for each in with_rows)),
+            asyncio.gather(
+                *(in_turn(channels_path(sid), partial(list_channels, client, sid)) for sid in with_channels)
+            ),
+            asyncio.gather(
+                *(in_turn(rows_path(*each), partial(list_rows, client, *each)) for each in with_rows)
+            ),
         )
         failures, skipped = refresh.failures, refresh.skipped
         skipped |= {path: before.skipped[path] for path in failures if path in before.skipped}
@@ -170,23 +173,13 @@ class Discovery:
         adopted = adopted_workspaces(self._config, self.discovered)
         return [each.workspace.sid for each in adopted if each.rule.account == rule.account]
 
-    async def _try_channels(
-        self, account: str, sid: str, refresh: "_Refresh"
-    ) -> tuple[DiscoveredChannel, ...] | None:
-        path = channels_path(sid)
+    async def _try_in_turn(
+        self, account: str, refresh: "_Refresh", path: str, read: Callable[..., Awaitable[Listing[Item]]]
+    ) -> tuple[Item, ...] | None:
+        """Return a list of a workspace, or None where it could not be read; a few are read at a time."""
         has_hung = _hung(self.discovered[account], path)
         async with self._lists_at_once:
-            reading = list_channels(self._clients[account], sid, has_hung=has_hung)
-            return await self._try(path, reading, refresh)
-
-    async def _try_rows(
-        self, account: str, subject: SubjectName, sid: str, refresh: "_Refresh"
-    ) -> tuple[DiscoveredRow, ...] | None:
-        path = rows_path(subject, sid)
-        has_hung = _hung(self.discovered[account], path)
-        async with self._lists_at_once:
-            reading = list_rows(self._clients[account], subject, sid, has_hung=has_hung)
-            return await self._try(path, reading, refresh)
+            return await self._try(path, read(has_hung=has_hung), refresh)
 
     async def _try(
         self,
