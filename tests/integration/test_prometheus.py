@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.configurations import simulated
-from support.exporter import PREFIX, Exporter, Labels, Scrape
+from support.exporter import PREFIX, Exporter, Labels, Scrape, labelled
 from support.faked_clock import FakedClock, SetClock, day_that_lasts
 from support.faults import Fault, FaultySimulator
 from support.prometheus import Prometheus, increase
@@ -24,10 +24,6 @@ ACTIVITY_METRICS = [f"window_activity_{each}_seconds" for each in ("min", "avg",
 StartExporter = Callable[..., Exporter]
 StartPrometheus = Callable[[Exporter], Prometheus]
 FindProgram = Callable[[str, str], str]
-
-
-def labelled(**labels: str) -> Labels:
-    return frozenset(labels.items())
 
 
 def log_channel(channel: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.configurations import simulated
-from support.exporter import PREFIX, Exporter, Labels
+from support.exporter import PREFIX, Exporter, Labels, labelled
 from support.faked_clock import SetClock, day_that_lasts
 from support.faults import Fault, FaultySimulator
 from support.prometheus import Prometheus, increase
@@ -74,10 +74,6 @@ def rows(workspace: WorkspaceModel) -> dict[tuple[str, str], str | None]:
 def labels_of(workspace: WorkspaceModel, channel: str, prefix: str, name: str) -> dict[str, str]:
     own = {prefix.rstrip("_"): name} if prefix else {}
     return {"workspace": workspace.friendly_name, "channel": channel, **own}
-
-
-def labelled(**labels: str) -> Labels:
-    return frozenset(labels.items())
 
 
 def test_every_family_has_the_api_s_own_numbers(

@@ -23,6 +23,11 @@ PREFIX: Final = "twilio_taskrouter_"
 Labels = frozenset[tuple[str, str]]
 
 
+def labelled(**labels: str) -> Labels:
+    """Return labels as a scrape and Prometheus's answers have them."""
+    return frozenset(labels.items())
+
+
 @dataclass(frozen=True)
 class Answer:
     """An HTTP answer and its duration in seconds."""
