@@ -18,6 +18,9 @@ _RATE_LIMIT: Final = "rate-limit"
 _LOW_RATE: Final = 1.0
 """Requests per second in the scenario rate-limit: a scrape of the demo needs 16 for each workspace."""
 
+_ASKED: Final = timedelta(days=1)
+"""The longest period that a scrape of the demo asks about."""
+
 _WEEK: Final = timedelta(days=7)
 _BUSY: Final = timedelta(days=2, hours=9)
 """A Wednesday's busiest hours, from the start of the week."""
@@ -42,6 +45,7 @@ def start_demo(scenario: str) -> tuple[Simulator, Config]:
         start = now + _INCIDENT_DELAY
         incident = None if traffic is Scenario.CALM else Incident(start, start + _INCIDENT_LENGTH)
         simulator = Simulator(ContactCentre(scenario=traffic, incident=incident, ahead=ahead))
+    simulator.centre.prepare(now - _ASKED, now)
     simulator.start()
     return simulator, parse_config(demo_configuration(simulator), "--demo", Path.cwd(), {})
 

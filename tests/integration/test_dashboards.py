@@ -377,7 +377,7 @@ def test_no_panel_is_empty_on_a_demo_that_was_just_started(
     prometheus = Prometheus(program("prometheus", "prometheus"), config, tmp_path / "prometheus")
     try:
         shown = 'taskrouter:ratio:share{ratio="accepted"} and on () count_over_time(up[1m]) > 4'
-        prometheus.wait_for(shown, bool, 120)
+        prometheus.wait_for(shown, bool, 60)
         now = time.time()
         shows: dict[str, bool] = {}
         for target in targets():

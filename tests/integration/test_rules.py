@@ -13,6 +13,7 @@ import pytest
 import yaml
 from support.blocks import Rule, needed, read_rules, recordings
 from support.exporter import ROOT
+from support.programs import IN_BACKGROUND
 
 from taskrouter_exporter.durations import parse_duration
 from tools.rules import SOURCES, Counted, Source, Spike, rules
@@ -54,7 +55,8 @@ def checked() -> Iterator[Checked]:
 
 
 def run(promtool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([promtool, *map(str, arguments)], capture_output=True, text=True, check=False)
+    command = [*IN_BACKGROUND, promtool, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def run_tests(

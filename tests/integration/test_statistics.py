@@ -45,12 +45,7 @@ def clock() -> SetClock:
 @pytest.fixture
 def simulator(centre: ContactCentre, clock: SetClock, uncovered: None) -> Iterator[FaultySimulator]:
     del uncovered
-    # The simulated day is made up now, and not while a scrape waits for it.
-    for workspace in centre.workspaces:
-        day = clock.moment.replace(hour=0)
-        centre.statistics(workspace.sid, day, clock.moment)
-        centre.task_statistics(workspace.sid, day, clock.moment)
-        centre.real_time_statistics(workspace.sid, clock.moment)
+    centre.prepare(clock.moment.replace(hour=0), clock.moment)
     with FaultySimulator(centre, clock, rate_limit=500) as simulator:
         yield simulator
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from support.programs import IN_BACKGROUND
 from support.prometheus import Prometheus
 
 Rule = Mapping[str, Any]
@@ -79,7 +80,7 @@ class Blocks:
 
     def _run(self, source: str, *arguments: str) -> None:
         length = f"--max-block-duration={self._longest}"
-        command = [self._promtool, "tsdb", "create-blocks-from", length, source, *arguments]
+        command = [*IN_BACKGROUND, self._promtool, "tsdb", "create-blocks-from", length, source, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 

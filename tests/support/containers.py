@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from support.exporter import ROOT
+from support.programs import IN_BACKGROUND
 
 _BASE: Final = "localhost/python-base"
 _BASE_TREE: Final = ROOT / "build" / "bookworm-python.tar"
@@ -35,6 +36,7 @@ class Builder:
     def __init__(self, buildah: str, directory: Path) -> None:
         self._directory = directory
         self._buildah = [
+            *IN_BACKGROUND,
             buildah,
             f"--root={directory / 'storage'}",
             f"--runroot={directory / 'run'}",

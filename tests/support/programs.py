@@ -9,6 +9,9 @@ from typing import Final
 
 from support.waiting import wait_for_log, wait_until
 
+IN_BACKGROUND: Final = ("nice", "-n", "15")
+"""Before the command of a long calculation, which must not take the time of programs that have a deadline."""
+
 LISTENING: Final = r'msg="?Listening on"? address=127\.0\.0\.1:(\d+)'
 
 
