@@ -341,6 +341,7 @@ def test_prometheus_sees_one_reset_at_midnight_and_loses_only_its_last_second(
         MONDAY + timedelta(seconds=seconds) for seconds in (-6 * 3600, -1, 12 * 3600)
     )
     clock.set(evening)
+    centre.prepare(WEEK_BEFORE, noon)
     with Simulator(centre, clock) as simulator:
         config, by_anchor = anchored(simulator)
         prometheus = start_prometheus(start_exporter(config, environment=clock.environment))
