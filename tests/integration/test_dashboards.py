@@ -13,6 +13,7 @@ import pytest
 from support.blocks import Blocks, read_rules, recordings
 from support.documented import documented
 from support.exporter import Exporter
+from support.history import INSTANCE
 from support.prometheus import Prometheus, scraping
 from support.spike import LAST_SCRAPE, RULES, SPIKE, fill_with_spike
 
@@ -27,10 +28,27 @@ PROMETHEUS = {"type": "prometheus", "uid": "${datasource}"}
 NEEDS_A_WEEK = "taskrouter:reservations:last_week"
 """The one query that has no values before a week is over. Its panel has another one."""
 
-SELECTIONS: dict[str, Mapping[str, str | list[str]]] = {
-    "everything": {"workspace": "$__all", "channel": "$__all", "window": "15m"},
-    "one channel": {"workspace": ["support"], "channel": ["voice"], "window": "4h"},
-    "several": {"workspace": ["sales", "support"], "channel": ["chat", "sms"], "window": "8h"},
+EVERYTHING: Mapping[str, str | list[str]] = {
+    **dict.fromkeys(("job", "instance", "workspace", "channel", "queue"), "$__all"),
+    "window": "15m",
+}
+SELECTIONS = {
+    "everything": EVERYTHING,
+    "one channel": {
+        "job": ["taskrouter"],
+        "instance": [INSTANCE],
+        "workspace": ["support"],
+        "channel": ["voice"],
+        "queue": ["Voice"],
+        "window": "4h",
+    },
+    "several": {
+        **EVERYTHING,
+        "workspace": ["sales", "support"],
+        "channel": ["chat", "sms"],
+        "queue": ["Messaging", "Escalations"],
+        "window": "8h",
+    },
 }
 INTERVALS = {"__rate_interval": "4m", "__interval": "1m"}
 """What Grafana makes of a step of one minute; a day in a graph 1,440 pixels wide has this step."""
@@ -118,7 +136,7 @@ def test_the_dashboard_files_are_up_to_date() -> None:
 
 
 def test_each_dashboard_can_be_found_and_opens_on_the_last_day() -> None:
-    assert set(DASHBOARDS) == {"taskrouter-overview", "taskrouter-channel", "taskrouter-exporter"}
+    assert set(DASHBOARDS) == {f"taskrouter-{name}" for name in ("overview", "channel", "queues", "exporter")}
     for name, dashboard in DASHBOARDS.items():
         assert dashboard["uid"] == name
         assert dashboard["schemaVersion"] == 42
@@ -127,7 +145,8 @@ def test_each_dashboard_can_be_found_and_opens_on_the_last_day() -> None:
         assert dashboard["title"]
         assert dashboard["description"]
         assert "id" not in dashboard
-        assert list(variables(dashboard))[:3] == ["datasource", "workspace", "channel"]
+        first = ["datasource", "job", "instance", "workspace", "channel"]
+        assert list(variables(dashboard))[: len(first)] == first
 
 
 def test_every_panel_has_a_description_and_a_unit() -> None:
@@ -136,6 +155,7 @@ def test_every_panel_has_a_description_and_a_unit() -> None:
         assert panel["title"], place
         assert panel["description"].endswith("."), place
         assert panel["fieldConfig"]["defaults"]["unit"], place
+        assert panel["fieldConfig"]["defaults"]["noValue"], place
         assert panel["type"] in CURRENT_PANELS, place
         assert panel["datasource"] == PROMETHEUS, place
         assert panel["targets"], place
@@ -153,6 +173,28 @@ def test_a_panel_that_needs_counters_says_so_and_most_do_not() -> None:
         assert len(need) < len(dashboard["panels"]) / 2, name
         for panel in need:
             assert "`counters: day`" in panel["description"], panel["title"]
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "title", "text"),
+    [
+        ("taskrouter-queues", "Tasks waiting", "Needs statistics: [realtime], queues: auto"),
+        ("taskrouter-queues", "Tasks that entered", "Needs statistics: [tasks], queues: auto"),
+        (
+            "taskrouter-queues",
+            "Service level",
+            "Needs statistics: [tasks], queues: auto, service_levels: [20s]",
+        ),
+        ("taskrouter-queues", "Workers by Activity", "Needs statistics: [realtime]"),
+        ("taskrouter-channel", "Workflows", "Needs statistics: [realtime, tasks], workflows: auto"),
+        ("taskrouter-channel", "Reservations in an hour", "Needs counters: day"),
+        ("taskrouter-channel", "Average time in an Activity", "Does Prometheus scrape the exporter?"),
+        ("taskrouter-overview", "Rejected", "Are the recording rules loaded?"),
+    ],
+)
+def test_a_panel_without_data_says_what_to_switch_on(dashboard: str, title: str, text: str) -> None:
+    panel = next(each for name, each in panels() if (name, each["title"]) == (dashboard, title))
+    assert panel["fieldConfig"]["defaults"]["noValue"] == f"No data. {text}"
 
 
 def test_panels_have_unique_ids_and_do_not_overlap() -> None:
@@ -198,6 +240,8 @@ def steps(value: object) -> Iterator[list[float]]:
         ("taskrouter-channel", "Rejected: now and baseline", "spike_share"),
         ("taskrouter-channel", "Timed out: now and baseline", "spike_share"),
         ("taskrouter-channel", "Windows side by side", "spike_share"),
+        ("taskrouter-queues", "Longest wait, calls", "calls_waiting_seconds"),
+        ("taskrouter-queues", "Longest wait, other channels", "tasks_waiting_seconds"),
         ("taskrouter-exporter", "Time used of the deadline", "poll_deadline_ratio"),
         ("taskrouter-exporter", "Rate limit left", "rate_limit_remaining_ratio"),
     ],
@@ -237,6 +281,7 @@ def test_a_row_of_the_overview_links_to_its_channel() -> None:
 LABELS = {
     *("workspace", "channel", "window", "outcome", "activity", "reason", "severity", "threshold", "account"),
     *("code", "le", "job", "instance", "ratio", "span", "version", "alertname", "alertstate"),
+    *("queue", "workflow", "status", "event", "until", "side"),
 }
 PROMQL = {
     *("by", "on", "and", "or", "bool", "group_left", "sum", "max", "min", "count", "clamp_min", "rate"),
@@ -278,8 +323,25 @@ def test_every_query_has_values(prometheus: Prometheus, selection: Mapping[str, 
     assert empty == []
 
 
+def test_another_exporter_has_no_values(prometheus: Prometheus) -> None:
+    selection = EVERYTHING | {"instance": ["elsewhere:10142"]}
+    independent = re.compile(r"vector\(0\)|^max by \(severity\) \(taskrouter:threshold")
+    found = [
+        str(target)
+        for target in targets()
+        if not independent.search(target.expression)
+        and run(
+            prometheus, target, fill(target.expression, target.dashboard, selection), LAST_SCRAPE.timestamp()
+        )
+    ]
+    assert found == []
+
+
 def test_every_variable_offers_values(prometheus: Prometheus) -> None:
     expected = {
+        "job": ["taskrouter"],
+        "instance": [INSTANCE],
+        "queue": ["Escalations", "Messaging", "Priority", "Voice"],
         "workspace": ["billing", "sales", "support"],
         "channel": ["all", "chat", "sms", "voice"],
         "window": ["15m", "4h", "8h"],
@@ -290,7 +352,7 @@ def test_every_variable_offers_values(prometheus: Prometheus) -> None:
                 assert variable["datasource"] == PROMETHEUS
                 found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
                 assert found is not None
-                selector = fill(found[1], name, SELECTIONS["everything"])
+                selector = fill(found[1], name, EVERYTHING)
                 values = prometheus.api(f"label/{found[2]}/values", **{"match[]": selector})
                 assert values == expected[variable["name"]]
 
@@ -317,7 +379,7 @@ def test_the_worst_channel_of_the_overview_is_the_one_that_has_the_spike(prometh
     renamed = table["transformations"][1]["options"]["renameByName"]
     (column,) = (column for column, name in renamed.items() if name == sort["displayName"])
     query = next(each for each in table["targets"] if f"Value #{each['refId']}" == column)
-    expression = fill(query["expr"], "taskrouter-overview", SELECTIONS["everything"])
+    expression = fill(query["expr"], "taskrouter-overview", EVERYTHING)
     found = sorted(prometheus.query(expression, LAST_SCRAPE.timestamp()).items(), key=lambda row: -row[1])
     whole, part = (dict(labels) for labels, _ in found[:2])
     assert whole == {"workspace": "support", "channel": "all"}
@@ -348,7 +410,7 @@ def test_failed_queries_are_counted_by_reason(program: Callable[[str, str], str]
     }
     checks = [
         {
-            "expr": fill(target.expression, target.dashboard, SELECTIONS["everything"]),
+            "expr": fill(target.expression, target.dashboard, EVERYTHING),
             "eval_time": "5m",
             "exp_samples": [{"labels": labels, "value": value} for labels, value in samples.items()],
         }
@@ -381,7 +443,7 @@ def test_no_panel_is_empty_on_a_demo_that_was_just_started(
         now = time.time()
         shows: dict[str, bool] = {}
         for target in targets():
-            expression = fill(target.expression, target.dashboard, SELECTIONS["everything"])
+            expression = fill(target.expression, target.dashboard, EVERYTHING)
             panel = f"{target.dashboard} / {target.panel}"
             shows[panel] = bool(run(prometheus, target, expression, now)) or shows.get(panel, False)
     finally:

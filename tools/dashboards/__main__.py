@@ -5,7 +5,7 @@ from typing import Final
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import AnnotationContainer, Dashboard
 
-from tools.dashboards import channel, exporter, overview
+from tools.dashboards import channel, exporter, overview, queues
 from tools.dashboards.parts import FiringAlerts
 from tools.thresholds import ROOT
 
@@ -16,7 +16,8 @@ _SCHEMA_VERSION: Final = 42
 
 def dashboards() -> dict[str, str]:
     """JSON by file name."""
-    built = [made.build() for made in (overview.dashboard(), channel.dashboard(), exporter.dashboard())]
+    modules = (overview, channel, queues, exporter)
+    built = [module.dashboard().build() for module in modules]
     return {f"{each.uid}.json": _json(each) for each in built}
 
 

@@ -20,6 +20,7 @@ from tools.dashboards.parts import (
     number,
     query,
     ratio,
+    recorded,
     rows,
     share_in_windows,
     whole,
@@ -38,15 +39,19 @@ def dashboard() -> builders.Dashboard:
         CHANNEL,
         "TaskRouter / Channel detail",
         "One channel of one workspace in all its windows.",
-        everything=False,
+        first=("workspace", "channel"),
     )
-    for panel in (*_now(), _windows(), *_trends(), _activities(), *_activity_trends()):
+    routing = (
+        _routing("queue", "The channel's tasks by queue: what waits, and what came in the chosen window."),
+        _routing("workflow", "The channel's tasks by the workflow that routes them, likewise."),
+    )
+    for panel in (*_now(), _windows(), *_trends(), *routing, _activities(), *_activity_trends()):
         made.with_panel(panel)
     return made
 
 
 def _now() -> list[Panel]:
-    reservations = f"max by (workspace, channel) (taskrouter:reservations:recent{{{SELECTED}}})"
+    reservations = recorded("taskrouter:reservations:recent")
     made: list[Panel] = [
         number(
             "Reservations now",
@@ -131,10 +136,7 @@ def _trends() -> list[Panel]:
     created = (
         f"max by (workspace, channel) (increase(twilio_taskrouter_reservations_total{{{SELECTED}}}[1h]))"
     )
-    recent, last_week = (
-        f"max by (workspace, channel) (taskrouter:reservations:{kind}{{{SELECTED}}})"
-        for kind in ("recent", "last_week")
-    )
+    recent, last_week = (recorded(f"taskrouter:reservations:{kind}") for kind in ("recent", "last_week"))
     ended = whole("twilio_taskrouter_window_reservation_outcomes", "workspace, outcome", _WINDOW)
     return [
         *made,
@@ -167,6 +169,49 @@ def _trends() -> list[Panel]:
             query(created, _NAME),
         ),
     ]
+
+
+def _routing(subject: str, description: str) -> Panel:
+    """Return a table of the channel's tasks by queue or workflow."""
+    now, window = f"twilio_taskrouter_{subject}", f"twilio_taskrouter_{subject}_window"
+
+    def values(metric: str, selected: str) -> str:
+        return f"max by (workspace, channel, {subject}) ({metric}{{{selected}}})"
+
+    waiting = values(f"{now}_tasks", f'{SELECTED}, status="pending"')
+    reserved = values(f"{now}_tasks", f'{SELECTED}, status="reserved"')
+    entered, canceled = (
+        values(f"{window}_task_events", f'{_WINDOW}, event="{event}"') for event in ("entered", "canceled")
+    )
+    created = values(f"{window}_reservations", _WINDOW)
+    rejected, timed_out = (
+        values(f"{window}_reservation_outcomes", f'{_WINDOW}, outcome="{_OUTCOMES[name]}"')
+        for name in _SPIKES
+    )
+    made = rows(
+        f"{subject.capitalize()}s",
+        description,
+        SHARE,
+        keys={"workspace": "Workspace", "channel": "Channel", subject: subject.capitalize()},
+        columns={
+            "Longest wait": values(f"{now}_longest_waiting_task_age_seconds", SELECTED),
+            "Tasks waiting": f"{waiting} + {reserved}",
+            "Entered": entered,
+            "Average wait": values(f"{window}_task_wait_avg_seconds", f'{_WINDOW}, until="accepted"'),
+            "Canceled": f"{canceled} / ({entered} > 0)",
+            "Rejected": f"{rejected} / ({created} > 0)",
+            "Timed out": f"{timed_out} / ({created} > 0)",
+        },
+        worst="Longest wait",
+    )
+    for heading, unit in {
+        "Longest wait": SECONDS,
+        "Tasks waiting": COUNT,
+        "Entered": COUNT,
+        "Average wait": SECONDS,
+    }.items():
+        column(made, heading, unit=unit)
+    return made
 
 
 def _limit(outcome: str, span: str) -> str:

@@ -12,6 +12,7 @@ from tools.dashboards.parts import (
     PER_SECOND,
     SECONDS,
     SELECTED,
+    SELECTED_EXPORTERS,
     SHARE,
     Panel,
     alert_line,
@@ -25,9 +26,10 @@ from tools.dashboards.parts import (
 )
 
 _PREFIX: Final = "twilio_taskrouter_exporter"
-_INFO: Final = f"{_PREFIX}_build_info"
+_INFO: Final = f"{_PREFIX}_build_info{{{SELECTED_EXPORTERS}}}"
 _OWN: Final = f"and on (job, instance) {_INFO}"
 """Only the series of exporters, of those that all processes have."""
+_DEADLINE: Final = f"min(twilio_taskrouter_scrape_deadline_seconds{{{SELECTED_EXPORTERS}}})"
 _INSTANCE: Final = "{{instance}}"
 
 
@@ -37,7 +39,7 @@ def dashboard() -> builders.Dashboard:
         EXPORTER,
         "TaskRouter / Exporter health",
         "Whether the exporter gets its data, and what it costs.",
-        window=False,
+        more=(),
     )
     for panel in (*_now(), *_polls(), *_api(), *_process()):
         made.with_panel(panel)
@@ -48,7 +50,7 @@ def _now() -> list[Panel]:
     known = (
         "last_over_time(taskrouter:exporter:expected[20m]) or last_over_time(taskrouter:exporter:info[20m])"
     )
-    seen = f"max by (job, instance) (up and on (job, instance) ({known}))"
+    seen = f"max by (job, instance) (up{{{SELECTED_EXPORTERS}}} and on (job, instance) ({known}))"
     down = f"max by (workspace, channel, window) (twilio_taskrouter_up{{{SELECTED}}}) == 0"
     return [
         number(
@@ -85,18 +87,16 @@ def _now() -> list[Panel]:
 
 def _used_of_deadline() -> str:
     return (
-        "max by (job, instance) (twilio_taskrouter_poll_duration_seconds"
+        f"max by (job, instance) (twilio_taskrouter_poll_duration_seconds{{{SELECTED_EXPORTERS}}}"
         " and on (job, instance, workspace, channel, window) twilio_taskrouter_up == 1)"
         " / on (job, instance) twilio_taskrouter_scrape_deadline_seconds"
     )
 
 
 def _rate_limit_left() -> str:
-    selected = '{workspace=~"$workspace"}'
-    return (
-        f"min by (workspace) (twilio_taskrouter_api_rate_limit_remaining{selected})"
-        f" / max by (workspace) (twilio_taskrouter_api_rate_limit{selected})"
-    )
+    selected = f'{{{SELECTED_EXPORTERS}, workspace=~"$workspace"}}'
+    remaining, limit = (f"twilio_taskrouter_api_rate_limit{which}{selected}" for which in ("_remaining", ""))
+    return f"min by (workspace) ({remaining} / {limit})"
 
 
 def _polls() -> list[Panel]:
@@ -139,10 +139,9 @@ def _polls() -> list[Panel]:
                 " and on (job, instance, workspace, channel, window) twilio_taskrouter_up == 1)",
                 "{{workspace}}",
             ),
-            query("min(twilio_taskrouter_scrape_deadline_seconds)", "deadline"),
+            query(_DEADLINE, "deadline"),
             query(
-                "min(twilio_taskrouter_scrape_deadline_seconds)"
-                ' * scalar(max(taskrouter:threshold{threshold="poll_deadline_ratio"}))',
+                _DEADLINE + ' * scalar(max(taskrouter:threshold{threshold="poll_deadline_ratio"}))',
                 ALERT,
             ),
         ),
@@ -157,24 +156,23 @@ def _polls() -> list[Panel]:
 
 
 def _api() -> list[Panel]:
-    buckets = "rate(twilio_taskrouter_api_request_duration_seconds_bucket[$__rate_interval])"
-    requests = "sum by (account, code) (rate(twilio_taskrouter_api_requests_total[$__rate_interval]))"
+    buckets, requests, retries = (
+        f"rate(twilio_taskrouter_api_{name}{{{SELECTED_EXPORTERS}}}[$__rate_interval])"
+        for name in ("request_duration_seconds_bucket", "requests_total", "retries_total")
+    )
     return [
         graph(
             "API requests by status",
             "Requests to Twilio in a second, by HTTP status; none is where no answer came.",
             PER_SECOND,
-            query(requests, "{{account}}: {{code}}"),
+            query(f"sum by (account, code) ({requests})", "{{account}}: {{code}}"),
             stacked=True,
         ),
         graph(
             "Retries",
             "Requests in a second that repeated a failed one.",
             PER_SECOND,
-            query(
-                "sum by (account) (rate(twilio_taskrouter_api_retries_total[$__rate_interval]))",
-                "{{account}}",
-            ),
+            query(f"sum by (account) ({retries})", "{{account}}"),
         ),
         graph(
             "Duration of API requests",

@@ -21,6 +21,7 @@ from tools.dashboards.parts import (
     number,
     query,
     ratio,
+    recorded,
     rows,
     whole,
 )
@@ -51,12 +52,13 @@ def _recent(name: str) -> str:
 
 def _lost() -> str:
     """How many more reservations than the baseline were rejected or timed out within 15 minutes."""
-    excess = f'taskrouter:ratio:excess{{{SELECTED}, ratio=~"rejected|timed_out", span="15m"}}'
-    return f"clamp_min(sum by (workspace, channel) (max by (workspace, channel, ratio) ({excess})), 0)"
+    spikes = ('ratio=~"rejected|timed_out"', 'span="15m"')
+    excess = recorded("taskrouter:ratio:excess", *spikes, by="workspace, channel, ratio")
+    return f"clamp_min(sum by (workspace, channel) ({excess}), 0)"
 
 
 def _now() -> list[Panel]:
-    reservations = whole("taskrouter:reservations:recent", "workspace", SELECTED)
+    reservations = whole("taskrouter:reservations:recent", "workspace")
     age = f"time() - max by (workspace) (twilio_taskrouter_window_end_timestamp_seconds{{{SELECTED}}})"
     return [
         number(
@@ -106,7 +108,7 @@ def _channels() -> Panel:
             "Timed out now": _recent("timed_out"),
             "Timed out baseline": ratio("baseline", "timed_out"),
             "Accepted now": _recent("accepted"),
-            "Reservations now": f"max by (workspace, channel) (taskrouter:reservations:recent{{{SELECTED}}})",
+            "Reservations now": recorded("taskrouter:reservations:recent"),
         },
         worst="Lost beyond the baseline",
     )

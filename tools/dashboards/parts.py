@@ -38,9 +38,11 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from tools.dashboards.colours import COLOURS, above, steps, threshold
+from tools.dashboards.hints import no_value
 
 OVERVIEW: Final = "taskrouter-overview"
 CHANNEL: Final = "taskrouter-channel"
+QUEUES: Final = "taskrouter-queues"
 EXPORTER: Final = "taskrouter-exporter"
 _TAG: Final = "taskrouter"
 
@@ -50,11 +52,16 @@ ALERT: Final = "Alert"
 _STEP: Final = "1m"
 """The documented scrape interval. $__rate_interval is four times as much or more."""
 
-SELECTED: Final = 'workspace=~"$workspace", channel=~"$channel"'
+SELECTED_EXPORTERS: Final = 'job=~"$job", instance=~"$instance"'
+_TARGETS: Final = 'workspace=~"$workspace", channel=~"$channel"'
+SELECTED: Final = f"{SELECTED_EXPORTERS}, {_TARGETS}"
+_POLLED: Final = f"and on (workspace, channel) twilio_taskrouter_up{{{SELECTED}}}"
+"""Of recordings, which have no job and no instance, those that the chosen exporters poll."""
 _ALERTS: Final = (
-    'ALERTS{alertname=~"TaskRouter.*", alertstate="firing", workspace=~"$workspace|", channel=~"$channel|"}'
+    'ALERTS{alertname=~"TaskRouter.*", alertstate="firing", job=~"$job|", instance=~"$instance|", '
+    'workspace=~"$workspace|", channel=~"$channel|"}'
 )
-"""With those of the exporter, which have no workspace."""
+"""Those of the exporter have no workspace, and the others have no job and no instance."""
 FIRING: Final = f"count({_ALERTS}) or vector(0)"
 
 NEEDS_COUNTERS: Final = " Only targets with `counters: day` (or `week`) have it."
@@ -89,7 +96,12 @@ class FiringAlerts(AnnotationQuery):
 
 
 def board(
-    uid: str, title: str, description: str, *, window: bool = True, everything: bool = True
+    uid: str,
+    title: str,
+    description: str,
+    *,
+    more: Sequence[str] = ("window",),
+    first: Sequence[str] = (),
 ) -> dashboard.Dashboard:
     """Return a dashboard with what all of them have.
 
@@ -97,8 +109,8 @@ def board(
         uid: By which links find it.
         title: Of the dashboard.
         description: Likewise.
-        window: Whether a window can be chosen.
-        everything: Whether it begins with all workspaces and channels, or with the first.
+        more: What can be chosen beside exporters, workspaces and channels: `queue`, `window`.
+        first: The variables that begin with their first value, and not with all.
     """
     chosen = VariableOption(text=["All"], value=["$__all"])
     made = (
@@ -120,13 +132,19 @@ def board(
         )
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
-    for name, label, values in (
-        ("workspace", "Workspace", "label_values(twilio_taskrouter_up, workspace)"),
-        ("channel", "Channel", 'label_values(twilio_taskrouter_up{workspace=~"$workspace"}, channel)'),
+    selected: list[str] = []
+    for name, label, of in (
+        ("job", "Job", "up"),
+        ("instance", "Instance", "up"),
+        ("workspace", "Workspace", "up"),
+        ("channel", "Channel", "up"),
+        *([("queue", "Queue", "queue_tasks")] if "queue" in more else []),
     ):
+        values = f"label_values(twilio_taskrouter_{of}{{{', '.join(selected)}}}, {name})"
         variable = _variable(name, label, values).multi(True).include_all(True).all_value(".*")
-        made.with_variable(variable.current(chosen) if everything else variable)
-    if window:
+        made.with_variable(variable if name in first else variable.current(chosen))
+        selected.append(f'{name}=~"${name}"')
+    if "window" in more:
         made.with_variable(
             _variable("window", "Window", "label_values(twilio_taskrouter_window_reservations, window)")
             .description("The time before each instant that reservations and Activities are counted over")
@@ -147,10 +165,16 @@ def alert_line(name: str) -> prometheus.Dataquery:
     return query(line, ALERT + ", {{severity}}" if any(threshold(name)) else ALERT)
 
 
+def recorded(name: str, *matchers: str, by: str = "workspace, channel") -> str:
+    """Return a recording of what the chosen exporters poll."""
+    selected = ", ".join([_TARGETS, *matchers])
+    return f"max by ({by}) ({name}{{{selected}}} {_POLLED})"
+
+
 def ratio(kind: str, name: str, span: str = "") -> str:
     """Return a recording of the alerts' method by channel: `share`, `baseline`, `lower_bound` or `excess`."""
-    labels = f'{SELECTED}, ratio="{name}"' + (f', span="{span}"' if span else "")
-    return f"max by (workspace, channel) (taskrouter:ratio:{kind}{{{labels}}})"
+    spans = [f'span="{span}"'] if span else []
+    return recorded(f"taskrouter:ratio:{kind}", f'ratio="{name}"', *spans)
 
 
 def share_in_windows(outcome: str, selected: str) -> str:
@@ -160,16 +184,25 @@ def share_in_windows(outcome: str, selected: str) -> str:
     return f"clamp_max(max by (workspace, channel, window) ({ended} / ignoring (outcome) ({created} > 0)), 1)"
 
 
-def whole(metric: str, by: str, selected: str) -> str:
-    """Return sums by labels, of which one is the workspace, without counting a channel twice.
+def whole(metric: str, by: str, selected: str = SELECTED, *, per: str = "workspace") -> str:
+    """Return sums without counting a channel twice.
 
     That is the channel "all" where it is polled and selected, else the sum of the channels. Replicas agree,
     so that one of them is taken.
+
+    Args:
+        metric: A metric of the exporter, or a recording.
+        by: The labels of the sums.
+        selected: Which of its series.
+        per: The labels that identify what has channels.
     """
+    polled = ""
+    if metric.startswith("taskrouter:"):
+        selected, polled = _TARGETS, f" {_POLLED}"
     one, all_of = f"max by ({by}, channel)", f"{metric}{{{selected}"
     return (
-        f'sum by ({by}) ({one} ({all_of}, channel="all"}}))'
-        f' or on (workspace) sum by ({by}) ({one} ({all_of}, channel!="all"}}))'
+        f'sum by ({by}) ({one} ({all_of}, channel="all"}}{polled}))'
+        f' or on ({per}) sum by ({by}) ({one} ({all_of}, channel!="all"}}{polled}))'
     )
 
 
@@ -291,7 +324,8 @@ def column(made: table.Panel, heading: str, *, unit: str = "", alert: str = "", 
         properties.append(DynamicConfigValue("custom.cellOptions", {"type": "color-background"}))
     if link:
         address = (
-            "/d/" + CHANNEL + "?${datasource:queryparam}&${window:queryparam}&${__url_time_range}"
+            "/d/" + CHANNEL + "?${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
+            "&${window:queryparam}&${__url_time_range}"
             "&var-workspace=${__data.fields.workspace:percentencode}"
             "&var-channel=${__data.fields.channel:percentencode}"
         )
@@ -308,6 +342,7 @@ def _filled(  # noqa: PLR0913, PLR0917 -- what every panel has
     width: int,
 ) -> _AnyPanel:
     made.title(title).description(description).datasource(_DATASOURCE).height(height).span(width)
+    made.no_value(no_value(each.build().expr for each in queries))
     for number, each in enumerate(queries):
         made.with_target(each.ref_id(_letter(number)))
     return made
