@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
+# Or each of the tests' hundreds of processes compiles the modules again.
+unexport PYTHONDONTWRITEBYTECODE
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .PHONY: run test coverage help stress weeks lint actionlint bench rules alerts dashboards picture docs chart dist lock clean

@@ -29,7 +29,10 @@ LONGEST_FIRST = (
     "tests/integration/test_scheduling.py",
 )
 # Their fixtures are too expensive to be set up by each worker.
-ON_ONE_WORKER = {"tests/integration/test_dashboards.py", "tests/integration/test_image.py"}
+ON_ONE_WORKER = {
+    *(f"tests/integration/test_{name}.py" for name in ("dashboards", "docs", "image", "landing", "wheel")),
+    "tests/fuzz/test_http_fuzz.py",
+}
 
 # A test asserts no seconds: a busy machine is no failure.
 settings.register_profile("default", deadline=None)

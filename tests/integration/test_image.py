@@ -69,7 +69,7 @@ def builder(program: FindProgram) -> Iterator[Builder]:
 
 @pytest.fixture(scope="module")
 def base(builder: Builder, program: FindProgram) -> str:
-    return builder.make_base(program("debootstrap", "debootstrap"))
+    return builder.make_base(program("mmdebstrap", "mmdebstrap"))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +18,11 @@ from support.programs import IN_BACKGROUND
 
 _BASE: Final = "localhost/python-base"
 _BASE_TREE: Final = ROOT / "build" / "bookworm-python.tar"
-_BASE_CLEANING: Final = """
-rm -rf /etc/resolv.conf /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
+_BASE_PIP: Final = """
 pip=$(echo /usr/share/python-wheels/pip-*.whl)
 python3 "$pip/pip" install --quiet --no-index --break-system-packages --root-user-action=ignore "$pip"
 """
-"""Removes everything of this machine, and puts pip into /usr/local as in Python's official images."""
+"""Puts pip into /usr/local as in Python's official images."""
 _TO_PIP: Final = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
 _CERTIFICATES: Final = "/run/secrets/ca.pem"
 _CAPABILITIES_TO_LEAVE_ROOT: Final = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
@@ -55,10 +53,10 @@ class Builder:
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout.strip()
 
-    def make_base(self, debootstrap: str) -> str:
+    def make_base(self, mmdebstrap: str) -> str:
         """Return an image of Debian's Python and pip. Created once, removed by `make clean`."""
         if not _BASE_TREE.exists():
-            _bootstrap(debootstrap, self._directory / "bookworm")
+            _bootstrap(mmdebstrap, self._directory / "bookworm.tar")
         container = self.run("from", "scratch")
         self.run("add", container, _BASE_TREE, "/")
         self.run("config", "--env=PATH=/usr/local/bin:/usr/bin:/bin", container)
@@ -86,17 +84,21 @@ class Builder:
         return sum(blob.stat().st_size for blob in (layout / "blobs" / "sha256").iterdir())
 
 
-def _bootstrap(debootstrap: str, tree: Path) -> None:
-    packages = "--include=ca-certificates,python3,python3-venv"
-    for command in (
-        [debootstrap, "--variant=minbase", packages, "bookworm", str(tree)],
-        ["chroot", str(tree), "sh", "-ec", _BASE_CLEANING],
-        ["tar", "-C", str(tree), "--exclude=./dev/*", "-cf", str(tree.with_suffix(".tar")), "."],
-    ):
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-    tree.with_suffix(".tar").rename(_BASE_TREE)
-    shutil.rmtree(tree)
+def _bootstrap(mmdebstrap: str, tree: Path) -> None:
+    command = [
+        *IN_BACKGROUND,
+        mmdebstrap,
+        "--variant=minbase",
+        "--include=ca-certificates,python3,python3-venv",
+        f"--customize-hook=chroot \"$1\" sh -ec '{_BASE_PIP}'",
+        # Of this machine.
+        '--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname" "$1"/etc/apt/sources.list',
+        "bookworm",
+        str(tree),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    tree.rename(_BASE_TREE)
 
 
 def pip_secrets(directory: Path, mark: str) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from support.config_files import targets_of
 
 from taskrouter_exporter.config.model import Config
@@ -48,6 +49,7 @@ def test_the_incident_of_a_scenario_starts_in_five_minutes_and_lasts_an_hour() -
         assert incident.end - incident.start == timedelta(hours=1)
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_the_demo_starts_in_a_busy_hour_at_any_time() -> None:
     for hours in range(0, 7 * 24, 5):
         now = datetime(2026, 11, 22, 23, 59, 59, 999_999, tzinfo=UTC) + timedelta(hours=hours)
@@ -84,6 +86,7 @@ def _statuses_of_a_burst(scenario: str) -> Counter[int]:
     return statuses
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_scrape_meets_the_rate_limit_in_the_scenario_of_that_name_only() -> None:
     statuses = {scenario: _statuses_of_a_burst(scenario) for scenario in SCENARIOS}
     assert statuses.pop("rate-limit") == {200: 30, 429: 18}

@@ -133,6 +133,7 @@ def test_cancelled_jobs_neither_start_nor_accumulate() -> None:
     assert one_by_one(queue) == [kept]
 
 
+@pytest.mark.usefixtures("uncovered")
 def test_a_hundred_thousand_jobs_are_taken_in_seconds() -> None:
     begin = time.process_time()
     queue = filled(64, [job(f"w{number % 5000}", rank=number % 7) for number in range(100_000)])

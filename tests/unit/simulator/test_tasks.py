@@ -20,6 +20,9 @@ from taskrouter_exporter.simulator import (
 )
 from taskrouter_exporter.simulator.tasks import LONGEST_LIFE
 
+# Long calculations take several times as long where coverage is measured; other tests run the same code.
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 WEDNESDAY = datetime(2026, 11, 25, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

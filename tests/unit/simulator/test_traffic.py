@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from taskrouter_exporter.simulator import ContactCentre, Incident, Outcome, Scenario
 
+# Long calculations take several times as long where coverage is measured; other tests run the same code.
+pytestmark = pytest.mark.usefixtures("uncovered")
+
 CENTRE = ContactCentre(seed=1)
 WEDNESDAY = datetime(2026, 11, 25, tzinfo=UTC)
 MONTH = timedelta(days=30)
