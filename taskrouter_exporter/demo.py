@@ -60,8 +60,9 @@ def busy_offset(now: datetime) -> timedelta:
 def demo_configuration(simulator: Simulator) -> str:
     """Return a configuration, as YAML, with every workspace of a simulator.
 
-    It asks for every kind of statistics over all channels, with queues and workflows, and of the single
-    channels for those of the Workers. It leaves out the channel `default`, which has no Tasks.
+    It asks for every kind of statistics over all channels, with queues and workflows, for the calls that wait
+    in each queue, and of the other channels for the statistics of the Workers. It leaves out the channel
+    `default`, which has no Tasks.
     """
     centre = simulator.centre
     document = {
@@ -92,7 +93,9 @@ def _targets(workspace: WorkspaceModel) -> list[dict[str, object]]:
         "workflows": "auto",
         "service_levels": ["20s", "1m"],
     }
+    calls = [name for name in channels if name == "voice"]
     return [
         {**common, "channels": ["all"], **everything},
-        {**common, "channels": [name for name in channels if name != DEFAULT_CHANNEL]},
+        {**common, "channels": calls, "statistics": ["workers", "realtime"], "queues": "auto"},
+        {**common, "channels": [name for name in channels if name not in {*calls, DEFAULT_CHANNEL}]},
     ]

@@ -7,11 +7,11 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 from urllib.parse import urlsplit
 
 from prometheus_client import Metric
@@ -19,15 +19,18 @@ from prometheus_client import Metric
 from taskrouter_exporter.api.call import HttpAnswer
 from taskrouter_exporter.api.client import Client
 from taskrouter_exporter.api.executor import FairExecutor
+from taskrouter_exporter.api.listed import DiscoveredRow
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.demo import demo_configuration
-from taskrouter_exporter.expansion import static_queries
+from taskrouter_exporter.discovered import Discovered
+from taskrouter_exporter.expansion import expand
 from taskrouter_exporter.metrics import PREFIX, ExporterMetrics, TargetsCollector
 from taskrouter_exporter.poll_history import PollHistory
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 from taskrouter_exporter.simulator.limits import RateLimiter
 from taskrouter_exporter.simulator.wire import Request
+from taskrouter_exporter.statistics.kind import SubjectName
 from taskrouter_exporter.web.exposition import Collector, Exposition
 
 JOB: Final = "taskrouter"
@@ -42,28 +45,25 @@ class History:
     Args:
         centre: The contact centre.
         leave_out: Families to leave out, without the prefix. Activities are most of a scrape.
-        windows: Those of the Workers' statistics, if nothing else is polled.
+        targets: Makes of each of the demo's targets those that are polled instead.
     """
 
     def __init__(
         self,
         centre: ContactCentre,
         leave_out: AbstractSet[str] = frozenset(),
-        windows: Sequence[str] | None = None,
+        targets: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] | None = None,
     ) -> None:
         self._now = 0.0
         # Never started, as it is asked without a socket.
         self._simulator = Simulator(centre, lambda: self._now)
         self._simulator._limiter = RateLimiter(500, lambda: self._now)
         self._leave_out = {PREFIX + name for name in leave_out}
-        self._configuration = demo_configuration(self._simulator)
-        if windows:
-            document = json.loads(self._configuration)
-            for target in document["targets"]:
-                for key in ("statistics", "queues", "workflows", "service_levels"):
-                    target.pop(key, None)
-                target["windows"] = list(windows)
-            self._configuration = json.dumps(document)
+        document = json.loads(demo_configuration(self._simulator))
+        if targets:
+            document["targets"] = [made for each in document["targets"] for made in targets(each)]
+        self._configuration = json.dumps(document)
+        self._listed = Discovered(rows=_rows(centre), refreshed=0)
 
     def write(self, file: Path, begin: datetime, end: datetime, step: timedelta) -> None:
         """Write the scrapes of `[begin, end)`, one every `step`, in the form that promtool takes."""
@@ -82,12 +82,13 @@ class History:
         client = Client(account, config.polling, _Direct(self._simulator), executor, metrics.api)
         poller = Poller({name: client}, history, clock=lambda: self._now)
         exposition = Exposition("", "")
+        queries, _ = expand(config, {name: self._listed})
         self._now = begin
         metrics.config_loaded(begin)
         metrics.api.expect(name)
         while self._now < end:
             started = time.monotonic()
-            outcomes = await poller.poll(static_queries(config), started + _TIMEOUT_SECONDS)
+            outcomes = await poller.poll(queries, started + _TIMEOUT_SECONDS)
             assert all(each.up for each in outcomes)
             collectors: list[Collector] = [
                 TargetsCollector(outcomes, history, _TIMEOUT_SECONDS),
@@ -134,15 +135,34 @@ class _Direct:
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Callable[[], float]
     ) -> HttpAnswer:
         """See transport.Transport."""
-        assert deadline() > time.monotonic()
-        credentials = base64.b64encode(":".join(auth).encode()).decode()
-        request = Request("GET", urlsplit(url).path, parameters, {"authorization": f"Basic {credentials}"})
-        answer = self._simulator.answer(request)
-        return HttpAnswer(answer.status, dict(answer.headers), answer.body)
+        return self._ask(Request("GET", urlsplit(url).path, parameters, _headers(auth)), deadline)
 
-    def post(self, _url: str, _body: bytes, _auth: object, _deadline: object) -> HttpAnswer:
+    def post(self, url: str, body: bytes, auth: tuple[str, str], deadline: Callable[[], float]) -> HttpAnswer:
         """See transport.Transport."""
-        raise AssertionError("the demo asks for no several queues at once")
+        return self._ask(Request("POST", urlsplit(url).path, {}, _headers(auth), body=body), deadline)
 
     def close(self) -> None:
         """See transport.Transport."""
+
+    def _ask(self, request: Request, deadline: Callable[[], float]) -> HttpAnswer:
+        assert deadline() > time.monotonic()
+        answer = self._simulator.answer(request)
+        return HttpAnswer(answer.status, dict(answer.headers), answer.body)
+
+
+def _headers(auth: tuple[str, str]) -> dict[str, str]:
+    credentials = base64.b64encode(":".join(auth).encode()).decode()
+    return {"authorization": f"Basic {credentials}", "content-type": "application/json"}
+
+
+def _rows(centre: ContactCentre) -> dict[tuple[SubjectName, str], tuple[DiscoveredRow, ...]]:
+    """Return the queues and workflows as discovery would list them."""
+    subjects: tuple[SubjectName, ...] = ("queue", "workflow")
+    return {
+        (subject, workspace.sid): tuple(
+            DiscoveredRow(sid=row.sid, friendly_name=row.friendly_name)
+            for row in (workspace.queues if subject == "queue" else workspace.workflows)
+        )
+        for subject in subjects
+        for workspace in centre.workspaces
+    }
