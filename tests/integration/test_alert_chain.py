@@ -18,6 +18,7 @@ from support.prometheus import Prometheus
 from support.waiting import wait_until
 
 from taskrouter_exporter.demo import demo_configuration
+from taskrouter_exporter.metrics import PREFIX
 from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator
 
 FACTOR: Final = 30
@@ -30,7 +31,10 @@ MORNING: Final = datetime(2035, 11, 28, 10, tzinfo=UTC)
 """A Wednesday's busy hour, always the same: what chance does in it is known. To come, so that its statistics
 never look stale to Prometheus, whose clock is the real one."""
 
-INCIDENT: Final = Incident(MORNING + timedelta(minutes=5), MORNING + timedelta(minutes=35))
+INCIDENTS: Final = {
+    Scenario.REJECTION_SPIKE: Incident(MORNING + timedelta(minutes=5), MORNING + timedelta(minutes=35)),
+    Scenario.QUEUE_BACKLOG: Incident(MORNING + timedelta(minutes=2), MORNING + timedelta(minutes=27)),
+}
 MONITORING: Final = ROOT / "monitoring"
 OF_A_BUSY_MACHINE: Final = {"TaskRouterScrapeNearTimeout", "TaskRouterTargetDown", "TaskRouterExporterDown"}
 """Alerts that are right where the test's programs get too little time."""
@@ -54,8 +58,13 @@ class FastClock:
 
 
 @pytest.fixture
-def centre() -> ContactCentre:
-    return ContactCentre(seed=7, scenario=Scenario.REJECTION_SPIKE, incident=INCIDENT)
+def scenario() -> Scenario:
+    return Scenario.REJECTION_SPIKE
+
+
+@pytest.fixture
+def centre(scenario: Scenario) -> ContactCentre:
+    return ContactCentre(seed=7, scenario=scenario, incident=INCIDENTS[scenario])
 
 
 @pytest.fixture
@@ -65,6 +74,7 @@ def clock() -> FastClock:
 
 @pytest.fixture
 def exporter(  # noqa: PLR0917 -- fixtures
+    scenario: Scenario,
     centre: ContactCentre,
     clock: FastClock,
     start_exporter: StartExporter,
@@ -79,10 +89,13 @@ def exporter(  # noqa: PLR0917 -- fixtures
         # It stands still, and need not be looked at each time.
         del faked.environment["FAKETIME_NO_CACHE"]
         config = json.loads(demo_configuration(simulator))
-        for target in config["targets"]:
-            # The Workers' statistics only: the others are too much at this speed, and have their own alerts.
-            for key in ("statistics", "queues", "workflows", "service_levels"):
-                target.pop(key, None)
+        # Not everything at this speed: the calls of each queue, or else the Workers' statistics.
+        if scenario is Scenario.QUEUE_BACKLOG:
+            config["targets"] = [each for each in config["targets"] if each["channels"] == ["voice"]]
+        else:
+            for target in config["targets"]:
+                for key in ("statistics", "queues", "workflows", "service_levels"):
+                    target.pop(key, None)
         yield start_exporter(config, environment=faked.environment)
 
 
@@ -128,7 +141,10 @@ def read(file: Path) -> Any:
 
 
 def is_spike(alert: Alert) -> bool:
-    wanted = {"alertname": "TaskRouterRejectionSpike", "workspace": "support", "channel": "voice"}
+    return concerns(alert, alertname="TaskRouterRejectionSpike", workspace="support", channel="voice")
+
+
+def concerns(alert: Alert, **wanted: str) -> bool:
     labels: dict[str, str] = alert["labels"]
     return wanted.items() <= labels.items()
 
@@ -169,3 +185,32 @@ def test_a_spike_of_rejections_is_told_with_its_numbers_and_then_that_it_is_over
         assert baseline == 15, "the default, as there is no past"
         assert max(quarter, hour) > 1.5 * baseline
         assert runbook.endswith("docs/runbooks.md#taskrouterrejectionspike")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("scenario", [Scenario.QUEUE_BACKLOG])
+def test_a_queue_that_backs_up_is_told_by_its_name_and_then_that_it_is_over(
+    clock: FastClock, prometheus: Prometheus, webhook: Webhook
+) -> None:
+    prometheus.wait_for(PREFIX + "queue_tasks", bool, seconds=120)
+    clock.start()
+
+    def told(status: str) -> list[Alert]:
+        queue = {"workspace": "support", "channel": "voice", "queue": "Voice"}
+        return [
+            alert
+            for alert in webhook.alerts(status)
+            if concerns(alert, alertname="TaskRouterTasksWaiting", severity="warning", **queue)
+        ]
+
+    wait_until("an alert of the queue", lambda: bool(told("firing")))
+    wait_until("all clear", lambda: bool(told("resolved")))
+    for alert in told("firing"):
+        description, runbook = (alert["annotations"][name] for name in ("description", "runbook_url"))
+        queue = "In workspace support, channel voice, queue Voice"
+        found = re.fullmatch(rf"{queue}, the oldest task has been waiting for (\d+)m \d+s\.", description)
+        assert found, description
+        assert int(found[1]) >= 5
+        assert runbook.endswith("docs/runbooks.md#taskroutertaskswaiting")
+    others = {alert["labels"]["queue"] for alert in webhook.alerts("firing") if "queue" in alert["labels"]}
+    assert others == {"Voice"}
