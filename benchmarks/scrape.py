@@ -20,10 +20,12 @@ from typing import Final
 
 import psutil
 import requests
-from slow_api import WORKSPACE, start_api
+from slow_api import QUEUES, WORKSPACE, start_api
 
 ROOT: Final = Path(__file__).parent.parent
 API_SECONDS: Final = 0.2
+_GENTLE: Final = 64
+"""Requests at a time."""
 PROMETHEUS: Final = {
     "Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2",
     "Accept-Encoding": "gzip",
@@ -71,17 +73,22 @@ class Exporter:
         return self._process.memory_info().rss / 1e6
 
 
-@contextmanager
-def running_exporter(api: str, queries: int, concurrency: int) -> Iterator[Exporter]:
-    """Start the exporter with so many queries of one account against an API."""
+def workers_of(queries: int) -> list[dict[str, object]]:
+    """Return targets with so many queries, all of them for the Workers' statistics."""
     channels = ["all", "voice", "chat", "sms"]
+    return [
+        {"workspace": f"WS{number:032x}", "name": f"w{number}", "channels": channels}
+        for number in range(queries // len(channels))
+    ]
+
+
+@contextmanager
+def running_exporter(api: str, targets: list[dict[str, object]], concurrency: int) -> Iterator[Exporter]:
+    """Start the exporter with these targets of one account against an API."""
     config = {
         "accounts": {"bench": {"username": "AC" + "0" * 32, "password": "bench", "base_url": api}},
         "polling": {"concurrency": concurrency},
-        "targets": [
-            {"workspace": f"WS{number:032x}", "name": f"w{number}", "account": "bench", "channels": channels}
-            for number in range(queries // len(channels))
-        ],
+        "targets": [{**target, "account": "bench"} for target in targets],
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
@@ -91,7 +98,9 @@ def running_exporter(api: str, queries: int, concurrency: int) -> Iterator[Expor
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
             try:
                 port = listening_port(process)
-                requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=5).raise_for_status()
+                # Ready once the lists that the targets ask for have been read.
+                while not requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=5).ok:
+                    time.sleep(0.001)
                 yield Exporter(process, port, time.perf_counter() - begin)
             finally:
                 process.terminate()
@@ -119,7 +128,7 @@ def measure(queries: int, concurrency: int, factor: float, scrapes: int) -> Iter
     ideal = math.ceil(queries / concurrency) * API_SECONDS
     name = f"{queries} queries at concurrency {concurrency}"
     api, process = start_api(API_SECONDS)
-    with running_exporter(api, queries, concurrency) as exporter:
+    with running_exporter(api, workers_of(queries), concurrency) as exporter:
         first = exporter.scrape()
         cpu = exporter.cpu()
         times = [exporter.scrape() for _ in range(scrapes)]
@@ -137,10 +146,38 @@ def measure(queries: int, concurrency: int, factor: float, scrapes: int) -> Iter
     process.terminate()
 
 
+def measure_queues(scrapes: int) -> Iterator[Row]:
+    """Measure scrapes of many queues in three channels, each with what waits now and what became of it."""
+    target: dict[str, object] = {
+        "workspace": WORKSPACE,
+        "name": "queues",
+        "channels": ["all", "voice", "chat"],
+        "statistics": ["tasks", "realtime"],
+        "windows": ["15m"],
+        "queues": "auto",
+    }
+    # Of the channel `all`, one request has the real-time statistics of 50 queues.
+    channels, kinds, of_bulk = 3, 2, 50
+    asked = channels * kinds * (len(QUEUES) + 1) - len(QUEUES) + math.ceil(len(QUEUES) / of_bulk)
+    ideal = math.ceil(asked / _GENTLE) * API_SECONDS
+    name = f"{len(QUEUES)} queues, {channels} channels, {asked} requests at concurrency {_GENTLE}"
+    api, process = start_api(API_SECONDS)
+    with running_exporter(api, [target], _GENTLE) as exporter:
+        exporter.scrape()
+        cpu = exporter.cpu()
+        times = [exporter.scrape() for _ in range(scrapes)]
+        cpu = exporter.cpu() - cpu
+        yield Row(f"{name}: scrape", statistics.median(times), None, "s")
+        yield Row(f"{name}: multiple of the ideal", statistics.median(times) / ideal, None, "x")
+        yield Row(f"{name}: CPU per request", cpu / scrapes / asked * 1000, None, "ms")
+        yield Row(f"{name}: resident memory", exporter.resident(), None, "MB")
+    process.terminate()
+
+
 def measure_memory(queries: int, concurrency: int, scrapes: int) -> Iterator[Row]:
     """Measure resident memory over many scrapes."""
     api, process = start_api(0.05)
-    with running_exporter(api, queries, concurrency) as exporter:
+    with running_exporter(api, workers_of(queries), concurrency) as exporter:
         sizes = []
         for _ in range(scrapes):
             exporter.scrape()
@@ -155,7 +192,7 @@ def measure_start(times: int) -> Iterator[Row]:
     """Measure the time from the start of the process to /-/ready."""
     starts = []
     for _ in range(times):
-        with running_exporter("http://127.0.0.1:1", 4, 1) as exporter:
+        with running_exporter("http://127.0.0.1:1", workers_of(4), 1) as exporter:
             starts.append(exporter.started_in)
     yield Row(f"start to /-/ready, median of {times}", statistics.median(starts), 1.0, "s")
 
@@ -177,6 +214,7 @@ def main() -> None:
     show(measure_start(3 if few else 9))
     show(measure(200, 20, 1.10, 2 if few else 10))
     show(measure(1000, 64, 1.20, 2 if few else 10))
+    show(measure_queues(2 if few else 10))
     show(measure_memory(1000, 64, 10 if few else 200))
     api, process = start_api(0)
     show(

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import multiprocessing
+import re
 import socket
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 _ACTIVITIES: Final = (
     "Offline",
@@ -49,23 +51,75 @@ _ANSWER: Final = (
 )
 
 
+QUEUES: Final = tuple(f"WQ{number:032x}" for number in range(300))
+_EXAMPLES: Final = Path(__file__).parent.parent / "tests" / "data"
+_EXAMPLE_WORKSPACE, _EXAMPLE_QUEUE = "WS" + "a" * 32, "WQ" + "a" * 32
+
+
+def _example(name: str) -> str:
+    text = (_EXAMPLES / f"{name}.example.json").read_text(encoding="utf-8")
+    return json.dumps(json.loads(text)).replace(_EXAMPLE_WORKSPACE, WORKSPACE)
+
+
+_STATISTICS: Final = {
+    "CumulativeStatistics": _example("workspace-cumulative"),
+    "RealTimeStatistics": _example("workspace-realtime"),
+}
+_OF_A_QUEUE: Final = {
+    "CumulativeStatistics": _example("task-queue-cumulative"),
+    "RealTimeStatistics": _example("task-queue-realtime"),
+}
+_PATH: Final = re.compile(rf"/v1/Workspaces/{WORKSPACE}/(?:TaskQueues/(?P<queue>WQ\w+)/)?(?P<resource>\w+)")
+
+
+def _answer(head: str, body: bytes) -> bytes:
+    """Return the answer to a request about the workspace with many queues."""
+    found = _PATH.match(head.split(" ", 2)[1])
+    assert found is not None, head  # noqa: S101 -- the benchmark asks for nothing else
+    queue, resource = found["queue"], found["resource"]
+    document: dict[str, Any] | str
+    if body:
+        asked = json.loads(body)["queueSids"]
+        items = [json.loads(_of_a_queue(sid, "RealTimeStatistics")) for sid in asked]
+        document = {"workspace_sid": WORKSPACE, "task_queue_data": items}
+    elif resource == "TaskQueues":
+        listed = [{"sid": sid, "friendly_name": f"queue {sid[-3:]}"} for sid in QUEUES]
+        document = {"meta": {"key": "task_queues", "next_page_url": None}, "task_queues": listed}
+    else:
+        document = _of_a_queue(queue, resource) if queue else _STATISTICS[resource]
+    text = (document if isinstance(document, str) else json.dumps(document)).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(text),
+        text,
+    )
+
+
+def _of_a_queue(sid: str, resource: str) -> str:
+    return _OF_A_QUEUE[resource].replace(_EXAMPLE_QUEUE, sid)
+
+
 class _Protocol(asyncio.Protocol):
     def __init__(self, delay: float) -> None:
         self._delay = delay
-        self._head = b""
+        self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- what a TCP server is given
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._head += data
-        if self._head.endswith(b"\r\n\r\n"):
-            # GET /v1/Workspaces/WS…/Workers/CumulativeStatistics: the answer names the same workspace.
-            workspace = self._head.split(b"/", 5)[3][:34]
-            self._head = b""
-            answer = _ANSWER.replace(WORKSPACE.encode(), workspace)
-            asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        if not end or len(body) < int(length[1] if length else 0):
+            return
+        self._received = b""
+        if b"/Workers/CumulativeStatistics" in head:
+            # The answer names the workspace that it is about.
+            answer = _ANSWER.replace(WORKSPACE.encode(), head.split(b"/", 5)[3][:34])
+        else:
+            answer = _answer(head.decode(), body)
+        asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
 
 
 def _serve(listener: socket.socket, delay: float) -> None:
