@@ -160,7 +160,8 @@ def _check(flags: argparse.Namespace) -> str:
 
 async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT; after a second signal, scrapes in flight are not waited for."""
-    runtime = Runtime(load, ExporterMetrics(__version__, revision()))
+    systemd = Notifier(os.environ)
+    runtime = Runtime(load, ExporterMetrics(__version__, revision()), systemd)
     web = Web(
         runtime,
         flags.telemetry_path,
@@ -173,8 +174,6 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     tls = security.tls if security else None
     server = HttpServer(security.protect(app) if security else app, tls)
 
-    systemd = Notifier(os.environ)
-
     def stop() -> None:
         systemd.stopping()
         server.force_exit = server.should_exit
@@ -186,7 +185,7 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     reloads: set[asyncio.Task[None]] = set()
 
     def reload() -> None:
-        task = loop.create_task(_reload(runtime, systemd))
+        task = loop.create_task(_reload(runtime))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -209,11 +208,9 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     systemd.close()
 
 
-async def _reload(runtime: Runtime, systemd: Notifier) -> None:
-    systemd.reloading()
+async def _reload(runtime: Runtime) -> None:
     with suppress(ConfigError):  # the runtime logs it and sets a metric
         await runtime.reload()
-    systemd.ready()
 
 
 def _print(text: str) -> int:

@@ -24,6 +24,7 @@ from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.sids import sid_key
 from taskrouter_exporter.standings import Standings
+from taskrouter_exporter.systemd import Notifier
 
 log = structlog.get_logger()
 
@@ -71,13 +72,15 @@ class Runtime:
     Args:
         load: Reads the configuration; raises ConfigError.
         metrics: Of the exporter itself.
+        systemd: Is told of each reload, whoever asks for it.
 
     Raises:
         ConfigError: the first configuration cannot be used.
     """
 
-    def __init__(self, load: Callable[[], Config], metrics: ExporterMetrics) -> None:
+    def __init__(self, load: Callable[[], Config], metrics: ExporterMetrics, systemd: Notifier) -> None:
         self.metrics = metrics
+        self._systemd = systemd
         self.history = PollHistory()
         self._load = load
         self._reloading = asyncio.Lock()
@@ -121,22 +124,31 @@ class Runtime:
             ConfigError: the configuration cannot be used; the current one is kept.
         """
         async with self._reloading:
+            self._systemd.reloading()
             try:
-                config = await asyncio.to_thread(self._load)
-                snapshot = self._assemble(config)
-            except ConfigError as error:
-                self.metrics.config_rejected()
-                for problem in error.problems:
-                    log.error("invalid configuration; keeping the previous one", problem=problem)  # noqa: TRY400 -- the problem says it all
-                raise
-            previous, self.snapshot = self.snapshot, snapshot
-            self._executor.resize(config.polling.concurrency, len(config.accounts))
-            discovery = self._exchange_discovery(previous.config)
-            self.metrics.config_loaded(time.time())
-            log.info("configuration reloaded", queries=len(self.snapshot.queries))
-            retiring = asyncio.create_task(self._retire(previous, discovery))
-            self._retiring.add(retiring)
-            retiring.add_done_callback(self._retiring.discard)
+                self._exchange(*await self._loaded())
+            finally:
+                self._systemd.ready()
+
+    async def _loaded(self) -> tuple[Config, Snapshot]:
+        try:
+            config = await asyncio.to_thread(self._load)
+            return config, self._assemble(config)
+        except ConfigError as error:
+            self.metrics.config_rejected()
+            for problem in error.problems:
+                log.error("invalid configuration; keeping the previous one", problem=problem)  # noqa: TRY400 -- the problem says it all
+            raise
+
+    def _exchange(self, config: Config, snapshot: Snapshot) -> None:
+        previous, self.snapshot = self.snapshot, snapshot
+        self._executor.resize(config.polling.concurrency, len(config.accounts))
+        discovery = self._exchange_discovery(previous.config)
+        self.metrics.config_loaded(time.time())
+        log.info("configuration reloaded", queries=len(self.snapshot.queries))
+        retiring = asyncio.create_task(self._retire(previous, discovery))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
 
     def _exchange_discovery(self, before: Config) -> Discovery:
         """Start the discovery of the current configuration, and return the previous one."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -102,8 +102,21 @@ def test_a_sigterm_during_the_startup_ends_pid_1(tmp_path: Path) -> None:
         process.wait()
 
 
+def by_signal(exporter: Exporter) -> None:
+    exporter.process.send_signal(signal.SIGHUP)
+
+
+def by_request(exporter: Exporter) -> None:
+    assert exporter.request("/-/reload", method="POST").status == 200
+
+
+@pytest.mark.parametrize("reload", [by_signal, by_request])
 @pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_is_told_of_startup_reload_and_end(abstract: bool, tmp_path: Path) -> None:  # noqa: FBT001 -- a parameter
+def test_systemd_is_told_of_startup_reload_and_end(
+    abstract: bool,  # noqa: FBT001 -- a parameter of the test
+    reload: Callable[[Exporter], None],
+    tmp_path: Path,
+) -> None:
     path = f"@taskrouter-exporter-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(f"\0{path[1:]}" if abstract else path)
@@ -112,7 +125,7 @@ def test_systemd_is_told_of_startup_reload_and_end(abstract: bool, tmp_path: Pat
         assert receive(receiver) == "READY=1"
         assert exporter.request("/-/healthy").status == 200
         before = time.monotonic()
-        exporter.process.send_signal(signal.SIGHUP)
+        reload(exporter)
         reloading, instant = receive(receiver).split("\n")
         assert reloading == "RELOADING=1"
         assert re.fullmatch(r"MONOTONIC_USEC=\d+", instant)

@@ -30,7 +30,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "discovery": {"api", "config", "discovered", "statistics"},
     "runtime": {
         "api", "config", "discovered", "discovery", "expansion", "metrics", "poll_history", "poller",
-        "queries", "sids", "standings",
+        "queries", "sids", "standings", "systemd",
     },
     "web": {
         "api", "config", "discovered", "durations", "metrics", "periods", "poll_history", "queries",

@@ -27,6 +27,7 @@ from taskrouter_exporter.discovery import Discovery
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.runtime import Runtime
+from taskrouter_exporter.systemd import Notifier
 
 
 class Recorder:
@@ -277,7 +278,7 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
     monkeypatch.setattr(expansion, "MAX_QUERIES", 2)
 
     async def scenario() -> None:
-        runtime = Runtime(configuration, ExporterMetrics("1", "x"))
+        runtime = Runtime(configuration, ExporterMetrics("1", "x"), Notifier({}))
         before = runtime.snapshot
         assert not runtime.ready
         with capture_logs() as logs:
@@ -306,7 +307,7 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
 def test_a_reload_does_not_make_a_ready_exporter_unready() -> None:
     async def scenario() -> None:
         configs = [configuration([{"workspace": ws(1), "account": "main"}], main={}), configuration()]
-        runtime = Runtime(lambda: configs.pop(0), ExporterMetrics("1", "x"))
+        runtime = Runtime(lambda: configs.pop(0), ExporterMetrics("1", "x"), Notifier({}))
         await runtime.reload()
         assert not runtime.discovery.attempted
         assert runtime.ready

@@ -17,6 +17,7 @@ from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.simulator import ContactCentre
+from taskrouter_exporter.systemd import Notifier
 
 CENTRE = ContactCentre(seed=3)
 WORKSPACES = [workspace.sid for workspace in CENTRE.workspaces]
@@ -46,7 +47,7 @@ class File:
 
 
 def runtime_of(load: Callable[[], Config]) -> Runtime:
-    return Runtime(load, ExporterMetrics("1.2.3", "abc"))
+    return Runtime(load, ExporterMetrics("1.2.3", "abc"), Notifier({}))
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.runtime import Runtime
+from taskrouter_exporter.systemd import Notifier
 from taskrouter_exporter.web import app
 from taskrouter_exporter.web.app import Web
 
@@ -55,7 +56,7 @@ def serve(file: File) -> Iterator[Callable[..., Serving]]:
     started: list[Serving] = []
 
     def start(telemetry_path: str = "/metrics", external_url: str | None = None) -> Serving:
-        runtime = Runtime(file.load, ExporterMetrics("1", "abc"))
+        runtime = Runtime(file.load, ExporterMetrics("1", "abc"), Notifier({}))
         started.append(Serving(Web(runtime, telemetry_path, 0.5, external_url).app).__enter__())
         return started[-1]
 
