@@ -39,6 +39,11 @@ class Exposition:
         if self._gzip:
             self.headers["Content-Encoding"] = "gzip"
 
+    @property
+    def format(self) -> tuple[bool, bool]:
+        """Whether it is OpenMetrics, and whether it is compressed: equal in equal formats."""
+        return self._openmetrics, self._gzip
+
     def render(self, collectors: Iterable[Collector]) -> bytes:
         """Return the collectors' families, written one by one to keep memory low."""
         output = io.BytesIO()

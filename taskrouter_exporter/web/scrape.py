@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +17,7 @@ from taskrouter_exporter.queries import Query
 from taskrouter_exporter.runtime import Runtime, Snapshot
 from taskrouter_exporter.web.debug import describe_polls
 from taskrouter_exporter.web.exposition import Collector, Exposition
+from taskrouter_exporter.web.rendering import Renderings
 
 log = structlog.get_logger()
 
@@ -29,7 +29,6 @@ _CLIENT_CLOSED_REQUEST: Final = 499
 
 _FIXED_SECONDS: Final = 0.025
 _FIRST_SECONDS_PER_QUERY: Final = 0.0005
-_RENDERING_THREADS: Final = 4
 _COLLECTORS: Final = ("targets", "exporter")
 
 
@@ -63,8 +62,7 @@ class ScrapeHandler:
         self._max_timeout = max_timeout
         self._answer_time = _AnswerTime()
         self._warned_of_timeout = False
-        # Of their own: landing pages and file accesses would be in front of them elsewhere.
-        self._rendering = ThreadPoolExecutor(_RENDERING_THREADS, thread_name_prefix="rendering")
+        self._renderings = Renderings()
 
     async def metrics(self, request: Request) -> Response:
         """Answer `/metrics`: every query, and the exporter's own metrics."""
@@ -83,7 +81,8 @@ class ScrapeHandler:
         if request.method == "HEAD":
             return _headers_only(exposition)
 
-        deadline = started + self._timeout(request)
+        timeout = self._timeout(request)
+        deadline = started + timeout
         poll_deadline = deadline - self._answer_time.reserve(len(queries), deadline - time.monotonic())
 
         collectors: list[Collector] = []
@@ -93,12 +92,16 @@ class ScrapeHandler:
             if selection.debug:
                 text = Exposition("", "").render(collectors).decode()
                 return PlainTextResponse(f"{describe_polls(results, snapshot.config)}\nMetrics:\n{text}")
+            del results  # the collector has them until they are rendered
         if selection.exporter:
             collectors.append(self._runtime.metrics.registry)
 
         polled = min(time.monotonic(), poll_deadline)
-        loop = asyncio.get_running_loop()
-        body = await loop.run_in_executor(self._rendering, exposition.render, collectors)
+        # The queries of a target are one object for as long as a configuration lasts.
+        same = (id(queries), selection.exporter, exposition.format, timeout)
+        rendering = self._renderings.render(same, exposition, collectors)
+        del collectors
+        body = await rendering
         self._answer_time.record(len(queries), time.monotonic() - polled)
         return Response(body, headers=exposition.headers)
 
