@@ -3,8 +3,7 @@
 import platform
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,23 +17,13 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
+from taskrouter_exporter.lines import PREFIX, WrittenFamily, label_text, number
 from taskrouter_exporter.poll_history import PollHistory, PollResult, newest_rate_limits
-from taskrouter_exporter.queries import Query
 from taskrouter_exporter.statistics import KINDS
-from taskrouter_exporter.statistics.kind import Kind, Role, Statistics
-
-PREFIX: Final = "twilio_taskrouter_"
+from taskrouter_exporter.statistics.kind import Kind, Role
 
 _RATE_LIMIT_LABELS: Final = ("workspace", "resource")
 _ROLES: Final[tuple[Role, ...]] = ("window", "anchored", "current")
-
-
-class _Published(NamedTuple):
-    """One query's statistics, with the values of the labels of each family."""
-
-    labels: tuple[str, ...]
-    statistics: Statistics
-    anchor: datetime | None
 
 
 class TargetsCollector:
@@ -50,14 +39,14 @@ class TargetsCollector:
         self._results = results
         self._history = history
         self._deadline = deadline
-        self._published: dict[tuple[Kind, Role], list[_Published]] = {}
+        self._published: dict[tuple[Kind, Role], list[tuple[bytes, ...]]] = {}
         for result in results:
             query = result.query
             published = self._published.setdefault((query.kind, query.period.role), [])
             if result.statistics is not None:
-                published.append(_Published(_values(query), result.statistics, result.anchor))
+                published.append(result.lines)
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Metric | WrittenFamily]:
         """Yield one family after the other, so that no more than one is held in memory."""
         yield from self._health()
         for kind in KINDS:
@@ -66,7 +55,7 @@ class TargetsCollector:
                     yield from _statistics(kind, role, self._published[kind, role])
         yield from self._workspaces()
 
-    def _health(self) -> Iterator[Metric]:
+    def _health(self) -> Iterator[WrittenFamily]:
         up = _gauge("up", "Whether the last poll of the query succeeded.", ())
         duration = _gauge(
             "poll_duration_seconds",
@@ -86,25 +75,37 @@ class TargetsCollector:
             "No series while up is 0.",
             (),
         )
-        for result in self._results:
-            labels = result.query.labels
-            _add(ignored, labels, self._history.ignored(result.query))
-            _add(up, labels, result.up)
-            _add(duration, labels, result.duration)
-            for reason, count in self._history.errors(result.query).items():
-                _add(errors, {**labels, "reason": reason}, count)
-            if result.anchor is not None and result.statistics is not None:
-                _add(held, labels, result.statistics.held)
         deadline = _gauge(
             "scrape_deadline_seconds",
             "Time after which this scrape gave up on a poll.",
             (),
             unit="seconds",
         )
-        deadline.add_metric((), self._deadline)
-        yield from (up, duration, deadline, errors, ignored)
-        if any(result.anchor is not None for result in self._results):
-            yield held
+        names = [label_text(result.query.labels.items()) for result in self._results]
+        queries = list(zip(names, self._results, strict=True))
+        anchored = [each for each in queries if each[1].anchor is not None]
+        history = self._history
+        yield _written(up, ((labels, result.up) for labels, result in queries))
+        yield _written(duration, ((labels, result.duration) for labels, result in queries))
+        yield _written(deadline, [("", self._deadline)])
+        yield _written(
+            errors,
+            (
+                (f'{labels},reason="{reason}"', count)
+                for labels, result in queries
+                for reason, count in history.errors(result.query).items()
+            ),
+        )
+        yield _written(ignored, ((labels, history.ignored(result.query)) for labels, result in queries))
+        if anchored:
+            yield _written(
+                held,
+                (
+                    (labels, result.statistics.held)
+                    for labels, result in anchored
+                    if result.statistics is not None
+                ),
+            )
 
     def _workspaces(self) -> Iterator[Metric]:
         info = InfoMetricFamily(f"{PREFIX}workspace", "Information about a configured workspace.")
@@ -234,37 +235,30 @@ class ExporterMetrics:
         self._discovery_up.remove_by_labels({"account": account})
 
 
-def _statistics(kind: Kind, role: Role, published: Sequence[_Published]) -> Iterator[Metric]:
-    """Yield the families of one kind and role."""
-    labels = (*kind.labels, *(("window",) if role == "window" else ()))
-    for number, definition in enumerate(kind.families[role]):
-        name, text, unit = kind.prefix + definition.name, definition.text, definition.unit
-        if definition.type == "gauge":
-            gauge = _gauge(name, text, (*labels, *definition.labels), unit=unit)
-            for each in published:
-                for values, value in each.statistics.samples[number]:
-                    gauge.add_metric((*each.labels, *values), value)
-            yield gauge
-        else:
-            counter = _counter(name, text, (*labels, *definition.labels), unit=unit)
-            for each in published:
-                created = each.anchor.timestamp() if each.anchor else None
-                for values, value in each.statistics.samples[number]:
-                    counter.add_metric((*each.labels, *values), value, created=created)
-            yield counter
+def _statistics(kind: Kind, role: Role, published: Sequence[tuple[bytes, ...]]) -> Iterator[WrittenFamily]:
+    """Yield the families of one kind and role.
+
+    Args:
+        kind: The kind of statistics.
+        role: What they are about.
+        published: The lines of each query, family by family.
+    """
+    for place, family in enumerate(kind.families[role]):
+        make = _gauge if family.type == "gauge" else _counter
+        head = make(kind.prefix + family.name, family.text, (), unit=family.unit)
+        yield WrittenFamily(head, [lines[place] for lines in published])
 
 
-def _values(query: Query) -> tuple[str, ...]:
-    """Return the values of the labels of each family of a query's statistics."""
-    row = () if query.row is None else (query.row.name,)
-    window = (query.period.label,) if query.period.role == "window" else ()
-    return (query.target.workspace, query.target.channel, *row, *window)
-
-
-def _add(family: Metric, labels: dict[str, str], value: float) -> None:
-    """Add a sample to a family whose samples have different labels."""
-    suffix = "_total" if family.type == "counter" else ""
-    family.add_sample(family.name + suffix, labels, value)
+def _written(head: Metric, samples: Iterable[tuple[str, float]]) -> WrittenFamily:
+    """Return a family with one line for each sample: the text of its labels, and its value."""
+    name = head.name + ("_total" if head.type == "counter" else "")
+    text = "".join(
+        [
+            f"{name}{{{labels}}} {number(value)}\n" if labels else f"{name} {number(value)}\n"
+            for labels, value in samples
+        ]
+    )
+    return WrittenFamily(head, [text.encode()])
 
 
 def _gauge(name: str, text: str, labels: Iterable[str], *, unit: str = "") -> GaugeMetricFamily:

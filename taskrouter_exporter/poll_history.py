@@ -11,6 +11,7 @@ import structlog
 from taskrouter_exporter.api.call import Attempt, RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.counters import HeldCounters
+from taskrouter_exporter.lines import statistics_lines
 from taskrouter_exporter.periods import Anchored
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.statistics.kind import Kind, Statistics
@@ -44,6 +45,7 @@ class PollResult:
         begun: When the poll began, on the monotonic clock.
         together: Number of queries that its request was about.
         resource: Name of the API's resource that was asked, to which the rate limit applies.
+        lines: The statistics as they are published, family by family.
     """
 
     query: Query
@@ -58,6 +60,14 @@ class PollResult:
     asked: bool = True
     together: int = 1
     resource: str = ""
+    lines: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        lines: tuple[bytes, ...] = ()
+        if self.statistics is not None:
+            query = self.query
+            lines = statistics_lines(query.kind, query.statistics_labels, self.statistics, self.anchor)
+        object.__setattr__(self, "lines", lines)
 
     @property
     def up(self) -> bool:

@@ -79,6 +79,16 @@ class Query:
             labels[self.kind.subject] = self.row.name
         return labels
 
+    @property
+    def statistics_labels(self) -> dict[str, str]:
+        """The labels of the query's statistics, without those of single samples."""
+        labels = {"workspace": self.target.workspace, "channel": self.target.channel}
+        if self.row is not None:
+            labels[self.kind.subject] = self.row.name
+        if self.period.role == "window":
+            labels["window"] = self.period.label
+        return labels
+
     def parameters(self, start: datetime | None = None) -> Mapping[str, str]:
         """Return the URL parameters; `start` is the start of an anchored period."""
         parameters = self.period.parameters(start)

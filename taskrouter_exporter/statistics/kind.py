@@ -145,12 +145,6 @@ class Kind:
         return "" if self.subject == "workspace" else f"{self.subject}_"
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the labels that say what the statistics are about."""
-        own = () if self.subject == "workspace" else (self.subject,)
-        return ("workspace", "channel", *own)
-
-    @property
     def rate_limited_as(self) -> str:
         """The API's resource without SIDs: all requests for it share a rate limit in each workspace."""
         return self.resource.replace("{sid}/", "")

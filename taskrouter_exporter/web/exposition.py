@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from typing import Final, Protocol
@@ -10,15 +11,20 @@ from prometheus_client import Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
+
+from taskrouter_exporter.lines import CREATED, WrittenFamily, label_text, number
 
 _END: Final = b"# EOF\n"
+
+
+_CREATED_LINES: Final = re.compile(rb"^\w+_created[ {].*\n", re.MULTILINE)
+"""A line is a sample: a label's value has no newline."""
 
 
 class Collector(Protocol):
     """A source of metric families, such as a registry of prometheus-client."""
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterable[Metric | WrittenFamily]:
         """Return the current families."""
 
 
@@ -50,7 +56,10 @@ class Exposition:
         sink = gzip.GzipFile(fileobj=output, mode="wb", compresslevel=1, mtime=0) if self._gzip else output
         for collector in collectors:
             for family in collector.collect():
-                sink.write(self._write(family))
+                if isinstance(family, WrittenFamily):
+                    self._write_lines(family, sink)
+                else:
+                    sink.write(self._write(family))
         if self._openmetrics:
             sink.write(_END)
         if sink is not output:
@@ -66,11 +75,23 @@ class Exposition:
         samples = family.samples
         if not self._openmetrics:
             # The text format has no `_created`: prometheus-client would write gauges instead.
-            samples = [sample for sample in samples if not sample.name.endswith("_created")]
+            samples = [sample for sample in samples if not sample.name.endswith(CREATED)]
         head = copy(family)  # a collector may return the same object at each scrape
         head.samples = []
+        return self._head(head) + "".join(map(_write_sample, samples)).encode()
+
+    def _write_lines(self, family: WrittenFamily, sink: io.BufferedIOBase) -> None:
+        """Write a family whose lines are written already."""
+        lines = b"".join(family.lines)
+        if not self._openmetrics and family.head.type == "counter":
+            lines = _CREATED_LINES.sub(b"", lines)
+        sink.write(self._head(family.head))
+        sink.write(lines)
+
+    def _head(self, family: Metric) -> bytes:
+        """Return the lines before the samples of a family that has none."""
         write: Callable[..., bytes] = openmetrics.generate_latest if self._openmetrics else generate_latest
-        return write(_Single(head)).removesuffix(_END) + "".join(map(_write_sample, samples)).encode()
+        return write(_Single(family)).removesuffix(_END)
 
 
 class _Single:
@@ -85,13 +106,8 @@ class _Single:
 
 def _write_sample(sample: Sample) -> str:
     """Return a line of both formats (Prometheus: "Text-based format", OpenMetrics 1.0: "ABNF")."""
-    labels = ",".join([f'{name}="{_escape(value)}"' for name, value in sample.labels.items()])
-    value: str = floatToGoString(sample.value)  # type: ignore[no-untyped-call] # the library's own number format
+    labels, value = label_text(sample.labels.items()), number(sample.value)
     return f"{sample.name}{{{labels}}} {value}\n" if labels else f"{sample.name} {value}\n"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _quality(header: str, value: str) -> float:

@@ -18,7 +18,7 @@ from support.prometheus import Prometheus
 from support.waiting import wait_until
 
 from taskrouter_exporter.demo import demo_configuration
-from taskrouter_exporter.metrics import PREFIX
+from taskrouter_exporter.lines import PREFIX
 from taskrouter_exporter.simulator import ContactCentre, Incident, Scenario, Simulator
 
 FACTOR: Final = 30

@@ -24,7 +24,8 @@ from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.demo import demo_configuration
 from taskrouter_exporter.discovered import Discovered
 from taskrouter_exporter.expansion import expand
-from taskrouter_exporter.metrics import PREFIX, ExporterMetrics, TargetsCollector
+from taskrouter_exporter.lines import PREFIX, WrittenFamily
+from taskrouter_exporter.metrics import ExporterMetrics, TargetsCollector
 from taskrouter_exporter.poll_history import PollHistory
 from taskrouter_exporter.poller import Poller
 from taskrouter_exporter.simulator import ContactCentre, Simulator
@@ -121,7 +122,7 @@ class _Without:
         self._collector = collector
         self._names = names
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Metric | WrittenFamily]:
         return (family for family in self._collector.collect() if family.name not in self._names)
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from taskrouter_exporter.metrics import PREFIX
+from taskrouter_exporter.lines import PREFIX
 from taskrouter_exporter.statistics import KINDS
 from taskrouter_exporter.statistics.kind import Family, Kind, Role
 

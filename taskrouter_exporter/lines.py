@@ -1,0 +1,96 @@
+"""Sample lines of the exposition formats, written when an answer arrives: a scrape only joins them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.utils import floatToGoString
+
+from taskrouter_exporter.statistics.kind import Family, Kind, Sample, Statistics
+
+PREFIX: Final = "twilio_taskrouter_"
+CREATED: Final = "_created"
+"""Ends the names of samples that only OpenMetrics has."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFamily:
+    """A metric family whose sample lines are written already.
+
+    Attributes:
+        head: The family without samples.
+        lines: One or more lines each. Those of a counter are as in OpenMetrics.
+    """
+
+    head: Metric
+    lines: Iterable[bytes]
+
+    @property
+    def name(self) -> str:
+        """The family's name, as that of a Metric."""
+        return str(self.head.name)
+
+
+def label_text(labels: Iterable[tuple[str, str]]) -> str:
+    """Return labels as they stand between the braces of a sample line."""
+    return ",".join([f'{name}="{escaped(value)}"' for name, value in labels])
+
+
+def escaped(value: str) -> str:
+    """Return a label's value as both formats write it (OpenMetrics 1.0, "ABNF")."""
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def number(value: float) -> str:
+    """Return a sample's value as both formats write it."""
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call] # the library's own number format
+    return text
+
+
+def statistics_lines(
+    kind: Kind, labels: Mapping[str, str], statistics: Statistics, anchor: datetime | None
+) -> tuple[bytes, ...]:
+    """Return the lines of each family of a query's statistics, in the order of its kind's families.
+
+    Those of a counter are as in OpenMetrics: each value is followed by when the counter began.
+
+    Args:
+        kind: What was asked.
+        labels: What the query's statistics have in common.
+        statistics: The answer.
+        anchor: When its counters began.
+    """
+    common = label_text(labels.items())
+    created = "" if anchor is None else number(anchor.timestamp())
+    return tuple(
+        "".join(_lines(family, kind.prefix, samples, common, created)).encode()
+        for family, samples in zip(statistics.families, statistics.samples, strict=True)
+    )
+
+
+def _lines(
+    family: Family, prefix: str, samples: Iterable[Sample], common: str, created: str
+) -> Iterator[str]:
+    """Yield the lines of one family.
+
+    Args:
+        family: The family.
+        prefix: What precedes its name.
+        samples: Those of one answer.
+        common: The labels of all of them.
+        created: When its counters began; none where they are gauges.
+    """
+    name = PREFIX + prefix + family.name
+    counts = family.type == "counter"
+    for values, value in samples:
+        own = "".join(
+            [f',{label}="{escaped(text)}"' for label, text in zip(family.labels, values, strict=True)]
+        )
+        if counts:
+            yield f"{name}_total{{{common}{own}}} {number(value)}\n"
+            if created:
+                yield f"{name}{CREATED}{{{common}{own}}} {created}\n"
+        else:
+            yield f"{name}{{{common}{own}}} {number(value)}\n"
