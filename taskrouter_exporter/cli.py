@@ -22,7 +22,6 @@ from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import load_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
-from taskrouter_exporter.demo import SCENARIOS, start_demo
 from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.early_signals import release_signals
 from taskrouter_exporter.logs import FORMATS, LEVELS, flush_logs, set_up_logging
@@ -45,6 +44,17 @@ from taskrouter_exporter.web.app import RESERVED_PATHS, Web
 log = structlog.get_logger()
 
 _CONFIG_FILE: Final = Path("config.yaml")
+_SCENARIOS: Final = (
+    "calm",
+    "rejection-spike",
+    "timeout-spike",
+    "outage",
+    "no-agents",
+    "queue-backlog",
+    "rate-limit",
+)
+"""Those of `demo.SCENARIOS`; its import would take as long as a tenth of all others at each start."""
+
 _LONGEST_OFFSET_SECONDS: Final = 3600
 _LONGEST_TIMEOUT_SECONDS: Final = 3600
 
@@ -69,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _print(_check(flags))
         allow_many_connections()
         if flags.demo:
+            from taskrouter_exporter.demo import start_demo  # noqa: PLC0415 -- see _SCENARIOS
+
             simulator, demo_config = start_demo(flags.demo_scenario)
             log.info("simulator started", address=simulator.base_url, scenario=flags.demo_scenario)
             asyncio.run(_serve(lambda: demo_config, flags))
@@ -119,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
         help="Output format of log messages. (default: %(default)s)")  # fmt: skip
     add("--demo", action="store_true",
         help="Export metrics of an embedded TaskRouter simulator; needs no Twilio account.")  # fmt: skip
-    add("--demo.scenario", dest="demo_scenario", choices=SCENARIOS, default="calm",
-        metavar="|".join(SCENARIOS), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
+    add("--demo.scenario", dest="demo_scenario", choices=_SCENARIOS, default="calm",
+        metavar="|".join(_SCENARIOS), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
     add("--version", action="version", version=f"taskrouter-exporter {__version__} (revision {revision()})",
         help="Show the version and exit.")  # fmt: skip
     return parser

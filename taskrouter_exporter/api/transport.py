@@ -8,7 +8,8 @@ import zlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import h11
@@ -40,6 +41,8 @@ from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.streams import Deadline
 
 _DISTRUST_SECONDS: Final = 60.0
+_MOST_PREPARED: Final = 10_000
+_MOST_ROUTES: Final = 16
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
@@ -66,6 +69,16 @@ class Transport(Protocol):
         """Close the connections that are kept alive."""
 
 
+class _Asked(NamedTuple):
+    """What a request is made of."""
+
+    method: str
+    url: str
+    parameters: tuple[tuple[str, str], ...]
+    auth: tuple[str, str]
+    body: bytes = b""
+
+
 class RequestsTransport:
     """The transport of one account.
 
@@ -81,25 +94,32 @@ class RequestsTransport:
         self._proxies = environment_proxies(base_url)
         self._verify = certificate_authorities(environ)
         self._adapter = ExchangeAdapter(connections)
+        # Preparing takes longer than all else that a request does.
+        self._prepared = lru_cache(_MOST_PREPARED)(self._prepare)
 
     def get(
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Deadline
     ) -> HttpAnswer:
         """See Transport.get."""
-        return self._send(requests.Request("GET", url, self._headers, params=parameters), auth, deadline)
+        return self._send(_Asked("GET", url, tuple(parameters.items()), auth), deadline)
 
     def post(self, url: str, body: bytes, auth: tuple[str, str], deadline: Deadline) -> HttpAnswer:
         """See Transport.post."""
-        headers = {**self._headers, "Content-Type": "application/json"}
-        return self._send(requests.Request("POST", url, headers, data=body), auth, deadline)
+        return self._send(_Asked("POST", url, (), auth, body), deadline)
 
-    def _send(self, unprepared: requests.Request, auth: tuple[str, str], deadline: Deadline) -> HttpAnswer:
+    def _prepare(self, asked: "_Asked") -> requests.PreparedRequest:
+        headers = {**self._headers, "Content-Type": "application/json"} if asked.body else self._headers
+        unprepared = requests.Request(
+            asked.method, asked.url, headers, data=asked.body or None, params=asked.parameters
+        )
+        unprepared.auth = HTTPBasicAuth(*(part.encode() for part in asked.auth))
+        return unprepared.prepare()
+
+    def _send(self, asked: "_Asked", deadline: Deadline) -> HttpAnswer:
         begin = time.monotonic()
         try:
-            unprepared.auth = HTTPBasicAuth(*(part.encode() for part in auth))
-            request = unprepared.prepare()
             response = self._adapter.send(
-                request, timeout=deadline, verify=self._verify, proxies=self._proxies
+                self._prepared(asked), timeout=deadline, verify=self._verify, proxies=self._proxies
             )
         except TimeoutError as error:
             seconds = time.monotonic() - begin
@@ -126,6 +146,7 @@ class ExchangeAdapter(BaseAdapter):
         self._pool = _Pool(connections)
         self._worked: dict[str, Any] = {}
         self._contexts: dict[Authorities, ssl.SSLContext] = {}
+        self._route = lru_cache(_MOST_ROUTES)(_Route.of)
 
     def send(  # type: ignore[override] # timeout is a deadline, which neither a number nor a pair can be
         self,
@@ -143,7 +164,8 @@ class ExchangeAdapter(BaseAdapter):
         Raises:
             ApiError, TimeoutError, OSError, h11.RemoteProtocolError: as Connection.exchange.
         """
-        route = _Route.of(request.url or "", proxies or {}, verify)
+        origin = "/".join((request.url or "").split("/", 3)[:3])
+        route = self._route(origin, tuple((proxies or {}).items()), verify)
         connection = self._pool.take(route)
         try:
             answer = self._exchange(connection or self._open(route, timeout), route, request, timeout)
@@ -193,7 +215,7 @@ class _Route:
     host_header: str
 
     @classmethod
-    def of(cls, url: str, proxies: Mapping[str, str], verify: Authorities) -> "_Route":
+    def of(cls, url: str, proxies: tuple[tuple[str, str], ...], verify: Authorities) -> "_Route":
         origin = endpoint(url)
         proxy = select_proxy(url, dict(proxies))
         return cls(origin, proxy_endpoint(proxy) if proxy else None, verify, urlsplit(url).netloc)

@@ -62,7 +62,8 @@ class AnswerModel(BaseModel):
     Source: Twilio's OpenAPI description of TaskRouter v1.
     """
 
-    model_config = ConfigDict(frozen=True)
+    # Built at the first answer: most kinds are not polled, and all of them would take part of the startup.
+    model_config = ConfigDict(frozen=True, defer_build=True)
     secondary: ClassVar[frozenset[str]] = frozenset()
 
 

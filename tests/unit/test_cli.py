@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from taskrouter_exporter import __version__, cli
+from taskrouter_exporter.demo import SCENARIOS
 from taskrouter_exporter.server.listen import ListenAddress
 
 CONFIG = {
@@ -174,3 +176,17 @@ def test_an_address_in_use_is_an_error_on_one_line(run: Run) -> None:
     status, _, errors = run(f"--web.listen-address=127.0.0.1:{port}")
     address.close()
     assert (status, errors) == (1, f"cannot listen on 127.0.0.1:{port}: Address already in use\n")
+
+
+def test_every_scenario_of_the_demo_can_be_chosen(run: Run) -> None:
+    status, _, errors = run("--demo.scenario=unknown")
+    assert status == 2
+    assert all(repr(scenario) in errors for scenario in SCENARIOS)
+    assert errors.count("'") == 2 * (len(SCENARIOS) + 1)
+
+
+def test_the_simulator_is_not_imported_without_the_demo() -> None:
+    """It would take a tenth of the time that all imports take."""
+    program = "import sys, taskrouter_exporter.cli; print([m for m in sys.modules if 'simulator' in m])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
