@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import coverage
 import pytest
 from hypothesis import settings
+from support.coverage import without_coverage
 from support.exporter import Exporter
 from support.faults import FaultySimulator
 from xdist.remote import Producer
@@ -63,13 +63,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 @pytest.fixture
 def uncovered() -> Iterator[None]:
-    """Measure no coverage during a test: a long simulation takes several times as long with it."""
-    measurement = coverage.Coverage.current()
-    if measurement is not None:
-        measurement.stop()
-    yield
-    if measurement is not None:
-        measurement.start()
+    """Measure no coverage during a test."""
+    with without_coverage():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.blocks import Blocks, read_rules, recordings
+from support.coverage import without_coverage
 from support.documented import documented
 from support.exporter import Exporter
 from support.history import INSTANCE
@@ -134,7 +135,8 @@ def prometheus(
     directory = tmp_path_factory.mktemp("spike")
     prometheus, promtool = program("prometheus", "prometheus"), program("promtool", "prometheus")
     blocks = Blocks(prometheus, promtool, directory / "blocks")
-    fill_with_spike(blocks, directory)
+    with without_coverage():
+        fill_with_spike(blocks, directory)
     with blocks.serve() as server:
         yield server
 

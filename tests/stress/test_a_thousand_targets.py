@@ -90,7 +90,8 @@ def test_a_scrape_is_in_time_while_clients_load_the_landing_page_and_a_target_ha
         hanging = f"http://127.0.0.1:{silent.getsockname()[1]}"
         # More than by default, for a machine that has other things to do.
         offset = ["--timeout-offset=3"]
-        exporter = start_exporter(configuration(bench=(api, TARGETS), silent=(hanging, 4)), offset)
+        targets = int(full_or(TARGETS, TARGETS // 4))
+        exporter = start_exporter(configuration(bench=(api, targets), silent=(hanging, 4)), offset)
         stopped = threading.Event()
 
         def load() -> None:
@@ -101,7 +102,7 @@ def test_a_scrape_is_in_time_while_clients_load_the_landing_page_and_a_target_ha
         for client in clients:
             client.start()
         try:
-            scrapes = [exporter.scrape(timeout=10) for _ in range(int(full_or(20, 2)))]
+            scrapes = [exporter.scrape(timeout=10) for _ in range(int(full_or(20, 1)))]
         finally:
             stopped.set()
             for client in clients:
