@@ -252,13 +252,11 @@ def _statistics(kind: Kind, role: Role, published: Sequence[tuple[bytes, ...]]) 
 def _written(head: Metric, samples: Iterable[tuple[str, float]]) -> WrittenFamily:
     """Return a family with one line for each sample: the text of its labels, and its value."""
     name = head.name + ("_total" if head.type == "counter" else "")
-    text = "".join(
-        [
-            f"{name}{{{labels}}} {number(value)}\n" if labels else f"{name} {number(value)}\n"
-            for labels, value in samples
-        ]
+    lines = (
+        f"{name}{{{labels}}} {number(value)}\n" if labels else f"{name} {number(value)}\n"
+        for labels, value in samples
     )
-    return WrittenFamily(head, [text.encode()])
+    return WrittenFamily(head, (line.encode() for line in lines))
 
 
 def _gauge(name: str, text: str, labels: Iterable[str], *, unit: str = "") -> GaugeMetricFamily:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -37,7 +38,7 @@ class PollResult:
         finished: When the poll ended, in Unix seconds.
         duration: Seconds since the start of the poll, including the wait for a free connection.
         attempts: Its HTTP requests.
-        statistics: None where the poll failed.
+        answer: What the API said, None where the poll failed; only given to the constructor.
         error: None where it did not.
         rate_limit: Of the newest answer that has one.
         anchor: Start of an anchored query's period.
@@ -45,14 +46,16 @@ class PollResult:
         begun: When the poll began, on the monotonic clock.
         together: Number of queries that its request was about.
         resource: Name of the API's resource that was asked, to which the rate limit applies.
-        lines: The statistics as they are published, family by family.
+        statistics: What the landing page shows of the answer, None where the poll failed.
+        lines: The whole answer as it is published, family by family. A result is kept for long, and there may
+            be thousands: nothing else has all of its samples.
     """
 
     query: Query
     finished: float
     duration: float
     attempts: tuple[Attempt, ...] = ()
-    statistics: Statistics | None = None
+    answer: InitVar[Statistics | None] = None
     error: ApiError | None = None
     rate_limit: RateLimit | None = None
     anchor: datetime | None = None
@@ -60,19 +63,29 @@ class PollResult:
     asked: bool = True
     together: int = 1
     resource: str = ""
+    statistics: Statistics | None = field(init=False)
     lines: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, answer: Statistics | None) -> None:
+        shown: Statistics | None = None
         lines: tuple[bytes, ...] = ()
-        if self.statistics is not None:
-            query = self.query
-            lines = statistics_lines(query.kind, query.statistics_labels, self.statistics, self.anchor)
+        if answer is not None:
+            kind = self.query.kind
+            shown = answer.only({column.family for column in kind.columns})
+            lines = statistics_lines(kind, self.query.statistics_labels, answer, self.anchor)
+        object.__setattr__(self, "statistics", shown)
         object.__setattr__(self, "lines", lines)
 
     @property
     def up(self) -> bool:
         """Whether the query was polled."""
         return self.error is None
+
+    def without_lines(self) -> "PollResult":
+        """Return a copy without the lines, which only a scrape needs."""
+        kept = copy(self)
+        object.__setattr__(kept, "lines", ())
+        return kept
 
 
 def newest_rate_limits(results: Iterable[PollResult]) -> dict[tuple[str, str], RateLimit]:
@@ -237,7 +250,7 @@ class PollHistory:
         if previous is not None and result.begun < previous.begun:
             return
         reason_before = previous.error.reason if previous and previous.error else None
-        self._last[result.query] = result
+        self._last[result.query] = result.without_lines()
         logger = _logger(result.query).bind(attempts=len(result.attempts), duration=round(result.duration, 3))
         if result.statistics is not None and result.statistics.ignored:
             self._count_ignored(result.query, result.statistics.ignored)

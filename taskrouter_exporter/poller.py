@@ -260,6 +260,8 @@ class Poller:
                 self._end(poll, answer, None)
             else:
                 self._end(poll, None, answer)
+        # A reference cycle otherwise, which would keep the results until the garbage collector runs.
+        request.polls = []
 
     def _result_for(self, poll: _Poll, deadline: float) -> PollResult:
         """Return the result for a scrape at its deadline; end the poll unless a later scrape waits for it."""
@@ -312,7 +314,7 @@ class Poller:
             finished=self._clock(),
             duration=self._monotonic() - call.begun,
             attempts=tuple(call.attempts),
-            statistics=statistics,
+            answer=statistics,
             error=error,
             rate_limit=call.rate_limit,
             anchor=poll.anchor,

@@ -94,6 +94,7 @@ class RequestsTransport:
         self._proxies = environment_proxies(base_url)
         self._verify = certificate_authorities(environ)
         self._adapter = ExchangeAdapter(connections)
+        self._newest_headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
         # Preparing takes longer than all else that a request does.
         self._prepared = lru_cache(_MOST_PREPARED)(self._prepare)
 
@@ -113,7 +114,14 @@ class RequestsTransport:
             asked.method, asked.url, headers, data=asked.body or None, params=asked.parameters
         )
         unprepared.auth = HTTPBasicAuth(*(part.encode() for part in asked.auth))
-        return unprepared.prepare()
+        prepared = unprepared.prepare()
+        # What is kept for each query is only what is sent, and most have their headers in common.
+        kept = requests.PreparedRequest()
+        kept.method, kept.url, kept.body = prepared.method, prepared.url, prepared.body
+        if self._newest_headers != prepared.headers:
+            self._newest_headers = prepared.headers
+        kept.headers = self._newest_headers
+        return kept
 
     def _send(self, asked: "_Asked", deadline: Deadline) -> HttpAnswer:
         begin = time.monotonic()

@@ -1,6 +1,6 @@
 """A kind of statistics: what is asked, how the answer reads, and what is published of it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -70,6 +70,24 @@ class Statistics:
             if definition.name.removeprefix("window_") == family:
                 return dict(samples).get(labels)
         return None
+
+    def only(self, families: Collection[str]) -> "Statistics":
+        """Return the statistics without the samples of other families.
+
+        Args:
+            families: Their names without `window_`.
+        """
+        kept = [
+            (definition, samples)
+            for definition, samples in zip(self.families, self.samples, strict=True)
+            if definition.name.removeprefix("window_") in families
+        ]
+        return Statistics(
+            tuple(definition for definition, _ in kept),
+            tuple(samples for _, samples in kept),
+            self.ignored,
+            self.held,
+        )
 
 
 @dataclass(frozen=True, slots=True)

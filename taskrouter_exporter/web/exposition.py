@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
+from itertools import islice
 from typing import Final, Protocol
 
 from prometheus_client import Metric
@@ -15,6 +16,7 @@ from prometheus_client.samples import Sample
 from taskrouter_exporter.lines import CREATED, WrittenFamily, label_text, number
 
 _END: Final = b"# EOF\n"
+_LINES_IN_A_BLOCK: Final = 200
 
 
 _CREATED_LINES: Final = re.compile(rb"^\w+_created[ {].*\n", re.MULTILINE)
@@ -81,12 +83,13 @@ class Exposition:
         return self._head(head) + "".join(map(_write_sample, samples)).encode()
 
     def _write_lines(self, family: WrittenFamily, sink: io.BufferedIOBase) -> None:
-        """Write a family whose lines are written already."""
-        lines = b"".join(family.lines)
-        if not self._openmetrics and family.head.type == "counter":
-            lines = _CREATED_LINES.sub(b"", lines)
+        """Write a family whose lines are written already, in blocks: many small ones would take longer."""
         sink.write(self._head(family.head))
-        sink.write(lines)
+        leave_out = not self._openmetrics and family.head.type == "counter"
+        lines = iter(family.lines)
+        while some := list(islice(lines, _LINES_IN_A_BLOCK)):
+            block = b"".join(some)
+            sink.write(_CREATED_LINES.sub(b"", block) if leave_out else block)
 
     def _head(self, family: Metric) -> bytes:
         """Return the lines before the samples of a family that has none."""

@@ -161,7 +161,7 @@ def test_counters_that_are_held_now_and_then_are_logged_once() -> None:
 
 
 def ignoring(*attributes: str, query: Query = WINDOW) -> PollResult:
-    return PollResult(query, 0, 1, statistics=replace(statistics(), ignored=attributes))
+    return PollResult(query, 0, 1, answer=replace(statistics(), ignored=attributes))
 
 
 def test_ignored_attributes_are_all_counted_and_each_is_logged_once_for_a_query() -> None:

@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -652,7 +654,7 @@ def test_results_are_ordered_by_the_start_of_their_polls() -> None:
     history.record(success)
     with structlog.testing.capture_logs() as lines:
         history.record(PollResult(query(), 101, 9, error=ApiError(Reason.AUTH, "old password"), begun=92))
-    assert history.last(query()) is success
+    assert history.last(query()) == success
     assert history.errors(query())[Reason.AUTH] == 1, "it is counted, but no news"
     assert lines == []
 
@@ -669,7 +671,26 @@ def available(*numbers: int) -> dict[str, Any]:
 
 
 def workers(results: list[PollResult]) -> list[float | None]:
-    return [each.statistics.value("available_workers") if each.statistics else None for each in results]
+    family = r"(?m)^twilio_taskrouter_queue_available_workers.* (.*)$"
+    found = [re.search(family, b"".join(each.lines).decode()) for each in results]
+    return [float(each[1]) if each else None for each in found]
+
+
+def test_results_wait_for_no_garbage_collector() -> None:
+    async def scenario() -> int:
+        api = Api(after(1, available(2, 0)))
+        poller = api.poller()
+        await poller.poll([query(), *QUEUES], now() + 9)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await poller.poll([query(), *QUEUES], now() + 9)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert run_virtually(scenario()) < 20
 
 
 def test_queues_share_a_request_and_each_has_its_own_result() -> None:

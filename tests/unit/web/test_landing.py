@@ -64,7 +64,7 @@ def test_a_target_is_not_polled_yet_before_the_first_scrape() -> None:
 
 
 def test_a_target_that_is_up_shows_when_how_long_and_its_counts() -> None:
-    (row,) = rows(page(result(query(), statistics=STATISTICS)))
+    (row,) = rows(page(result(query(), answer=STATISTICS)))
     assert (row["Last poll"], row["Duration"], row["State"]) == ("7 s ago", "0.25 s", "up")
     assert (row["Created"], row["Accepted"], row["Rejected"]) == ("1,234", "1,200", "3")
     assert row["Timed out"] == "-", "a missing count is not 0"
@@ -87,7 +87,7 @@ def test_a_target_is_down_when_one_window_failed_and_names_each_reason_once() ->
 def test_counts_are_those_of_the_first_window_or_else_of_the_counters() -> None:
     day, window, later = query(period=Anchored("day")), query(period=Window(15)), query(period=Window(60))
     polled = [
-        result(each, statistics=statistics(each.period.role, reservations_created=n))
+        result(each, answer=statistics(each.period.role, reservations_created=n))
         for n, each in enumerate((day, window, later), 1)
     ]
     assert rows(page(*polled))[0]["Created"] == "2"
@@ -114,7 +114,7 @@ def test_the_newest_rate_limit_of_each_workspace_is_shown() -> None:
 @pytest.mark.parametrize("hostile", ["<script>x()</script>", '"><img src=x>', "' onclick='x()", "a&amp;b"])
 def test_names_are_escaped_in_text_and_links(hostile: str) -> None:
     asked = query(hostile, hostile)
-    html = page(result(asked, rate_limit=RateLimit(10, 5), statistics=STATISTICS))
+    html = page(result(asked, rate_limit=RateLimit(10, 5), answer=STATISTICS))
     (row,) = rows(html)
     assert (row["Workspace"], row["Channel"]) == (hostile, hostile)
     assert hostile not in html
@@ -135,7 +135,7 @@ def test_a_page_without_targets_has_an_empty_table() -> None:
 def test_only_the_first_thousand_targets_are_shown_those_that_are_down_first() -> None:
     queries = [query(str(number)) for number in range(1_500)]
     failed = result(queries[-1], error=ApiError(Reason.TIMEOUT, ""))
-    html = page(result(queries[0], statistics=STATISTICS), failed, queries=queries)
+    html = page(result(queries[0], answer=STATISTICS), failed, queries=queries)
     shown = [row["Workspace"] for row in rows(html)]
     assert shown == ["1499", *(str(number) for number in range(999))]
     assert "500 more targets are not shown." in html
@@ -144,7 +144,7 @@ def test_only_the_first_thousand_targets_are_shown_those_that_are_down_first() -
 
 
 def test_the_page_loads_nothing_and_allows_no_script() -> None:
-    html = page(result(query(), statistics=STATISTICS))
+    html = page(result(query(), answer=STATISTICS))
     assert not re.search(r"<script|<img|<link|@import|url\(|src=|https?:", html.replace(DOCUMENTATION, ""))
     policy = LANDING_HEADERS["Content-Security-Policy"]
     assert policy.startswith("default-src 'none';")
