@@ -72,7 +72,7 @@ class Runtime:
     Args:
         load: Reads the configuration; raises ConfigError.
         metrics: Of the exporter itself.
-        systemd: Is told of each reload, whoever asks for it.
+        systemd: Receives a notification of each reload, whoever requests it.
 
     Raises:
         ConfigError: the first configuration cannot be used.

@@ -135,7 +135,7 @@ def _wall() -> list[Panel]:
         ),
     ]
     for panel in shown:
-        # To be read from across a room: nothing but the name and the number, as large as there is room for.
+        # To be read from afar: nothing but the name and the number, as large as possible.
         panel.color_mode(BigValueColorMode.BACKGROUND_SOLID).graph_mode(BigValueGraphMode.NONE)
         panel.text_mode(BigValueTextMode.VALUE_AND_NAME).justify_mode(BigValueJustifyMode.CENTER)
         panel.text(common.VizTextDisplayOptions().title_size(24)).height(6).span(24)
