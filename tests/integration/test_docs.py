@@ -23,6 +23,8 @@ from taskrouter_exporter.simulator import ContactCentre, Simulator
 from tools import metrics_page
 from tools.check_links import check_links
 
+pytestmark = pytest.mark.usefixtures("uncovered")  # long calculations, which other tests cover
+
 
 def name_and_type(family: Metric, *, openmetrics: bool) -> tuple[str, str]:
     """As Prometheus stores the series, and as OpenMetrics calls the type."""

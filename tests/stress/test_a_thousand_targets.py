@@ -67,7 +67,7 @@ def test_clients_that_read_nothing_fit_into_the_chart_s_memory(
     assert len(exporter.scrape().answer.body) > 6 * 2**20
     connections: list[socket.socket] = []
     try:
-        for _ in range(int(full_or(20, 6))):
+        for _ in range(int(full_or(20, 5))):
             for _ in range(CLIENTS):
                 connection = socket.socket()
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -190,3 +190,12 @@ def test_the_simulator_is_not_imported_without_the_demo() -> None:
     program = "import sys, taskrouter_exporter.cli; print([m for m in sys.modules if 'simulator' in m])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_garbage_collector_runs_after_the_imports() -> None:
+    program = (
+        "import gc, sys; from taskrouter_exporter.__main__ import main; sys.argv = ['x', '--version']\n"
+        "try:\n    main()\nfinally:\n    print(gc.isenabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("True\n")

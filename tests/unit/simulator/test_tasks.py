@@ -20,8 +20,7 @@ from taskrouter_exporter.simulator import (
 )
 from taskrouter_exporter.simulator.tasks import LONGEST_LIFE
 
-# Long calculations take several times as long where coverage is measured; other tests run the same code.
-pytestmark = pytest.mark.usefixtures("uncovered")
+pytestmark = pytest.mark.usefixtures("uncovered")  # long calculations, which other tests cover
 
 WEDNESDAY = datetime(2026, 11, 25, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from taskrouter_exporter.simulator import ContactCentre, Incident, Outcome, Scenario
 
-# Long calculations take several times as long where coverage is measured; other tests run the same code.
-pytestmark = pytest.mark.usefixtures("uncovered")
+pytestmark = pytest.mark.usefixtures("uncovered")  # long calculations, which other tests cover
 
 CENTRE = ContactCentre(seed=1)
 WEDNESDAY = datetime(2026, 11, 25, tzinfo=UTC)

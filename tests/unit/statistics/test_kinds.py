@@ -14,6 +14,8 @@ from taskrouter_exporter.statistics.answer import BadStatisticsError
 from taskrouter_exporter.statistics.kind import Family, Kind, Role, Sample
 from taskrouter_exporter.statistics.parsing import parse, parse_bulk
 
+pytestmark = pytest.mark.usefixtures("uncovered")  # long calculations, which other tests cover
+
 DATA: Final = Path(__file__).parents[2] / "data"
 EXAMPLES: Final = {
     ("workers", "workspace"): "cumulative-statistics",
