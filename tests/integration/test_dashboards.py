@@ -190,7 +190,7 @@ def test_a_panel_that_needs_counters_says_so_and_most_do_not() -> None:
     ("dashboard", "title", "text"),
     [
         ("taskrouter-queues", "Tasks waiting", "Needs statistics: [realtime], queues: auto"),
-        ("taskrouter-queues", "Tasks that entered", "Needs statistics: [tasks], queues: auto"),
+        ("taskrouter-queues", "Tasks entered", "Needs statistics: [tasks], queues: auto"),
         (
             "taskrouter-queues",
             "Service level",
@@ -417,13 +417,13 @@ def test_failed_queries_are_counted_by_reason(program: Callable[[str, str], str]
         f'twilio_taskrouter_exporter_build_info{{{exporter}, version="1"}}': "1 1 1 1 1 stale",
     }
     expected: dict[tuple[str, str], dict[str, float]] = {
-        ("Queries that are up, and that are down by reason", "A"): {"{}": 1},
-        ("Queries that are up, and that are down by reason", "B"): {
+        ("Queries up, and down by reason", "A"): {"{}": 1},
+        ("Queries up, and down by reason", "B"): {
             '{reason="auth"}': 1,
             '{reason="timeout"}': 0,
         },
-        ("Queries that are down", "A"): {"{}": 1},
-        ("Exporters that do not answer", "A"): {"{}": 1},
+        ("Queries down", "A"): {"{}": 1},
+        ("Exporters down", "A"): {"{}": 1},
         ("Up", "A"): {f"{{{query}}}": 0},
     }
     checks = [

@@ -260,7 +260,7 @@ def _activity_trends() -> list[Panel]:
             query(_activity("max"), f"{_NAME}: {{{{activity}}}}"),
         ),
         graph(
-            "What Workers' time goes into",
+            "Workers' time by Activity",
             "Each Activity's share of all Workers' time, over the chosen window before each instant.",
             SHARE,
             query(share, "{{activity}}"),

@@ -54,14 +54,14 @@ def _now() -> list[Panel]:
     down = f"max by (workspace, channel, window) (twilio_taskrouter_up{{{SELECTED}}}) == 0"
     return [
         number(
-            "Exporters that do not answer",
+            "Exporters down",
             "Exporters that were scraped within the last week and that Prometheus cannot scrape now.",
             COUNT,
             query(f"count({seen} == 0) or vector(0)", "exporters", instant=True),
             colours=steps("green", (1, "red")),
         ),
         number(
-            "Queries that are down",
+            "Queries down",
             "A query is one workspace, channel and window. One that is down has no statistics.",
             COUNT,
             query(f"count({down}) or vector(0)", "queries", instant=True),
@@ -118,7 +118,7 @@ def _polls() -> list[Panel]:
             ),
         ),
         graph(
-            "Queries that are up, and that are down by reason",
+            "Queries up, and down by reason",
             "Queries that were polled, and those that were not by the reason that the exporter gave in the "
             "last minutes. docs/metrics.md explains the reasons.",
             COUNT,
@@ -176,13 +176,14 @@ def _api() -> list[Panel]:
         ),
         graph(
             "Duration of API requests",
-            "Within how many seconds half of the requests, nine in ten and 99 in a hundred were answered.",
+            "Duration of API requests: median, 90th and 99th percentile.",
             SECONDS,
             *(
                 query(
-                    f"histogram_quantile({share}, sum by (account, le) ({buckets}))", "{{account}}: " + words
+                    f"histogram_quantile({quantile}, sum by (account, le) ({buckets}))",
+                    f"{{{{account}}}}: {name}",
                 )
-                for share, words in {0.5: "half", 0.9: "nine in ten", 0.99: "99 in 100"}.items()
+                for quantile, name in {0.5: "p50", 0.9: "p90", 0.99: "p99"}.items()
             ),
         ),
         graph(

@@ -206,13 +206,13 @@ def _history() -> list[Panel]:
             most=1,
         ),
         graph(
-            "Tasks that callers gave up",
+            "Abandoned tasks",
             "Share of the tasks which entered the queue in the chosen window that were canceled.",
             SHARE,
             query(_abandoned(), _NAME),
         ),
         graph(
-            "Tasks that entered",
+            "Tasks entered",
             "Tasks that entered each queue in the chosen window before each instant.",
             COUNT,
             query(_events("entered"), _NAME),
