@@ -168,8 +168,8 @@ def test_a_spike_of_rejections_is_told_with_its_numbers_and_then_that_it_is_over
 
     wait_until("a critical alert", lambda: "critical" in told("firing"))
     wait_until("the warning held back", warning_is_inhibited)
-    # It may take three quarters of an hour after the incident, at this speed a minute and a half. On a busy machine
-    # the critical alert may hold the warning back before anybody was told of it.
+    # It may take three quarters of an hour after the incident, at this speed a minute and a half. On a busy
+    # machine the critical alert may hold the warning back before anybody was told of it.
     wait_until("all clear", lambda: told("resolved") == told("firing"), 300)
     wait_until("silence", lambda: not any(map(is_spike, alertmanager.alerts())))
 
