@@ -147,7 +147,7 @@ def measure(queries: int, concurrency: int, factor: float, scrapes: int) -> Iter
 
 
 def measure_queues(scrapes: int) -> Iterator[Row]:
-    """Measure scrapes of many queues in three channels, each with what waits now and what became of it."""
+    """Measure scrapes of many queues in three channels, each with its tasks and its real-time statistics."""
     target: dict[str, object] = {
         "workspace": WORKSPACE,
         "name": "queues",

@@ -95,7 +95,7 @@ class RequestsTransport:
         self._verify = certificate_authorities(environ)
         self._adapter = ExchangeAdapter(connections)
         self._newest_headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
-        # Preparing takes longer than all else that a request does.
+        # Once for each query: preparing takes a good part of a request's CPU time.
         self._prepared = lru_cache(_MOST_PREPARED)(self._prepare)
 
     def get(
@@ -118,9 +118,10 @@ class RequestsTransport:
         # What is kept for each query is only what is sent, and most have their headers in common.
         kept = requests.PreparedRequest()
         kept.method, kept.url, kept.body = prepared.method, prepared.url, prepared.body
-        if self._newest_headers != prepared.headers:
-            self._newest_headers = prepared.headers
-        kept.headers = self._newest_headers
+        common = self._newest_headers
+        if common != prepared.headers:  # another thread may change the newest ones meanwhile
+            common = self._newest_headers = prepared.headers
+        kept.headers = common
         return kept
 
     def _send(self, asked: "_Asked", deadline: Deadline) -> HttpAnswer:

@@ -4,9 +4,11 @@ import base64
 import gzip
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from support.peer import Behaviour, Peer, answer, answering, reset, swallowing_s
 from taskrouter_exporter.api.call import HttpAnswer
 from taskrouter_exporter.api.connection import MAX_BODY_BYTES
 from taskrouter_exporter.api.errors import ApiError, Reason
-from taskrouter_exporter.api.transport import RequestsTransport
+from taskrouter_exporter.api.transport import RequestsTransport, _Asked
 
 
 @pytest.fixture
@@ -453,3 +455,20 @@ def test_a_deadline_that_moves_later_extends_the_request(peer_that: Callable[...
     transport = RequestsTransport(peer.url, 4, {}, "test")
     assert transport.get(peer.url, {}, ("a", "b"), lambda: deadline[0]).body == b"late"
     transport.close()
+
+
+def test_requests_that_are_prepared_at_once_keep_their_own_headers() -> None:
+    """GET and POST have different headers, and a request is prepared in the thread that sends it."""
+    transport = RequestsTransport("https://api.example", 4, {}, "test")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def prepare(number: int) -> bool:
+        asked = _Asked("POST", f"https://api.example/{number}", (), ("u", "p"), b"{}" if number % 2 else b"")
+        return ("Content-Type" in transport._prepare(asked).headers) == bool(asked.body)
+
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(prepare, range(4000)))
+    finally:
+        sys.setswitchinterval(interval)
