@@ -35,10 +35,10 @@ class WrittenFamily:
 
 def label_text(labels: Iterable[tuple[str, str]]) -> str:
     """Return labels as they stand between the braces of a sample line."""
-    return ",".join([f'{name}="{escaped(value)}"' for name, value in labels])
+    return ",".join([f'{name}="{_escaped(value)}"' for name, value in labels])
 
 
-def escaped(value: str) -> str:
+def _escaped(value: str) -> str:
     """Return a label's value as both formats write it (OpenMetrics 1.0, "ABNF")."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
@@ -86,7 +86,7 @@ def _lines(
     counts = family.type == "counter"
     for values, value in samples:
         own = "".join(
-            [f',{label}="{escaped(text)}"' for label, text in zip(family.labels, values, strict=True)]
+            [f',{label}="{_escaped(text)}"' for label, text in zip(family.labels, values, strict=True)]
         )
         if counts:
             yield f"{name}_total{{{common}{own}}} {number(value)}\n"

@@ -17,8 +17,6 @@ from taskrouter_exporter.lines import CREATED, WrittenFamily, label_text, number
 
 _END: Final = b"# EOF\n"
 _LINES_IN_A_BLOCK: Final = 200
-
-
 _CREATED_LINES: Final = re.compile(rb"^\w+_created[ {].*\n", re.MULTILINE)
 """A line is a sample: a label's value has no newline."""
 
