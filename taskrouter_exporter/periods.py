@@ -23,9 +23,11 @@ class Window:
         """The canonical value of the label `window`: `15m`, `4h`."""
         return format_duration(timedelta(minutes=self.minutes))
 
-    def parameters(self, _start: datetime | None) -> dict[str, str]:
-        """Return the URL parameters of this period."""
-        return {"Minutes": str(self.minutes)}
+    def parameters(self, start: datetime | None, end: datetime | None = None) -> dict[str, str]:
+        """Return the URL parameters of the window that ends now, or of a past one from `start` to `end`."""
+        if start is None:
+            return {"Minutes": str(self.minutes)}
+        return _between(start, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,11 @@ class Anchored:
         """Return the end of the period that starts at `start`."""
         return start + timedelta(days=1 if self.label == "day" else 7)
 
-    def parameters(self, start: datetime | None) -> dict[str, str]:
-        """Return the URL parameters of the period since `start`."""
+    def parameters(self, start: datetime | None, end: datetime | None = None) -> dict[str, str]:
+        """Return the URL parameters of the period from `start` until now, or until `end`."""
         if start is None:
             raise ValueError("an anchored period needs its start")
-        return {"StartDate": start.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+        return _between(start, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,15 @@ class Current:
 
     label: ClassVar[str] = ""
 
-    def parameters(self, _start: datetime | None) -> dict[str, str]:
+    def parameters(self, _start: datetime | None, _end: datetime | None = None) -> dict[str, str]:
         """Return no URL parameters."""
         return {}
 
 
 Period = Window | Anchored | Current
+
+
+def _between(start: datetime, end: datetime | None) -> dict[str, str]:
+    """Return the URL parameters of a range, of which the API takes whole seconds."""
+    dates = {"StartDate": start} if end is None else {"StartDate": start, "EndDate": end}
+    return {name: date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for name, date in dates.items()}

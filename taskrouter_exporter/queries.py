@@ -89,9 +89,14 @@ class Query:
             labels["window"] = self.period.label
         return labels
 
-    def parameters(self, start: datetime | None = None) -> Mapping[str, str]:
-        """Return the URL parameters; `start` is the start of an anchored period."""
-        parameters = self.period.parameters(start)
+    def parameters(self, start: datetime | None = None, end: datetime | None = None) -> Mapping[str, str]:
+        """Return the URL parameters.
+
+        Args:
+            start: Of an anchored period, or of a window in the past.
+            end: Of a period in the past; by default it is now.
+        """
+        parameters = self.period.parameters(start, end)
         if self.target.channel != ALL_CHANNELS:
             parameters["TaskChannel"] = self.target.channel
         if self.service_levels and self.kind.splits and self.period.role == "window":

@@ -38,6 +38,18 @@ def test_an_anchored_period_has_a_start_date_in_utc_and_no_minutes() -> None:
     assert query.parameters(start) == {"StartDate": "2026-11-23T00:00:00Z", "TaskChannel": "chat"}
 
 
+@pytest.mark.parametrize("period", [Window(240), Anchored("day")])
+def test_a_period_in_the_past_has_a_start_and_an_end_in_utc_and_no_minutes(
+    period: Window | Anchored,
+) -> None:
+    start, end = datetime(2026, 11, 23, 4, tzinfo=UTC), datetime(2026, 11, 23, 8, 0, 0, 1, tzinfo=UTC)
+    assert Query(target("chat"), period).parameters(start, end) == {
+        "StartDate": "2026-11-23T04:00:00Z",
+        "EndDate": "2026-11-23T08:00:00Z",
+        "TaskChannel": "chat",
+    }
+
+
 def test_an_anchored_period_without_its_start_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs its start"):
         Query(target("all"), Anchored("day")).parameters()
