@@ -1,8 +1,9 @@
 """Sample lines of the exposition formats, written when an answer arrives: a scrape only joins them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import Metric
@@ -13,6 +14,11 @@ from taskrouter_exporter.statistics.kind import Family, Kind, Sample, Statistics
 PREFIX: Final = "twilio_taskrouter_"
 CREATED: Final = "_created"
 """Ends the names of samples that only OpenMetrics has."""
+
+_SAME_AS_PYTHON: Final = 1e6
+"""Below this number both formats write what `repr` writes."""
+
+_MOST_LABELS: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +51,14 @@ def _escaped(value: str) -> str:
 
 def number(value: float) -> str:
     """Return a sample's value as both formats write it."""
+    if -_SAME_AS_PYTHON < value < _SAME_AS_PYTHON:
+        return repr(float(value))
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call] # the library's own number format
     return text
 
 
 def statistics_lines(
-    kind: Kind, labels: Mapping[str, str], statistics: Statistics, anchor: datetime | None
+    kind: Kind, common: str, statistics: Statistics, anchor: datetime | None
 ) -> tuple[bytes, ...]:
     """Return the lines of each family of a query's statistics, in the order of its kind's families.
 
@@ -58,11 +66,10 @@ def statistics_lines(
 
     Args:
         kind: What was asked.
-        labels: What the query's statistics have in common.
+        common: The labels that the query's statistics have in common, as text.
         statistics: The answer.
         anchor: When its counters began.
     """
-    common = label_text(labels.items())
     created = "" if anchor is None else number(anchor.timestamp())
     return tuple(
         "".join(_lines(family, kind.prefix, samples, common, created)).encode()
@@ -85,12 +92,16 @@ def _lines(
     name = PREFIX + prefix + family.name
     counts = family.type == "counter"
     for values, value in samples:
-        own = "".join(
-            [f',{label}="{_escaped(text)}"' for label, text in zip(family.labels, values, strict=True)]
-        )
+        own = _own_labels(family.labels, values) if values else ""
         if counts:
             yield f"{name}_total{{{common}{own}}} {number(value)}\n"
             if created:
                 yield f"{name}{CREATED}{{{common}{own}}} {created}\n"
         else:
             yield f"{name}{{{common}{own}}} {number(value)}\n"
+
+
+@lru_cache(_MOST_LABELS)
+def _own_labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """Return the labels of a sample as they follow others: those of an Activity stand in every channel."""
+    return "".join([f',{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)])

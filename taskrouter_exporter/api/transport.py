@@ -94,7 +94,7 @@ class RequestsTransport:
         self._proxies = environment_proxies(base_url)
         self._verify = certificate_authorities(environ)
         self._adapter = ExchangeAdapter(connections)
-        self._newest_headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
+        self._newest: _PreparedRequest | None = None
         # Once for each query: preparing takes a good part of a request's CPU time.
         self._prepared = lru_cache(_MOST_PREPARED)(self._prepare)
 
@@ -108,21 +108,16 @@ class RequestsTransport:
         """See Transport.post."""
         return self._send(_Asked("POST", url, (), auth, body), deadline)
 
-    def _prepare(self, asked: "_Asked") -> requests.PreparedRequest:
+    def _prepare(self, asked: "_Asked") -> "_PreparedRequest":
         headers = {**self._headers, "Content-Type": "application/json"} if asked.body else self._headers
         unprepared = requests.Request(
             asked.method, asked.url, headers, data=asked.body or None, params=asked.parameters
         )
         unprepared.auth = HTTPBasicAuth(*(part.encode() for part in asked.auth))
         prepared = unprepared.prepare()
-        # What is kept for each query is only what is sent, and most have their headers in common.
-        kept = requests.PreparedRequest()
-        kept.method, kept.url, kept.body = prepared.method, prepared.url, prepared.body
-        common = self._newest_headers
-        if common != prepared.headers:  # another thread may change the newest ones meanwhile
-            common = self._newest_headers = prepared.headers
-        kept.headers = common
-        return kept
+        newest = _PreparedRequest(prepared, self._newest)  # another thread may replace it meanwhile
+        self._newest = newest
+        return newest
 
     def _send(self, asked: "_Asked", deadline: Deadline) -> HttpAnswer:
         begin = time.monotonic()
@@ -142,6 +137,31 @@ class RequestsTransport:
         self._adapter.close()
 
 
+class _PreparedRequest(requests.PreparedRequest):
+    """What requests has prepared and h11 has validated, once for all polls of a query.
+
+    It keeps only what is sent, and has its headers in common with an earlier request that has equal ones.
+
+    Attributes:
+        origin: The beginning of its URL: scheme, host and port.
+        event: The request line and the headers.
+    """
+
+    def __init__(self, prepared: requests.PreparedRequest, earlier: "_PreparedRequest | None") -> None:
+        super().__init__()
+        self.method, self.url, self.body = prepared.method, prepared.url, prepared.body
+        self.origin = "/".join((self.url or "").split("/", 3)[:3])
+        if earlier and (earlier.origin, earlier.headers) == (self.origin, prepared.headers):
+            self.headers = earlier.headers
+            headers: Any = earlier.event.headers
+        else:
+            self.headers = prepared.headers
+            headers = [("Host", urlsplit(self.origin).netloc), *self.headers.items()]
+        self.event: h11.Request = h11.Request(
+            method=self.method or "GET", target=self.path_url, headers=headers
+        )
+
+
 class ExchangeAdapter(BaseAdapter):
     """A requests adapter that carries requests over connections of its own.
 
@@ -157,9 +177,9 @@ class ExchangeAdapter(BaseAdapter):
         self._contexts: dict[Authorities, ssl.SSLContext] = {}
         self._route = lru_cache(_MOST_ROUTES)(_Route.of)
 
-    def send(  # type: ignore[override] # timeout is a deadline, which neither a number nor a pair can be
+    def send(  # type: ignore[override] # timeout is a deadline, and the request is one prepared for h11 too
         self,
-        request: requests.PreparedRequest,
+        request: _PreparedRequest,
         *,
         timeout: Deadline,
         verify: Authorities = True,
@@ -173,8 +193,7 @@ class ExchangeAdapter(BaseAdapter):
         Raises:
             ApiError, TimeoutError, OSError, h11.RemoteProtocolError: as Connection.exchange.
         """
-        origin = "/".join((request.url or "").split("/", 3)[:3])
-        route = self._route(origin, tuple((proxies or {}).items()), verify)
+        route = self._route(request.origin, tuple((proxies or {}).items()), verify)
         connection = self._pool.take(route)
         try:
             answer = self._exchange(connection or self._open(route, timeout), route, request, timeout)
@@ -191,17 +210,11 @@ class ExchangeAdapter(BaseAdapter):
         return Connection(open_stream(route.origin, route.proxy, context, deadline, self._worked))
 
     def _exchange(
-        self, connection: Connection, route: "_Route", request: requests.PreparedRequest, deadline: Deadline
+        self, connection: Connection, route: "_Route", request: _PreparedRequest, deadline: Deadline
     ) -> RawAnswer:
         try:
-            headers = {"Host": route.host_header, **request.headers}
-            return connection.exchange(
-                request.path_url,
-                headers,
-                deadline,
-                method=request.method or "GET",
-                body=request.body if isinstance(request.body, bytes) else b"",
-            )
+            body = request.body if isinstance(request.body, bytes) else b""
+            return connection.exchange(request.event, deadline, body)
         except StaleConnectionError as error:
             connection.suspicious = error.suspicious
             raise
@@ -214,20 +227,19 @@ class ExchangeAdapter(BaseAdapter):
         return self._contexts[verify]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Route:
-    """How to reach a URL."""
+    """How to reach a URL. One object for each way, so that it is found by its identity."""
 
     origin: Endpoint
     proxy: Endpoint | None
     verify: Authorities
-    host_header: str
 
     @classmethod
     def of(cls, url: str, proxies: tuple[tuple[str, str], ...], verify: Authorities) -> "_Route":
         origin = endpoint(url)
         proxy = select_proxy(url, dict(proxies))
-        return cls(origin, proxy_endpoint(proxy) if proxy else None, verify, urlsplit(url).netloc)
+        return cls(origin, proxy_endpoint(proxy) if proxy else None, verify)
 
     @property
     def uses_tls(self) -> bool:

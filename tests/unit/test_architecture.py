@@ -18,7 +18,7 @@ _POLLING: Final = {"batches", "counters", "politeness", "poll_history", "poller"
 ALLOWED: Final[dict[str, set[str]]] = {
     **{leaf: set() for leaf in _LEAVES},
     "periods": {"durations", "statistics"},
-    "queries": {"periods", "statistics"},
+    "queries": {"lines", "periods", "statistics"},
     "lines": {"statistics"},
     "config": {"durations", "files", "periods", "queries", "sids", "statistics"},
     "server": {"config", "durations", "files"},

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from support.statistics import statistics
 
-from taskrouter_exporter.lines import WrittenFamily, statistics_lines
+from taskrouter_exporter.lines import WrittenFamily, label_text, statistics_lines
 from taskrouter_exporter.statistics.kind import Role
 from taskrouter_exporter.statistics.workers import WORKERS
 from taskrouter_exporter.web.exposition import Exposition
@@ -39,7 +39,7 @@ def test_the_lines_are_those_of_the_library(
     answer = statistics(role, reservations_created=3, activity_durations=durations)
     anchor = ANCHOR if role == "anchored" else None
     labels = {"workspace": workspace, "channel": "voice"}
-    written = statistics_lines(WORKERS, labels, answer, anchor)
+    written = statistics_lines(WORKERS, label_text(labels.items()), answer, anchor)
     assert len(written) == len(answer.families)
     for definition, samples, lines in zip(answer.families, answer.samples, written, strict=True):
         names = [*labels, *definition.labels]

@@ -36,7 +36,8 @@ def within(seconds: float) -> Callable[[], float]:
 
 
 def get(connection: Connection, seconds: float = 5) -> RawAnswer:
-    return connection.exchange("/path", {"Host": "api.test"}, within(seconds))
+    request = h11.Request(method="GET", target="/path", headers=[("Host", "api.test")])
+    return connection.exchange(request, within(seconds))
 
 
 def scripted(*steps: bytes | Callable[[socket.socket], None]) -> Behaviour:
