@@ -29,6 +29,10 @@ class Batch:
     queries: tuple[Query, ...]
     bulk: Bulk | None = None
 
+    def only(self, queries: tuple[Query, ...]) -> "Batch":
+        """Return the batch of some of its queries, one or more."""
+        return self if queries == self.queries else Batch(queries, self.bulk if len(queries) > 1 else None)
+
     @property
     def path(self) -> str:
         """The path of the API resource."""

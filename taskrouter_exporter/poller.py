@@ -3,10 +3,10 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -21,6 +21,8 @@ from taskrouter_exporter.standings import Standings
 from taskrouter_exporter.statistics.kind import Statistics
 
 log = structlog.get_logger()
+
+_BEGUN_AT_ONCE: Final = 16
 
 
 class StatisticsClient(Protocol):
@@ -129,11 +131,11 @@ class Poller:
 
         refused = [query for query in queries if query in self._pauses]
         asked = [query for query in queries if query not in self._pauses]
-        polls += self._begin(asked, deadline, ready)
-        if refused:
-            await self._reread_credentials(refused, deadline)
-            polls += self._begin(refused, deadline, ready)
         try:
+            await self._begin(asked, deadline, ready, polls)
+            if refused:
+                await self._reread_credentials(refused, deadline)
+                await self._begin(refused, deadline, ready, polls)
             if polls:
                 await asyncio.wait([poll.result for poll in polls], timeout=deadline - self._monotonic())
         except asyncio.CancelledError:  # the client has gone
@@ -149,21 +151,44 @@ class Poller:
         self._history.log_suppressed()
         return [ready[query] for query in queries]
 
-    def _begin(
-        self, queries: Iterable[Query], deadline: float, ready: dict[Query, PollResult]
-    ) -> Iterator[_Poll]:
-        """Yield the polls of the queries, those in flight and new ones; put results at hand into `ready`."""
+    async def _begin(
+        self,
+        queries: Iterable[Query],
+        deadline: float,
+        ready: dict[Query, PollResult],
+        polls: list[_Poll],
+    ) -> None:
+        """Begin to poll queries: the first requests leave while others are prepared.
+
+        Args:
+            queries: What is asked, the most promising queries first.
+            deadline: See `poll`.
+            ready: Receives the results at hand.
+            polls: Receives the polls, those in flight and new ones.
+        """
         unasked = []
-        for query in queries:
+        for query in sorted(queries, key=self._standings.standing):
             if (result := self._fresh(query) or self._refused(query)) is not None:
                 ready[query] = result
-            elif (poll := self._in_flight.get(query)) is not None:
-                poll.wait_until(deadline)
-                yield poll
-            else:
+            elif not self._join(query, deadline, polls):
                 unasked.append(query)
-        for batch in self._batching.batches(unasked, self._monotonic()):
-            yield from self._start(batch, deadline)
+        batches = list(self._batching.batches(unasked, self._monotonic()))
+        for begin in range(0, len(batches), _BEGUN_AT_ONCE):
+            for batch in batches[begin : begin + _BEGUN_AT_ONCE]:
+                # Another scrape may have begun some meanwhile.
+                others = tuple(query for query in batch.queries if not self._join(query, deadline, polls))
+                if others:
+                    polls += self._start(batch.only(others), deadline)
+            await asyncio.sleep(0)
+
+    def _join(self, query: Query, deadline: float, polls: list[_Poll]) -> bool:
+        """Wait for the query's poll that is in flight, and return whether there is one."""
+        poll = self._in_flight.get(query)
+        if poll is None:
+            return False
+        poll.wait_until(deadline)
+        polls.append(poll)
+        return True
 
     async def drained(self) -> None:
         """Wait until no poll is in flight."""
