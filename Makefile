@@ -8,7 +8,7 @@ DEV_ENV := $(VENV)/.installed-dev
 unexport PYTHONDONTWRITEBYTECODE
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test coverage help stress weeks lint actionlint bench rules alerts dashboards picture docs chart dist lock clean
+.PHONY: run test coverage help stress weeks lint actionlint bench compare rules alerts dashboards picture docs chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -48,6 +48,9 @@ actionlint: ## Check the workflows with actionlint (needs Go, and uses shellchec
 
 bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short run)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
+
+compare: $(DEV_ENV) ## Compare with bare loops, and write docs/performance.md (COMPARE_ARGS="--json-exporter PATH")
+	$(BIN)/python benchmarks/compare.py --write $(COMPARE_ARGS)
 
 docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json and the tables of docs/metrics.md
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md

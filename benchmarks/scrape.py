@@ -7,12 +7,13 @@ import argparse
 import http.client
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Exporter:
 
     def __init__(self, process: subprocess.Popen[str], port: int, started_in: float) -> None:
         self.started_in = started_in
+        self.pid = process.pid
         self._process = psutil.Process(process.pid)
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
@@ -73,6 +75,12 @@ class Exporter:
         return self._process.memory_info().rss / 1e6
 
 
+def peak_memory(pid: int) -> float:
+    """Return the largest resident memory of a process so far in MB (Linux only)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
 def workers_of(queries: int) -> list[dict[str, object]]:
     """Return targets with so many queries, all of them for the Workers' statistics."""
     channels = ["all", "voice", "chat", "sms"]
@@ -83,7 +91,9 @@ def workers_of(queries: int) -> list[dict[str, object]]:
 
 
 @contextmanager
-def running_exporter(api: str, targets: list[dict[str, object]], concurrency: int) -> Iterator[Exporter]:
+def running_exporter(
+    api: str, targets: list[dict[str, object]], concurrency: int, environ: Mapping[str, str] | None = None
+) -> Iterator[Exporter]:
     """Start the exporter with these targets of one account against an API."""
     config = {
         "accounts": {"bench": {"username": "AC" + "0" * 32, "password": "bench", "base_url": api}},
@@ -95,7 +105,9 @@ def running_exporter(api: str, targets: list[dict[str, object]], concurrency: in
         path.write_text(json.dumps(config), encoding="utf-8")
         begin = time.perf_counter()
         command = [sys.executable, "exporter.py", f"--config.file={path}", "--web.listen-address=127.0.0.1:0"]
-        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environ or {})}
+        ) as process:
             try:
                 port = listening_port(process)
                 # Ready once the lists that the targets ask for have been read.

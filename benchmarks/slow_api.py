@@ -5,6 +5,9 @@ import json
 import multiprocessing
 import re
 import socket
+import ssl
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,16 +101,51 @@ def _of_a_queue(sid: str, resource: str) -> str:
     return _OF_A_QUEUE[resource].replace(_EXAMPLE_QUEUE, sid)
 
 
+@dataclass
+class _Traffic:
+    """What the API has seen since it was last asked.
+
+    Attributes:
+        connections: Opened.
+        requests: Received.
+        received: Bytes, without those of TLS.
+        sent: Bytes, without those of TLS.
+        busy: Requests under way, each time their number changed, beside seconds since an unspecified time.
+    """
+
+    connections: int = 0
+    requests: int = 0
+    received: int = 0
+    sent: int = 0
+    busy: list[tuple[float, int]] = field(default_factory=list)
+
+    def change(self, by: int) -> None:
+        """Count requests that begin or end."""
+        before = self.busy[-1][1] if self.busy else 0
+        self.busy.append((time.monotonic(), before + by))
+
+
+TRAFFIC_PATH: Final = "/traffic"
+"""Answers with what was seen, and forgets it; is not counted itself."""
+
+
 class _Protocol(asyncio.Protocol):
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, traffic: _Traffic) -> None:
         self._delay = delay
+        self._traffic = traffic
+        self._observes = False
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 -- what a TCP server is given
         self._transport = transport
+        self._traffic.connections += 1
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(b"GET " + TRAFFIC_PATH.encode()):
+            self._tell_traffic()
+            return
+        self._traffic.received += len(data)
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
@@ -119,22 +157,47 @@ class _Protocol(asyncio.Protocol):
             answer = _ANSWER.replace(WORKSPACE.encode(), head.split(b"/", 5)[3][:34])
         else:
             answer = _answer(head.decode(), body)
-        asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
+        self._traffic.requests += 1
+        self._traffic.change(+1)
+        asyncio.get_running_loop().call_later(self._delay, self._send, answer)
+
+    def _send(self, answer: bytes) -> None:
+        self._traffic.change(-1)
+        self._traffic.sent += len(answer)
+        self._transport.write(answer)
+
+    def _tell_traffic(self) -> None:
+        self._traffic.connections -= not self._observes
+        self._observes = True
+        body = json.dumps(vars(self._traffic)).encode()
+        vars(self._traffic).update(vars(_Traffic()))
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 
-def _serve(listener: socket.socket, delay: float) -> None:
+def _serve(listener: socket.socket, delay: float, certificate: Path | None) -> None:
     async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: _Protocol(delay), sock=listener)
+        traffic = _Traffic()
+        context = None
+        if certificate:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _Protocol(delay, traffic), sock=listener, ssl=context)
         await server.serve_forever()
 
     asyncio.run(run())
 
 
-def start_api(delay: float) -> tuple[str, multiprocessing.Process]:
-    """Start the API in a process of its own and return its address and the process."""
+def start_api(delay: float, certificate: Path | None = None) -> tuple[str, multiprocessing.Process]:
+    """Start the API in a process of its own and return its address and the process.
+
+    Args:
+        delay: Seconds until it answers.
+        certificate: A file with certificate and key, for TLS.
+    """
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    process = multiprocessing.Process(target=_serve, args=(listener, delay), daemon=True)
+    process = multiprocessing.Process(target=_serve, args=(listener, delay, certificate), daemon=True)
     process.start()
     port = listener.getsockname()[1]
     listener.close()
-    return f"http://127.0.0.1:{port}", process
+    return f"{'https' if certificate else 'http'}://127.0.0.1:{port}", process
