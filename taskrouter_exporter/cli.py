@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="taskrouter-exporter",
         description="Prometheus exporter for Twilio TaskRouter.",
+        epilog="Commands: query (ask TaskRouter once, and print the answer). query --help lists its flags.",
         allow_abbrev=False,
         add_help=False,
     )

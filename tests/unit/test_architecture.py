@@ -44,6 +44,10 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "config_check": {
         "batches", "config", "durations", "expansion", "queries", "server", "statistics", "terminal",
     },
+    "one_shot": {
+        "api", "command_line", "config", "demo", "discovered", "durations", "expansion", "lines", "logs",
+        "metrics", "periods", "queries", "sids", "statistics", "terminal", "web",
+    },
     "cli": {
         "api", "command_line", "config", "config_check", "demo", "durations", "early_signals", "files",
         "logs", "metrics", "queries", "revision", "runtime", "server", "simulator", "systemd", "web",
