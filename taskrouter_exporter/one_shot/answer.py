@@ -48,13 +48,13 @@ class Answer:
     request_id: str | None
 
 
-async def ask(config: Config, question: Question, timeout: float) -> Answer:  # noqa: ASYNC109 -- a failure names the last attempt's reason, which asyncio.timeout() cannot
+async def ask(config: Config, question: Question, seconds: float) -> Answer:
     """Ask a question.
 
     Args:
         config: Says with which credentials, and how often to retry.
         question: What to ask.
-        timeout: Seconds, for the lists of names as well.
+        seconds: Time after which to give up, for the lists of names as well.
 
     Raises:
         QuestionError: a name in the question means nothing.
@@ -63,7 +63,7 @@ async def ask(config: Config, question: Question, timeout: float) -> Answer:  # 
     """
     executor = FairExecutor(config.polling.concurrency, len(config.accounts))
     clients = build_clients(config, os.environ, executor, _NoObserver())
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds
     bounded = {name: BoundedClient(name, client, deadline) for name, client in clients.items()}
     try:
         query = await find_query(config, question, bounded)
@@ -99,11 +99,12 @@ class BoundedClient:
 
     def _named(self, error: ApiError, call: Call) -> ApiError:
         """Return the error with a message that says which request failed."""
+        attempts = len(call.attempts) + call.requesting
         facts = [
             f"account {self._account}",
             f"HTTP {error.status}" if error.status else "no response",
             f"code {error.code}" if error.code else "",
-            f"{len(call.attempts)} attempts" if len(call.attempts) != 1 else "1 attempt",
+            "1 attempt" if attempts == 1 else f"{attempts} attempts",
             f"{time.monotonic() - call.begun:.3f} s",
             error.request_id or "",
             self._client.base_url + call.path,

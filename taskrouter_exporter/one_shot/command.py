@@ -4,7 +4,8 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     flags = parse_flags(arguments, datetime.now(UTC))
     set_up_logging("error", "logfmt")
     try:
-        answer = asyncio.run(ask(_config(flags), flags.question, flags.timeout))
+        with _configured(flags) as config:
+            answer = asyncio.run(ask(config, flags.question, flags.timeout))
     except ConfigError as error:
         return _fail(_CONFIGURATION, *error.problems)
     except QuestionError as error:
@@ -60,13 +62,21 @@ def main(arguments: Sequence[str]) -> int:
     return write_output(_RENDER[flags.output](answer))
 
 
-def _config(flags: Flags) -> Config:
-    if flags.config_file is not None:
-        return load_config(flags.config_file, os.environ)
-    from taskrouter_exporter.demo import start_demo  # noqa: PLC0415 -- its import takes as long as all others
+@contextmanager
+def _configured(flags: Flags) -> Iterator[Config]:
+    """Provide the configuration, and its simulator where it is the demo's.
 
-    _, config = start_demo("calm")
-    return config
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    if flags.config_file is not None:
+        yield load_config(flags.config_file, os.environ)
+        return
+    from taskrouter_exporter.demo import start_demo  # noqa: PLC0415 -- its import takes a while, and few need it
+
+    simulator, config = start_demo("calm")
+    with closing(simulator):
+        yield config
 
 
 def _table(answer: Answer) -> str:

@@ -1,6 +1,7 @@
 """The flags of the command."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,8 +24,10 @@ _DEFAULT_MINUTES: Final = 15
 _HISTORY: Final = timedelta(days=30)
 """How far back statistics reach. Source: https://www.twilio.com/docs/taskrouter/api/worker/statistics."""
 
+_WORKSPACE: Final[tuple[SubjectName, None]] = ("workspace", None)
 _MINUTE: Final = timedelta(minutes=1)
 _NOW: Final = "now"
+_DATE: Final = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EXAMPLE: Final = "2026-10-25T08:00Z"
 
 
@@ -112,9 +115,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _question(flags: argparse.Namespace, now: datetime) -> Question:
-    subject: SubjectName = "queue" if flags.queue else "workflow" if flags.workflow else "workspace"
-    statistics = flags.statistics or ("workers" if subject == "workspace" else "tasks")
-    if statistics == "workers" and subject != "workspace":
+    rows: dict[SubjectName, str | None] = {"queue": flags.queue, "workflow": flags.workflow}
+    subject, row = next(((subject, row) for subject, row in rows.items() if row is not None), _WORKSPACE)
+    statistics = flags.statistics or ("workers" if row is None else "tasks")
+    if statistics == "workers" and row is not None:
         raise QuestionError(
             f"--{subject}: workers has no statistics of a {subject} (expected tasks, realtime)"
         )
@@ -125,7 +129,7 @@ def _question(flags: argparse.Namespace, now: datetime) -> Question:
         workspace=flags.workspace,
         channel=flags.channel,
         subject=subject,
-        row=flags.queue or flags.workflow,
+        row=row,
         start=start,
         end=end,
     )
@@ -169,13 +173,7 @@ def _time(flag: str, text: str, now: datetime) -> datetime:
     if text == _NOW:
         return now
     try:
-        moment = datetime.fromisoformat(text)
-        if (
-            moment.tzinfo is None
-            and moment == datetime.fromisoformat(text[:10])
-            and len(text) == len("2026-10-25")
-        ):
-            moment = moment.replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(f"{text}T00:00Z" if _DATE.fullmatch(text) else text)
         time = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise QuestionError(f"{flag}: {text!r} is not a time (expected e.g. {_EXAMPLE}, or {_NOW})") from None

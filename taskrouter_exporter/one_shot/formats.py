@@ -3,26 +3,32 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Final
 
 from taskrouter_exporter.lines import PREFIX, WrittenFamily, statistics_lines
 from taskrouter_exporter.metrics import statistics_families
 from taskrouter_exporter.one_shot.answer import Answer
 from taskrouter_exporter.web.exposition import Exposition
 
+_LARGEST_INTEGER: Final = 2**53
+"""Programs read larger integers as floating-point numbers."""
+
 
 def render_json(answer: Answer) -> str:
     """Return an answer as one JSON object. It always has the same keys; what does not apply is null."""
     query = answer.query
     target, kind = query.target, query.kind
-    rows = {subject: query.row if kind.subject == subject else None for subject in ("queue", "workflow")}
+    queue, workflow = (query.row if kind.subject == subject else None for subject in ("queue", "workflow"))
     document = {
         "workspace": target.workspace,
         "workspace_sid": target.workspace_sid,
         "account": target.account,
         "channel": target.channel,
         "statistics": kind.name,
-        **{subject: row.name if row else None for subject, row in rows.items()},
-        **{f"{subject}_sid": row.sid if row else None for subject, row in rows.items()},
+        "queue": queue.name if queue else None,
+        "queue_sid": queue.sid if queue else None,
+        "workflow": workflow.name if workflow else None,
+        "workflow_sid": workflow.sid if workflow else None,
         "window": query.period.label or None,
         "start": _time(answer.start),
         "end": _time(answer.end),
@@ -60,7 +66,7 @@ def _samples(answer: Answer) -> Iterator[dict[str, object]]:
             yield {
                 "name": PREFIX + query.kind.prefix + family.name,
                 "labels": {**query.statistics_labels, **dict(zip(family.labels, values, strict=True))},
-                "value": int(value) if value.is_integer() else value,
+                "value": int(value) if value.is_integer() and value < _LARGEST_INTEGER else value,
             }
 
 

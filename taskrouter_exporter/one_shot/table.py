@@ -49,14 +49,15 @@ def _heading(answer: Answer, columns: int) -> Iterator[str]:
             max(columns, most + len(_INDENT) * 2),
             subsequent_indent=" " * (most + len(_INDENT)),
             break_on_hyphens=False,
+            break_long_words=False,  # a SID would no longer be copied as a whole
         )
 
 
 def _period(answer: Answer) -> str:
     if answer.query.period.role == "current":
-        return f"now, at {_time(answer.received)}"
+        return f"now, at {_time(answer.received)} UTC"
     start, end = ("unknown" if each is None else _time(each) for each in (answer.start, answer.end))
-    return f"{start.removesuffix(' UTC') if end != 'unknown' else start} to {end}"
+    return f"{start} to {end} UTC"
 
 
 def _request(answer: Answer) -> str:
@@ -85,7 +86,7 @@ def _labels(family: Family, sample: Sample, ambiguous: Counter[tuple[str, ...]])
     values, _ = sample
     if family.labels == ACTIVITY_LABELS and values[0] and ambiguous[values[:1]] == 1:
         values = values[:1]
-    return printable(" ".join(filter(None, values)))
+    return printable(" ".join(filter(None, values))) or "(no name)"
 
 
 def _aligned(rows: list[tuple[str, str]], columns: int) -> Iterator[str]:
@@ -111,13 +112,13 @@ def _value(family: Family, value: float) -> str:
 
 def _duration(seconds: float) -> str:
     """Return a duration as `1h 2m 3s`; below a minute with up to three decimals."""
-    if seconds < _MINUTE or seconds > _LONGEST_DURATION:
+    if round(seconds, 3) < _MINUTE or seconds > _LONGEST_DURATION:
         return f"{round(seconds, 3):g}s"
     return re.sub("(?<=[a-z])(?=[0-9])", " ", format_duration(timedelta(seconds=round(seconds))))
 
 
 def _time(seconds: float) -> str:
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):  # an offset can lead out of the years 1 to 9999
         return f"{seconds:.0f} s since 1970"
