@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -78,8 +80,9 @@ def test_every_reason_has_an_exit_status_of_its_own() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_failure_is_one_line_and_the_status_of_its_reason(
-    fault: Fault, reason: str, run: Run, simulator: FaultySimulator
+    fault: Fault, reason: str, run: Run, simulator: FaultySimulator, config: dict[str, Any]
 ) -> None:
+    config["polling"]["attempts"] = 1
     simulator.faults.set(simulator.centre.workspaces[0].sid, fault)
     status, output, errors = run(SUPPORT, *(["--timeout=300ms"] if reason == "timeout" else []))
     assert (status, output) == (command.STATUSES[Reason(reason)], "")
@@ -161,3 +164,13 @@ def test_the_demo_answers_in_every_format(output: str, run: Run) -> None:
     status, text, errors = run("--demo", SUPPORT, "--channel=voice", f"--output={output}")
     assert (status, errors) == (0, "")
     assert "window_reservation_outcomes" in text
+
+
+def test_the_server_and_the_simulator_are_not_imported() -> None:
+    """Their imports would take longer than the question."""
+    program = (
+        "import sys, taskrouter_exporter.one_shot.command\n"
+        "print([m for m in sys.modules if m.startswith(('uvicorn', 'starlette')) or 'simulator' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
