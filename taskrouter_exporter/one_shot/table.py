@@ -93,15 +93,15 @@ def _aligned(rows: list[tuple[str, str]], columns: int) -> Iterator[str]:
     """Yield the lines; where name and value do not fit into one, the value has a line of its own."""
     values = max(width(value) for _, value in rows)
     names = max(width(name) for name, value in rows if value or len(rows) == 1)
-    room = min(names, columns - values - len(_INDENT))
+    available = min(names, columns - values - len(_INDENT))
     for name, value in rows:
         if not value:
             yield name
-        elif width(name) <= room:
-            yield f"{name}{' ' * (room - width(name))}{_INDENT}{' ' * (values - width(value))}{value}"
+        elif width(name) <= available:
+            yield f"{name}{' ' * (available - width(name))}{_INDENT}{' ' * (values - width(value))}{value}"
         else:
             yield name
-            yield " " * max(room + len(_INDENT) + values - width(value), 0) + value
+            yield " " * max(available + len(_INDENT) + values - width(value), 0) + value
 
 
 def _value(family: Family, value: float) -> str:

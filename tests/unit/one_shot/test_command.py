@@ -125,10 +125,10 @@ def test_a_list_that_cannot_be_read_gives_its_reason(run: Run, simulator: Faulty
 
 
 def test_an_unknown_name_is_one_line_and_status_2(run: Run) -> None:
-    status, output, errors = run("--workspace=suport")
+    status, output, errors = run("--workspace=supports")
     assert (status, output) == (2, "")
     assert errors.startswith(
-        "taskrouter-exporter query: --workspace: no workspace 'suport' (expected 'support'"
+        "taskrouter-exporter query: --workspace: no workspace 'supports' (expected 'support'"
     )
     assert errors.count("\n") == 1
 

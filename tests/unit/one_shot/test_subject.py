@@ -68,8 +68,8 @@ def test_one_of_several_workspaces_must_be_named() -> None:
 def test_an_unknown_workspace_is_an_error_with_a_few_names_the_nearest_first() -> None:
     names = ("one", "two", "three", "four", "five", "six", "support")
     config = configuration([target(number, name) for number, name in enumerate(names)], main={})
-    assert message(config, workspace="suport") == (
-        "--workspace: no workspace 'suport' (expected 'support', 'one', 'two', 'three', 'four' or 2 more)"
+    assert message(config, workspace="supports") == (
+        "--workspace: no workspace 'supports' (expected 'support', 'one', 'two', 'three', 'four' or 2 more)"
     )
 
 
