@@ -32,9 +32,10 @@ def _heading(answer: Answer, columns: int) -> Iterator[str]:
     query = answer.query
     target, row = query.target, query.row
     facts = {
-        "workspace": f"{target.workspace} ({target.workspace_sid})",
+        "account": target.account,
+        "workspace": _named(target.workspace, target.workspace_sid),
         "channel": target.channel,
-        query.kind.subject if row else "": f"{row.name} ({row.sid})" if row else "",
+        query.kind.subject if row else "": _named(row.name, row.sid) if row else "",
         "statistics": query.kind.name,
         "window": query.period.label,
         "period": _period(answer),
@@ -51,6 +52,10 @@ def _heading(answer: Answer, columns: int) -> Iterator[str]:
             break_on_hyphens=False,
             break_long_words=False,  # a SID would no longer be copied as a whole
         )
+
+
+def _named(name: str, sid: str) -> str:
+    return sid if name == sid else f"{name} ({sid})"
 
 
 def _period(answer: Answer) -> str:
@@ -82,10 +87,13 @@ def _rows(answer: Answer) -> Iterator[tuple[str, str]]:
 
 
 def _labels(family: Family, sample: Sample, ambiguous: Counter[tuple[str, ...]]) -> str:
-    """Return the values of a sample's labels; an Activity's SID only where its name is not enough."""
+    """Return what tells a sample from the others; an Activity's SID only where its name is not enough."""
     values, _ = sample
-    if family.labels == ACTIVITY_LABELS and values[0] and ambiguous[values[:1]] == 1:
-        values = values[:1]
+    if family.labels == ACTIVITY_LABELS:
+        name_is_enough = values[0] and ambiguous[values[:1]] == 1
+        values = values[:1] if name_is_enough else values
+    elif len(values) > 1:
+        values = tuple(f"{label}={value}" for label, value in zip(family.labels, values, strict=True))
     return printable(" ".join(filter(None, values))) or "(no name)"
 
 

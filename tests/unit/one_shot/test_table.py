@@ -41,6 +41,7 @@ ENDED = (family("ended", "how"), ((("well",), 12.0), (("badly",), 0.0)))
 
 def test_the_table_says_what_was_asked_and_aligns_the_values() -> None:
     assert render_table(answer(CALLS, ENDED), 80).splitlines() == [
+        "account     default",
         "workspace   support (WS00000000000000000000000000000000)",
         "channel     voice",
         "statistics  workers",
@@ -59,7 +60,7 @@ def test_the_table_of_a_queue_names_it_and_its_moment() -> None:
     kind = next(kind for kind in KINDS if (kind.name, kind.subject) == ("realtime", "queue"))
     query = Query(TARGET, Current(), kind, Row("WQ" + "2" * 32, "Calls"))
     lines = render_table(replace(answer(CALLS, query=query), start=None, end=None), 80).splitlines()
-    assert lines[2:5] == [
+    assert lines[3:6] == [
         "queue       Calls (WQ22222222222222222222222222222222)",
         "statistics  realtime",
         "period      now, at 2026-11-25 12:00:01 UTC",
@@ -122,6 +123,20 @@ def test_an_activity_has_its_sid_only_where_its_name_is_not_enough() -> None:
         "WA4",
         "(no name)",
     ]
+
+
+def test_several_labels_have_their_names() -> None:
+    waits = family("waits", "until", "threshold")
+    assert rows(render_table(answer((waits, ((("accepted", "20s"), 3.0),))), 80)) == [
+        "waits",
+        "  until=accepted threshold=20s  3",
+    ]
+
+
+def test_a_workspace_without_a_name_has_its_sid_once() -> None:
+    unnamed = replace(TARGET, workspace=TARGET.workspace_sid)
+    heading = render_table(answer(query=Query(unnamed, Window(15))), 80)
+    assert heading.count(TARGET.workspace_sid) == 1
 
 
 def test_names_cannot_control_the_terminal_and_wide_ones_are_aligned() -> None:
