@@ -72,7 +72,7 @@ def parse_flags(arguments: Sequence[str], now: datetime) -> Flags:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM,
-        description="Ask TaskRouter once, and print the answer. The exit status is that of the reason.",
+        description="Ask TaskRouter once and print the answer. The exit status is the reason of a failure.",
         allow_abbrev=False,
         add_help=False,
     )
