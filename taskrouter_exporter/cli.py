@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import io
 import os
 import re
 import signal
@@ -11,18 +10,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 from urllib.parse import urlsplit
 
 import structlog
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.environment import network_problems
+from taskrouter_exporter.command_line import Parser, timeout_seconds, write_output
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import load_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
-from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.early_signals import release_signals
 from taskrouter_exporter.logs import FORMATS, LEVELS, flush_logs, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
@@ -56,13 +55,6 @@ _SCENARIOS: Final = (
 """Those of `demo.SCENARIOS`; its import would take as long as a tenth of all others at each start."""
 
 _LONGEST_OFFSET_SECONDS: Final = 3600
-_LONGEST_TIMEOUT_SECONDS: Final = 3600
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Exit with the message on one line."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load = partial(load_config, flags.config_file or _CONFIG_FILE, os.environ)
     try:
         if flags.config_check:
-            return _print(_check(flags))
+            return write_output(_check(flags))
         allow_many_connections()
         if flags.demo:
             from taskrouter_exporter.demo import start_demo  # noqa: PLC0415 -- see _SCENARIOS
@@ -94,9 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="taskrouter-exporter",
         description="Prometheus exporter for Twilio TaskRouter.",
+        epilog="Commands: query (ask TaskRouter once, and print the answer). query --help lists its flags.",
         allow_abbrev=False,
         add_help=False,
     )
@@ -120,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         "exporter-toolkit. (default: none)")  # fmt: skip
     add("--web.max-requests", dest="max_requests", type=_count, default=40, metavar="COUNT",
         help="Maximum number of parallel requests. Use 0 to disable. (default: %(default)s)")  # fmt: skip
-    add("--web.max-scrape-timeout", dest="max_scrape_timeout", type=_timeout, default="2m",
+    add("--web.max-scrape-timeout", dest="max_scrape_timeout", type=timeout_seconds, default="2m",
         metavar="DURATION", help="Longest scrape timeout; a longer one in a request is shortened to it. "
         "(default: %(default)s)")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
@@ -225,19 +218,6 @@ async def _reload(runtime: Runtime) -> None:
         await runtime.reload()
 
 
-def _print(text: str) -> int:
-    """Write to standard output and return the exit status: 1 for a full disk or a closed pipe."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        print(text, flush=True)  # noqa: T201 -- the command's output
-    except OSError:
-        # Python flushes what is still buffered at exit, and would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
-
-
 def _listen_address(text: str) -> ListenAddress:
     try:
         return ListenAddress.parse(text)
@@ -281,16 +261,6 @@ def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 999999")
     return int(text)
-
-
-def _timeout(text: str) -> float:
-    try:
-        seconds = parse_duration(text).total_seconds()
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds <= _LONGEST_TIMEOUT_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration from 1ms to 1h (expected e.g. 30s, 2m)")
-    return seconds
 
 
 def _log_level(text: str) -> str:

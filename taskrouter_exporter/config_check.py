@@ -1,6 +1,5 @@
 """The reports of `--config.check`: what valid configuration files would do."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -13,6 +12,7 @@ from taskrouter_exporter.expansion import selected_queries
 from taskrouter_exporter.queries import Query, Row
 from taskrouter_exporter.server.web_config import WebConfig
 from taskrouter_exporter.statistics.workers import WORKERS
+from taskrouter_exporter.terminal import width
 
 _SECONDS_PER_HOUR: Final = 3600
 _USUAL_SCRAPE_INTERVAL: Final = 60
@@ -73,15 +73,10 @@ def _pairs(values: dict[str, str]) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+        cells = (cell + " " * (most - width(cell)) for cell, most in zip(row, widths, strict=True))
         yield "  ".join(cells).rstrip()
-
-
-def _width(text: str) -> int:
-    """Return the columns that a terminal needs: Chinese characters take two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def _discoveries(config: Config) -> Iterator[str]:

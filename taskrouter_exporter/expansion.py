@@ -79,27 +79,28 @@ def selected_queries(
                         yield Query(target, period, kind, row, selection.service_levels)
 
 
-def _queries(config: Config, discovered: Mapping[str, Discovered]) -> Iterator[Query]:
-    named: dict[str, set[str]] = {}
-    for static in config.workspaces:
-        named.setdefault(static.sid, set()).update(static.selection.channels)
-    for static in config.workspaces:
-        account, selection = discovered.get(static.account, Discovered()), static.selection
-        labels = list(selection.channels)
-        if selection.discover_channels:
-            labels += _channel_labels(account.channels.get(static.sid, ()), named[static.sid])
-        rows = _rows(selection, account, static.sid)
-        yield from selected_queries(static, labels, rows)
+def labelled_workspaces(config: Config, discovered: Mapping[str, Discovered]) -> list[StaticWorkspace]:
+    """Return the workspaces that are polled: those of the configuration, and those that discovery adds."""
     adopted = adopted_workspaces(config, discovered)
-    names = _names((each.workspace for each in adopted), (static.name for static in config.workspaces))
-    for rule, workspace in ((each.rule, each.workspace) for each in adopted):
-        account, selection = discovered[rule.account], rule.selection
+    names = unique_labels((each.workspace for each in adopted), (static.name for static in config.workspaces))
+    found = (
+        StaticWorkspace(rule.account, workspace.sid, names[workspace.sid], rule.selection)
+        for rule, workspace in ((each.rule, each.workspace) for each in adopted)
+    )
+    return [*config.workspaces, *found]
+
+
+def _queries(config: Config, discovered: Mapping[str, Discovered]) -> Iterator[Query]:
+    workspaces = labelled_workspaces(config, discovered)
+    named: dict[str, set[str]] = {}
+    for workspace in workspaces:
+        named.setdefault(workspace.sid, set()).update(workspace.selection.channels)
+    for workspace in workspaces:
+        account, selection = discovered.get(workspace.account, Discovered()), workspace.selection
         labels = list(selection.channels)
         if selection.discover_channels:
-            labels += _channel_labels(account.channels.get(workspace.sid, ()), labels)
-        rows = _rows(selection, account, workspace.sid)
-        found = StaticWorkspace(rule.account, workspace.sid, names[workspace.sid], selection)
-        yield from selected_queries(found, labels, rows)
+            labels += channel_labels(account.channels.get(workspace.sid, ()), named[workspace.sid])
+        yield from selected_queries(workspace, labels, _rows(selection, account, workspace.sid))
 
 
 def _rows(selection: Selection, account: Discovered, workspace_sid: str) -> dict[SubjectName, list[Row]]:
@@ -111,7 +112,7 @@ def _rows(selection: Selection, account: Discovered, workspace_sid: str) -> dict
     rows: dict[SubjectName, list[Row]] = {}
     for subject, wanted in selection.rows.items():
         listed = account.rows.get((subject, workspace_sid), ())
-        names = _names(listed, ())
+        names = unique_labels(listed, ())
         rows[subject] = [
             Row(each.sid, names[each.sid])
             for each in listed
@@ -124,8 +125,15 @@ def _rows(selection: Selection, account: Discovered, workspace_sid: str) -> dict
     return rows
 
 
-def _names(items: Iterable[DiscoveredWorkspace | DiscoveredRow], configured: Iterable[str]) -> dict[str, str]:
-    """Return the label that names each SID. The older of two namesakes keeps the plain name."""
+def unique_labels(
+    items: Iterable[DiscoveredWorkspace | DiscoveredRow], configured: Iterable[str]
+) -> dict[str, str]:
+    """Return the label that names each SID. The older of two namesakes keeps the plain name.
+
+    Args:
+        items: Workspaces, or the queues or workflows of one workspace.
+        configured: Labels that the configuration gives to others.
+    """
     taken = {sid_key(name) for name in configured}
     names: dict[str, str] = {}
     for item in sorted(items, key=age):
@@ -141,7 +149,7 @@ def _names(items: Iterable[DiscoveredWorkspace | DiscoveredRow], configured: Ite
     return names
 
 
-def _channel_labels(channels: Collection[DiscoveredChannel], named: Collection[str]) -> list[str]:
+def channel_labels(channels: Collection[DiscoveredChannel], named: Collection[str]) -> list[str]:
     """Return the label `channel` of each TaskChannel that is not named already; it is the parameter too."""
     listed = {sid_key(name) for name in named} - {ALL_CHANNELS}
     taken = {*listed, ALL_CHANNELS, AUTO}

@@ -52,7 +52,7 @@ class TargetsCollector:
         for kind in KINDS:
             for role in _ROLES:
                 if (kind, role) in self._published:
-                    yield from _statistics(kind, role, self._published[kind, role])
+                    yield from statistics_families(kind, role, self._published[kind, role])
         yield from self._workspaces()
 
     def _health(self) -> Iterator[WrittenFamily]:
@@ -234,7 +234,9 @@ class ExporterMetrics:
         self._discovery_up.remove_by_labels({"account": account})
 
 
-def _statistics(kind: Kind, role: Role, published: Sequence[tuple[bytes, ...]]) -> Iterator[WrittenFamily]:
+def statistics_families(
+    kind: Kind, role: Role, published: Sequence[tuple[bytes, ...]]
+) -> Iterator[WrittenFamily]:
     """Yield the families of one kind and role.
 
     Args:

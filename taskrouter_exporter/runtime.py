@@ -8,11 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from taskrouter_exporter import __version__
-from taskrouter_exporter.api.client import Client
-from taskrouter_exporter.api.environment import network_problems
+from taskrouter_exporter.api.client import Client, build_clients
 from taskrouter_exporter.api.executor import FairExecutor
-from taskrouter_exporter.api.transport import RequestsTransport
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.discovered import Discovered
@@ -27,8 +24,6 @@ from taskrouter_exporter.standings import Standings
 from taskrouter_exporter.systemd import Notifier
 
 log = structlog.get_logger()
-
-_USER_AGENT = f"taskrouter-exporter/{__version__}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,23 +192,7 @@ class Runtime:
         self.history.forget_all_but(queries)
 
     def _assemble(self, config: Config) -> Snapshot:
-        if problems := network_problems(
-            (account.base_url for account in config.accounts.values()), os.environ
-        ):
-            raise ConfigError(problems)
-        try:
-            clients = {
-                name: Client(
-                    account,
-                    config.polling,
-                    RequestsTransport(account.base_url, config.polling.concurrency, os.environ, _USER_AGENT),
-                    self._executor,
-                    self.metrics.api,
-                )
-                for name, account in config.accounts.items()
-            }
-        except (OSError, ValueError) as error:  # a password file that went away since it was checked
-            raise ConfigError([str(error)]) from error
+        clients = build_clients(config, os.environ, self._executor, self.metrics.api)
         for name in clients:
             self.metrics.api.expect(name)
         poller = Poller(clients, self.history, cache=config.polling.cache, standings=self._standings)

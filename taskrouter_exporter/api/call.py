@@ -1,12 +1,16 @@
 """A call of the API: the request, its attempts and its answer."""
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.fair_queue import Claim, Job
+
+_REQUEST_ID: Final = re.compile("RQ[0-9a-fA-F]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,12 @@ class HttpAnswer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def request_id(self) -> str | None:
+        """Twilio's ID of the request; anything else that the header contains is not shown."""
+        value = self.headers.get("Twilio-Request-Id", "")
+        return value if _REQUEST_ID.fullmatch(value) else None
 
 
 @dataclass(frozen=True, slots=True)

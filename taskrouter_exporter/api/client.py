@@ -21,21 +21,24 @@ from tenacity import (
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
+from taskrouter_exporter import __version__
 from taskrouter_exporter.api.call import Attempt, Call, HttpAnswer, RateLimit
 from taskrouter_exporter.api.credentials import Credentials
+from taskrouter_exporter.api.environment import network_problems
 from taskrouter_exporter.api.errors import ApiError, Reason, reason_of_status
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.fair_queue import Job
 from taskrouter_exporter.api.secrets import Secrets
 from taskrouter_exporter.api.streams import Deadline
-from taskrouter_exporter.api.transport import Transport
-from taskrouter_exporter.config.model import Account, Polling
+from taskrouter_exporter.api.transport import RequestsTransport, Transport
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.model import Account, Config, Polling
 
+_USER_AGENT: Final = f"taskrouter-exporter/{__version__}"
 _FIRST_BACKOFF_SECONDS: Final = 0.25
 _LONGEST_BACKOFF_SECONDS: Final = 10
 _LONGEST_MESSAGE: Final = 200
 _EXAMINED_MESSAGE: Final = 1000
-_REQUEST_ID: Final = re.compile("RQ[0-9a-fA-F]{32}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _IMPATIENT_PART: Final = 0.25
 """The part of the request timeout that an attempt gets which is not expected to be answered."""
@@ -165,7 +168,7 @@ class Client:
             return read(answer)
         except ApiError as problem:
             if answer is not None:
-                problem.request_id = _request_id(answer.headers)
+                problem.request_id = answer.request_id
             error, status = problem.without_traceback(), problem.status
             raise
         finally:
@@ -185,6 +188,31 @@ class Client:
         """Seconds that the next attempt of a call may take."""
         is_short = len(call.attempts) < min(call.short_attempts, self._polling.attempts - 1)
         return call.patience if is_short else self._polling.request_timeout
+
+
+def build_clients(
+    config: Config, environ: Mapping[str, str], executor: FairExecutor, observer: RequestObserver
+) -> dict[str, Client]:
+    """Return the client of each account of a configuration.
+
+    Raises:
+        ConfigError: a network setting of the environment, or a password file, cannot be used.
+    """
+    if problems := network_problems((account.base_url for account in config.accounts.values()), environ):
+        raise ConfigError(problems)
+    try:
+        return {
+            name: Client(
+                account,
+                config.polling,
+                RequestsTransport(account.base_url, config.polling.concurrency, environ, _USER_AGENT),
+                executor,
+                observer,
+            )
+            for name, account in config.accounts.items()
+        }
+    except (OSError, ValueError) as error:  # a password file that went away since it was checked
+        raise ConfigError([str(error)]) from error
 
 
 class stop_before_deadline(stop_base):  # noqa: N801 -- named as tenacity's own strategies are
@@ -238,12 +266,6 @@ def _error_of(answer: HttpAnswer, secrets: Secrets) -> ApiError:
         code if isinstance(code, int) and not isinstance(code, bool) else None,
         _retry_after(answer.headers.get("Retry-After")),
     )
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    """Return Twilio's ID of a request; anything else that the header contains is not shown."""
-    value = headers.get("Twilio-Request-Id", "")
-    return value if _REQUEST_ID.fullmatch(value) else None
 
 
 def _phrase(status: int) -> str:

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from taskrouter_exporter.config.document import Document, KeyPath, Problem
 from taskrouter_exporter.config.fields import Allowed
 from taskrouter_exporter.files import FileError, MissingFileError, read_regular_file
+from taskrouter_exporter.terminal import printable
 
 _MAX_QUOTED_CHARACTERS: Final = 60
 _NOT_SCALAR: Final = {"a list", "a mapping", "an empty value"}
@@ -31,7 +32,7 @@ class ConfigError(Exception):
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(map(_printable, problems))
+        self.problems = tuple(map(printable, problems))
         super().__init__("\n".join(self.problems))
 
 
@@ -93,10 +94,6 @@ def message_without_value(error: ErrorDetails) -> str:
     """Return the message about a value that may be a secret, such as an environment variable's."""
     is_noun = error["type"] in {"allowed", "string"}
     return _expected(error).complete("the value is not") if is_noun else error["msg"]
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def quote(text: str) -> str:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from taskrouter_exporter.statistics.answer import (
     BadStatisticsError,
     StatisticsModel,
+    Timestamp,
     check_subject,
     parse_json,
     read_body,
@@ -57,6 +58,26 @@ def parse_bulk(
         if isinstance(item, dict) and isinstance(sid := item.get(kind.bulk.sid), str)
     }
     return {sid: _parse_item(kind, by_sid.get(sid.lower()), workspace_sid, sid) for sid in sids}
+
+
+class _IntervalModel(StatisticsModel):
+    secondary = frozenset({"start_time", "end_time"})
+
+    start_time: Timestamp = None
+    end_time: Timestamp = None
+
+
+def parse_interval(body: bytes) -> tuple[float | None, float | None]:
+    """Return start and end of the period that an answer covers, in Unix seconds; None where it does not say.
+
+    Args:
+        body: JSON. Cumulative statistics of every kind can have both; real-time statistics have neither.
+    """
+    try:
+        answer, _ = read_body(_IntervalModel, body)
+    except BadStatisticsError:
+        return None, None
+    return answer.start_time, answer.end_time
 
 
 def _parse_item(

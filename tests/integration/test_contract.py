@@ -23,7 +23,8 @@ def test_metrics_and_flags_are_those_of_the_contract(start_exporter: Callable[..
     exporter.wait_until_ready()
     # A query that is late has no series: on a busy machine the first scrape, which simulates a day, is slow.
     wait_until("all queries up", lambda: set(exporter.scrape(60).find("up").values()) == {1})
-    found = "\n".join([*_metrics(exporter), *_flags(), ""])
+    commands = (f"query {flag}" for flag in _flags("query"))
+    found = "\n".join([*_metrics(exporter), *_flags(), *commands, ""])
     assert found == CONTRACT.read_text(encoding="utf-8")
 
 
@@ -40,7 +41,7 @@ def _metrics(exporter: Exporter) -> Iterator[str]:
         yield from sorted(samples)
 
 
-def _flags() -> Iterator[str]:
-    command = [sys.executable, str(ROOT / "exporter.py"), "--help"]
+def _flags(*command_name: str) -> Iterator[str]:
+    command = [sys.executable, str(ROOT / "exporter.py"), *command_name, "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     yield from sorted(set(re.findall(r"^\s+(?:-h, )?(--[a-z.-]+)", text, re.MULTILINE)))

@@ -19,6 +19,7 @@ from support.exporter import ROOT, Exporter
 from support.waiting import wait_until
 
 from taskrouter_exporter.demo import demo_configuration
+from taskrouter_exporter.one_shot.command import STATUSES
 from taskrouter_exporter.simulator import ContactCentre, Simulator
 from tools import metrics_page
 from tools.check_links import check_links
@@ -142,6 +143,17 @@ def test_the_readme_lists_every_flag_and_no_other(tmp_path: Path) -> None:
     flags = set(re.findall(r"--[a-z.-]+[a-z]", run_exporter(tmp_path, "--help").stdout))
     rows = re.findall(r"^\| `(--[a-z.-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(rows) == flags | {"--help"}
+
+
+def test_the_page_of_queries_lists_every_flag_exit_status_and_key(tmp_path: Path) -> None:
+    page = (DOCS / "query.md").read_text(encoding="utf-8")
+    flags = re.findall(r"--[a-z.-]+[a-z]", run_exporter(tmp_path, "query", "--help").stdout)
+    assert set(re.findall(r"^\| `(--[a-z.-]+)", page, re.MULTILINE)) == {*flags}
+    statuses = re.findall(r"^\| ([0-9]+) \| `([a-z_]+)` \|", page, re.MULTILINE)
+    assert statuses == [(str(status), reason) for reason, status in STATUSES.items()]
+    answer = run_exporter(tmp_path, "query", "--demo", "--workspace=support", "--output=json").stdout
+    keys = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \| [^|]+ \|$", page, re.MULTILINE)
+    assert [key.strip("`") for row in keys for key in row.split(", ")] == list(json.loads(answer))
 
 
 def test_the_readme_shows_the_error_that_the_exporter_prints(tmp_path: Path) -> None:

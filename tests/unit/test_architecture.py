@@ -13,6 +13,7 @@ MOST_LEVELS: Final = 10
 
 _LEAVES: Final = {
     "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids", "systemd",
+    "terminal",
 }  # fmt: skip
 _POLLING: Final = {"batches", "counters", "politeness", "poll_history", "poller", "standings"}
 ALLOWED: Final[dict[str, set[str]]] = {
@@ -20,7 +21,8 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "periods": {"durations", "statistics"},
     "queries": {"lines", "periods", "statistics"},
     "lines": {"statistics"},
-    "config": {"durations", "files", "periods", "queries", "sids", "statistics"},
+    "command_line": {"durations"},
+    "config": {"durations", "files", "periods", "queries", "sids", "statistics", "terminal"},
     "server": {"config", "durations", "files"},
     "statistics": {"durations"},
     "api": {"config", "files", "sids", "statistics"},
@@ -39,10 +41,16 @@ ALLOWED: Final[dict[str, set[str]]] = {
     },
     "simulator": {"sids"},
     "demo": {"config", "simulator"},
-    "config_check": {"batches", "config", "durations", "expansion", "queries", "server", "statistics"},
+    "config_check": {
+        "batches", "config", "durations", "expansion", "queries", "server", "statistics", "terminal",
+    },
+    "one_shot": {
+        "api", "command_line", "config", "demo", "discovered", "durations", "expansion", "lines", "logs",
+        "metrics", "periods", "queries", "sids", "statistics", "terminal", "web",
+    },
     "cli": {
-        "api", "config", "config_check", "demo", "durations", "early_signals", "files", "logs", "metrics",
-        "queries", "revision", "runtime", "server", "simulator", "systemd", "web",
+        "api", "command_line", "config", "config_check", "demo", "durations", "early_signals", "files",
+        "logs", "metrics", "queries", "revision", "runtime", "server", "simulator", "systemd", "web",
     },
     "__main__": {"cli", "early_signals"},
 }  # fmt: skip

@@ -59,7 +59,7 @@ def _closed_transports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         transports.append(RequestsTransport(*arguments))
         return transports[-1]
 
-    monkeypatch.setattr("taskrouter_exporter.runtime.RequestsTransport", transport)
+    monkeypatch.setattr("taskrouter_exporter.api.client.RequestsTransport", transport)
     yield
     for each in transports:
         each.close()

@@ -1,0 +1,1 @@
+"""The command `query`: one question to TaskRouter, and its answer."""
