@@ -110,8 +110,9 @@ class _JsonExporter(_Program):
         super().__init__(process.pid)
         self._size = size
         self._requests = [
-            f"GET /probe?{urlencode({'module': 'default', 'target': target})} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
-            for target in _targets(api, size.queries)
+            b"GET /probe?%s HTTP/1.1\r\nHost: bench\r\n\r\n"
+            % urlencode({"module": "default", "target": each}).encode()
+            for each in _targets(api, size.queries)
         ]
 
     def round(self) -> None:

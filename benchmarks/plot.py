@@ -7,7 +7,8 @@ _WIDTH: Final = 720
 _HEIGHT: Final = 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 16, 16, 36
 _STYLE: Final = (
-    "text{font:12px sans-serif;fill:#555}path{fill:none}.grid{stroke:#8886}.busy{stroke:#2a78d6;stroke-width:1.5}"
+    "text{font:12px sans-serif;fill:#555}path{fill:none}"
+    ".grid{stroke:#8886}.busy{stroke:#2a78d6;stroke-width:1.5}"
     "@media(prefers-color-scheme:dark){text{fill:#bbb}.busy{stroke:#6aa8f0}}"
 )
 

@@ -23,8 +23,8 @@ def main() -> int:
     gc.disable()
     from taskrouter_exporter.cli import main  # noqa: PLC0415 -- takes a while, in which a SIGHUP would be fatal
 
-    # What is imported stays, and full collections would look at it again each time: with 5,000 queries, that is
-    # a seventh of the CPU time of a scrape.
+    # What is imported stays, and full collections would look at it again each time. With 5,000 queries, that
+    # is a seventh of the CPU time of a scrape.
     gc.freeze()
     gc.enable()
     return main()

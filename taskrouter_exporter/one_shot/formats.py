@@ -55,7 +55,7 @@ class _Families:
 
     def collect(self) -> Iterator[WrittenFamily]:
         query = self._answer.query
-        lines = statistics_lines(query.kind, query.statistics_labels, self._answer.statistics, None)
+        lines = statistics_lines(query.kind, query.statistics_label_text, self._answer.statistics, None)
         yield from statistics_families(query.kind, query.period.role, [lines])
 
 
