@@ -54,7 +54,7 @@ class Exporter:
 
     def __init__(self, process: subprocess.Popen[str], port: int, started_in: float) -> None:
         self.started_in = started_in
-        self.pid = process.pid
+        self.pid, self.port = process.pid, port
         self._process = psutil.Process(process.pid)
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
@@ -64,6 +64,10 @@ class Exporter:
         self._connection.request("GET", "/metrics", headers=PROMETHEUS)
         self._connection.getresponse().read()
         return time.perf_counter() - begin
+
+    def peak(self) -> float:
+        """Largest resident memory so far in MB."""
+        return peak_memory(self.pid)
 
     def cpu(self) -> float:
         """CPU seconds used so far."""

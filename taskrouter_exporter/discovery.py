@@ -61,7 +61,7 @@ class Discovery:
         clients: Mapping[str, ListClient],
         *,
         observer: DiscoveryObserver,
-        changed: Callable[[], None],
+        changed: Callable[[], Awaitable[None]],
         before: Mapping[str, Discovered] = MappingProxyType({}),
     ) -> None:
         self.discovered = {name: before.get(name, Discovered()) for name in config.discovering_accounts}
@@ -114,7 +114,7 @@ class Discovery:
                 )
                 if workspaces is not None:
                     # At once: the lists in many workspaces take their time.
-                    self._keep(account, replace(self.discovered[account], workspaces=workspaces))
+                    await self._keep(account, replace(self.discovered[account], workspaces=workspaces))
                     wanted += [(sid, rule.selection) for sid in self._adopted_sids(rule)]
         # A workspace can be in several entries; each of its lists is read once.
         with_channels = dict.fromkeys(sid for sid, selection in wanted if selection.discover_channels)
@@ -134,7 +134,7 @@ class Discovery:
         skipped |= {path: before.skipped[path] for path in failures if path in before.skipped}
         # Nothing is kept of a workspace that has gone, unless the list of workspaces could not be read.
         update = partial(_updated, keep_all=WORKSPACES_PATH in failures)
-        self._keep(
+        await self._keep(
             account,
             replace(
                 self.discovered[account],
@@ -201,13 +201,13 @@ class Discovery:
             return listing.items
         return None
 
-    def _keep(self, account: str, current: Discovered) -> None:
+    async def _keep(self, account: str, current: Discovered) -> None:
         previous = self.discovered[account]
         self.discovered[account] = current
         # After the first refresh, SIDs of queues are polled that no list has, or could be read.
         is_first = previous.refreshed is None and current.refreshed is not None and self._names_rows(account)
         if is_first or _lists(previous) != _lists(current):
-            self._changed()
+            await self._changed()
 
     def _names_rows(self, account: str) -> bool:
         return any(

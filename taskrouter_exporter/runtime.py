@@ -1,6 +1,7 @@
 """What one configuration runs, and its replacement on reload."""
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,30 @@ class Snapshot:
         return tuple(dict.fromkeys(query.target for query in self.queries))
 
 
+@dataclass(frozen=True, slots=True)
+class _Expansion:
+    """The queries that follow from a configuration and the discovery.
+
+    Attributes:
+        snapshot: With these queries.
+        queries: The same as a set.
+        cut: Whether there were more than are polled.
+        changed: Whether they differ from those of before.
+    """
+
+    snapshot: Snapshot
+    queries: frozenset[Query]
+    cut: bool
+    changed: bool
+
+
+def _expanded(snapshot: Snapshot, discovered: Mapping[str, Discovered]) -> _Expansion:
+    """Return the expansion of a snapshot's configuration. It takes a second for 75,000 queries."""
+    queries, cut = expand(snapshot.config, discovered)
+    changed = queries != snapshot.queries
+    return _Expansion(replace(snapshot, queries=queries), frozenset(queries), cut, changed)
+
+
 class Runtime:
     """Runs the current configuration, and replaces it on reload.
 
@@ -79,6 +104,7 @@ class Runtime:
         self.history = PollHistory()
         self._load = load
         self._reloading = asyncio.Lock()
+        self._updating = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         config = load()
         self._executor = FairExecutor(config.polling.concurrency, len(config.accounts))
@@ -86,7 +112,7 @@ class Runtime:
         self.snapshot = self._assemble(config)
         self._cut = False
         self._ready = False
-        self.discovery = self._discovery({})
+        self.discovery = self._discovery(self.snapshot, {})
         self.metrics.config_loaded(time.time())
 
     def start(self) -> None:
@@ -121,75 +147,80 @@ class Runtime:
         async with self._reloading:
             self._systemd.reloading()
             try:
-                self._exchange(*await self._loaded())
+                await self._exchange(await self._loaded())
             finally:
                 self._systemd.ready()
 
-    async def _loaded(self) -> tuple[Config, Snapshot]:
+    async def _loaded(self) -> Snapshot:
         try:
-            config = await asyncio.to_thread(self._load)
-            return config, self._assemble(config)
+            return await asyncio.to_thread(lambda: self._assemble(self._load()))
         except ConfigError as error:
             self.metrics.config_rejected()
             for problem in error.problems:
                 log.error("invalid configuration; keeping the previous one", problem=problem)  # noqa: TRY400 -- the problem says it all
             raise
 
-    def _exchange(self, config: Config, snapshot: Snapshot) -> None:
-        previous, self.snapshot = self.snapshot, snapshot
-        self._executor.resize(config.polling.concurrency, len(config.accounts))
-        discovery = self._exchange_discovery(previous.config)
+    async def _exchange(self, snapshot: Snapshot) -> None:
+        """Run another configuration. Scrapes see the previous one until its successor is complete."""
+        async with self._updating:
+            ended = self.discovery
+            self._ready = self.ready
+            ended.cancel()
+            discovery = self._discovery(snapshot, self._still_known(snapshot.config))
+            expansion = await asyncio.to_thread(_expanded, snapshot, discovery.discovered)
+            previous, self.discovery = self.snapshot, discovery
+            config = snapshot.config
+            self._executor.resize(config.polling.concurrency, len(config.accounts))
+            self._run(expansion)
+        for account in ended.discovered.keys() - discovery.discovered.keys():
+            self.metrics.forget_discovery(account)
+        discovery.start()
         self.metrics.config_loaded(time.time())
         log.info("configuration reloaded", queries=len(self.snapshot.queries))
-        retiring = asyncio.create_task(self._retire(previous, discovery))
+        retiring = asyncio.create_task(self._retire(previous, ended))
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
 
-    def _exchange_discovery(self, before: Config) -> Discovery:
-        """Start the discovery of the current configuration, and return the previous one."""
-        self._ready = self.ready
-        previous = self.discovery
-        previous.cancel()
-        accounts = self.snapshot.config.accounts
-        known = {
+    def _still_known(self, config: Config) -> dict[str, Discovered]:
+        """Return what was discovered and is true of another configuration as well."""
+        before = self.snapshot.config.accounts
+        return {
             name: discovered
-            for name, discovered in previous.discovered.items()
-            if name in accounts and accounts[name].base_url == before.accounts[name].base_url
+            for name, discovered in self.discovery.discovered.items()
+            if name in config.accounts and config.accounts[name].base_url == before[name].base_url
         }
-        self.discovery = self._discovery(known)
-        self._update_queries()
-        for account in previous.discovered.keys() - self.discovery.discovered.keys():
-            self.metrics.forget_discovery(account)
-        self.discovery.start()
-        return previous
 
-    def _discovery(self, before: Mapping[str, Discovered]) -> Discovery:
+    def _discovery(self, snapshot: Snapshot, before: Mapping[str, Discovered]) -> Discovery:
         return Discovery(
-            self.snapshot.config,
-            self.snapshot.clients,
+            snapshot.config,
+            snapshot.clients,
             observer=self.metrics,
             changed=self._update_discovered,
             before=before,
         )
 
-    def _update_discovered(self) -> None:
-        before = self.snapshot.queries
-        self._update_queries()
-        if self.snapshot.queries != before:
+    async def _update_discovered(self) -> None:
+        async with self._updating:
+            before = self.snapshot.queries
+            expansion = await asyncio.to_thread(_expanded, self.snapshot, dict(self.discovery.discovered))
+            self._run(expansion)
+        if expansion.changed:
             self.snapshot.poller.resume()
             queries = len(self.snapshot.queries)
             log.info("discovered queries changed", queries=queries, previously=len(before))
 
-    def _update_queries(self) -> None:
+    def _run(self, expansion: "_Expansion") -> None:
         """Give scrapes from now on the queries that follow from the configuration and the discovery."""
-        queries, cut = expand(self.snapshot.config, self.discovery.discovered)
-        if cut and not self._cut:
-            log.warning("too many queries discovered; the rest is not polled", queries=len(queries))
-        self._cut = cut
-        self.snapshot = replace(self.snapshot, queries=queries)
-        self.snapshot.poller.forget_all_but(queries)
-        self._standings.forget_all_but(queries)
-        self.history.forget_all_but(queries)
+        if expansion.cut and not self._cut:
+            log.warning("too many queries discovered; the rest is not polled", queries=len(expansion.queries))
+        self._cut = expansion.cut
+        self.snapshot = expansion.snapshot
+        self.snapshot.poller.forget_all_but(expansion.queries)
+        self._standings.forget_all_but(expansion.queries)
+        self.history.forget_all_but(expansion.queries)
+        # What the queries consist of stays for long, and full collections would look at it again each time:
+        # 0.4 s with 75,000 queries, in which nothing else runs.
+        gc.freeze()
 
     def _assemble(self, config: Config) -> Snapshot:
         clients = build_clients(config, os.environ, self._executor, self.metrics.api)

@@ -1,9 +1,10 @@
 """The routes, and the answers that need no more than a few lines."""
 
 import asyncio
+import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -13,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from taskrouter_exporter import __version__
@@ -102,7 +103,8 @@ class Web:
         """Answer Prometheus's HTTP service discovery: one `/probe` for each target."""
         url = urlsplit(self._external_url or str(request.base_url))
         snapshot = self._runtime.snapshot
-        return await self._in_thread(lambda: JSONResponse(_target_groups(url, snapshot.targets)))
+        text = await self._in_thread(lambda: _target_groups(url, snapshot.targets))
+        return Response(text, media_type="application/json")
 
     async def _config(self, _request: Request) -> Response:
         config = self._runtime.snapshot.config
@@ -182,9 +184,12 @@ async def _method_not_allowed(request: Request, error: Exception) -> Response:
     return PlainTextResponse(text, 405, {"Allow": ", ".join(allowed)})
 
 
-def _target_groups(url: SplitResult, targets: Sequence[Target]) -> list[dict[str, object]]:
-    """Return Prometheus's target groups: one for each target, scraped through the URL."""
-    return [
+def _target_groups(url: SplitResult, targets: Iterable[Target]) -> bytes:
+    """Return Prometheus's target groups as JSON: one for each target, scraped through the URL.
+
+    Each is encoded by itself: a single call for 75,000 of them would stop everything else for 0.3 s.
+    """
+    groups = (
         {
             "targets": [url.netloc],
             "labels": {
@@ -200,4 +205,5 @@ def _target_groups(url: SplitResult, targets: Sequence[Target]) -> list[dict[str
             },
         }
         for target in targets
-    ]
+    )
+    return b"[" + b",".join([json.dumps(group, separators=(",", ":")).encode() for group in groups]) + b"]"

@@ -40,7 +40,7 @@ class Recorder:
     def discovered(self, account: str, *, up: bool) -> None:
         self.up.append((account, up))
 
-    def changed(self) -> None:
+    async def changed(self) -> None:
         self.changes += 1
 
 
@@ -193,7 +193,7 @@ def test_workspaces_are_published_before_all_channels_are_known() -> None:
             {WORKSPACES: page("workspaces", item(1)), channels_path(ws(1)): page("channels", channel_item(1))}
         )
 
-        def changed() -> None:
+        async def changed() -> None:
             found = subject.discovered["main"]
             seen.append((len(found.workspaces), len(found.channels)))
 
@@ -285,7 +285,7 @@ def test_scrapes_from_then_on_have_what_was_found_and_what_went_away_is_forgotte
             for names in (("a", "b"), ("b", "c", "d"), ("c", "d", "e")):
                 workspaces = tuple(workspace(number, name) for number, name in enumerate(names))
                 runtime.discovery.discovered["main"] = Discovered(workspaces, refreshed=1.0)
-                runtime._update_discovered()
+                await runtime._update_discovered()
                 assert [each.workspace for each in runtime.snapshot.targets] == [*names[:2]]
                 for query in runtime.snapshot.queries:
                     runtime.history.record(PollResult(query, finished=0, duration=0))

@@ -271,10 +271,10 @@ def test_a_reload_and_a_change_by_discovery_retry_refused_queries() -> None:
         assert [await requests() for _ in range(3)] == [4, 4, 0]
         await runtime.reload()
         assert [await requests() for _ in range(3)] == [4, 4, 0]
-        runtime._update_discovered()
+        await runtime._update_discovered()
         assert await requests() == 0, "nothing has changed"
         runtime.snapshot = replace(runtime.snapshot, queries=())
-        runtime._update_discovered()
+        await runtime._update_discovered()
         assert await requests() == 4
         await runtime.stop()
 
@@ -317,7 +317,7 @@ def test_the_pollers_caches_are_pruned_with_the_queries(file: File) -> None:
         runtime.snapshot = replace(
             runtime.snapshot, config=parsed(written(simulator.base_url, WORKSPACES[:1]))
         )
-        runtime._update_discovered()
+        await runtime._update_discovered()
         assert len(runtime.snapshot.poller._cached) == 4
         assert len(runtime._standings._known) == 4
         await runtime.stop()
