@@ -66,6 +66,8 @@ def _check_requirements(path: KeyPath, selection: SelectionModel, document: Docu
     statistics, keys = set(selection.statistics), selection.model_fields_set
     if statistics != {"realtime"} and not selection.windows and not selection.counters:
         yield document.problem((*path, "windows"), "must have at least one entry unless counters is set")
+    if "timezone" in keys and not selection.counters:
+        yield document.problem((*path, "timezone"), "requires counters")
     for key, needed in (
         ("counters", {"workers", "tasks"}),
         ("queues", {"tasks", "realtime"}),

@@ -37,6 +37,7 @@ from taskrouter_exporter.config.schema import (
     SelectionModel,
     TargetModel,
 )
+from taskrouter_exporter.config.time_zones import time_zone
 from taskrouter_exporter.periods import Anchored, Window
 from taskrouter_exporter.sids import sid_key
 from taskrouter_exporter.statistics.kind import SubjectName
@@ -156,7 +157,7 @@ def _workspace_discovery(account: str, model: AccountModel) -> WorkspaceDiscover
 
 def _selection(model: SelectionModel) -> Selection:
     channels = tuple(channel for channel in model.channels if channel != AUTO)
-    counters = [Anchored(model.counters)] if model.counters else []
+    counters = [Anchored(model.counters, time_zone(model.timezone))] if model.counters else []
     return Selection(
         channels,
         AUTO in model.channels,

@@ -39,7 +39,9 @@ ALLOWED: Final[dict[str, set[str]]] = {
     },
     "simulator": {"sids"},
     "demo": {"config", "simulator"},
-    "config_check": {"batches", "config", "durations", "expansion", "queries", "server", "statistics"},
+    "config_check": {
+        "batches", "config", "durations", "expansion", "periods", "queries", "server", "statistics",
+    },
     "cli": {
         "api", "config", "config_check", "demo", "durations", "early_signals", "files", "logs", "metrics",
         "queries", "revision", "runtime", "server", "simulator", "systemd", "web",

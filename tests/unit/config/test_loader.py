@@ -2,6 +2,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -59,6 +60,16 @@ def test_queries_are_in_file_order_by_target_channel_and_period() -> None:
         Query(other, Anchored("week")),
     )
     assert targets_of(config) == (voice, everything, other)
+
+
+def test_counters_begin_in_the_time_zone_of_the_target_by_default_utc() -> None:
+    config = parse(
+        f"{TARGETS}    windows: []\n    counters: day\n    timezone: Europe/Berlin\n"
+        f"  - workspace: {WS2}\n    windows: []\n    counters: day\n    timezone: UTC\n"
+    )
+    berlin, utc = (workspace.selection.periods for workspace in config.workspaces)
+    assert berlin == (Anchored("day", ZoneInfo("Europe/Berlin")),)
+    assert utc == (Anchored("day"),)
 
 
 def test_discovery_adds_no_static_queries() -> None:

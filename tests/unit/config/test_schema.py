@@ -152,7 +152,7 @@ def test_the_keys_that_the_example_comments_out_are_valid(tmp_path: Path, exampl
         "region": [],
         "edge": ["edge", "region"],
         "base_url": [],
-        "workspaces": ["include", "exclude", "channels", "windows", "counters"],
+        "workspaces": ["include", "exclude", "channels", "windows", "counters", "timezone"],
     }.items():
         text = re.sub(rf"^    # ({'|'.join([key, *others])}):", r"    \1:", example, flags=re.MULTILINE)
         if key == "password":
