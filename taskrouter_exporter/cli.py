@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ import structlog
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.environment import network_problems
 from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.config.loader import load_config
+from taskrouter_exporter.config.files import ConfigFiles
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
 from taskrouter_exporter.durations import parse_duration
@@ -73,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     flags = _parser().parse_args(arguments)
     set_up_logging(flags.log_level, flags.log_format)
-    load = partial(load_config, flags.config_file or _CONFIG_FILE, os.environ)
+    files = ConfigFiles(flags.config_files or [_CONFIG_FILE], os.environ)
     try:
         if flags.config_check:
-            return _print(_check(flags))
+            return _print(_check(flags, files))
         allow_many_connections()
         if flags.demo:
             from taskrouter_exporter.demo import start_demo  # noqa: PLC0415 -- see _SCENARIOS
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log.info("simulator started", address=simulator.base_url, scenario=flags.demo_scenario)
             asyncio.run(_serve(lambda: demo_config, flags))
         else:
-            asyncio.run(_serve(load, flags))
+            asyncio.run(_serve(files.load, flags))
     except (ConfigError, ListenError) as error:
         flush_logs()
         print(error, file=sys.stderr)  # noqa: T201 -- one line per error, as a compiler writes them
@@ -102,8 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("-h", "--help", action="help", help="Show this help message and exit.")
-    add("--config.file", dest="config_file", type=Path, metavar="FILE",
-        help=f"Path to the configuration file. (default: {_CONFIG_FILE})")  # fmt: skip
+    add("--config.file", dest="config_files", type=Path, action="append", metavar="PATH",
+        help="Path to the configuration file, or to a directory with several; repeatable. "
+        f"(default: {_CONFIG_FILE})")  # fmt: skip
     add("--config.check", dest="config_check", action="store_true",
         help="Validate the configuration files, print what would be polled, and exit. With --web.config.file "
         f"alone, and without a {_CONFIG_FILE}, validate only that file.")  # fmt: skip
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(flags: argparse.Namespace) -> str:
+def _check(flags: argparse.Namespace, files: ConfigFiles) -> str:
     """Return the reports of the configuration files, with which the network settings must be valid.
 
     A web configuration can be checked where there is no configuration beside it, in CI for example. A
@@ -147,7 +147,6 @@ def _check(flags: argparse.Namespace) -> str:
     Raises:
         ConfigError: with the problems of all files.
     """
-    config_file = flags.config_file or _CONFIG_FILE
     reports: list[str] = []
     problems: list[str] = []
     if flags.web_config_file:
@@ -156,10 +155,10 @@ def _check(flags: argparse.Namespace) -> str:
             reports.append(web_config_report(web_config, str(flags.web_config_file)))
         except ConfigError as error:
             problems += error.problems
-    if flags.config_file or not flags.web_config_file or config_file.exists():
+    if flags.config_files or not flags.web_config_file or _CONFIG_FILE.exists():
         try:
-            config = load_config(config_file, os.environ)
-            reports.append(config_report(config, str(config_file), table=sys.stdout.isatty()))
+            config = files.load()
+            reports.append(config_report(config, files.names(), table=sys.stdout.isatty()))
             problems += network_problems(
                 (account.base_url for account in config.accounts.values()), os.environ
             )
