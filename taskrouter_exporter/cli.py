@@ -38,7 +38,8 @@ from taskrouter_exporter.server.listen import (
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.systemd import Notifier
-from taskrouter_exporter.web.app import RESERVED_PATHS, Web
+from taskrouter_exporter.web.app import Web
+from taskrouter_exporter.web.paths import RESERVED_PATHS
 
 log = structlog.get_logger()
 
