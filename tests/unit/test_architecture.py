@@ -12,7 +12,8 @@ PACKAGE: Final = Path(taskrouter_exporter.__file__).parent
 MOST_LEVELS: Final = 10
 
 _LEAVES: Final = {
-    "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids", "systemd",
+    "auto_reload", "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids",
+    "systemd",
 }  # fmt: skip
 _POLLING: Final = {"batches", "counters", "politeness", "poll_history", "poller", "standings"}
 ALLOWED: Final[dict[str, set[str]]] = {
@@ -43,9 +44,10 @@ ALLOWED: Final[dict[str, set[str]]] = {
         "batches", "config", "durations", "expansion", "periods", "queries", "server", "statistics",
     },
     "cli": {
-        "api", "config", "config_check", "demo", "durations", "early_signals", "files", "logs", "metrics",
-        "queries", "revision", "runtime", "server", "simulator", "systemd", "web",
+        "api", "auto_reload", "config", "config_check", "demo", "early_signals", "flags", "logs", "metrics",
+        "revision", "runtime", "server", "systemd", "web",
     },
+    "flags": {"config", "durations", "logs", "revision", "server", "web"},
     "__main__": {"cli", "early_signals"},
 }  # fmt: skip
 """What each part may import. Nothing imports cli, and config imports nothing that it configures."""
