@@ -137,7 +137,7 @@ def _parser() -> _Parser:
     parser = _Parser()
     parser.add_argument("-h", "--help", action="help", help="Show this help message and exit.")
     add = parser.add
-    add("--config.file", dest="config_files", type=Path, action="append", metavar="PATH",
+    add("--config.file", dest="config_files", type=_config_path, action="append", metavar="PATH",
         help="Path to the configuration file, or to a directory with several; repeatable. "
         f"(default: {CONFIG_FILE})")  # fmt: skip
     add("--config.check", dest="config_check", action="store_true",
@@ -179,6 +179,12 @@ def _parser() -> _Parser:
     version = f"taskrouter-exporter {__version__} (revision {revision()})"
     parser.add_argument("--version", action="version", version=version, help="Show the version and exit.")
     return parser
+
+
+def _config_path(text: str) -> Path:
+    if not text.strip():  # Path("") would be the current directory
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path (expected e.g. {CONFIG_FILE})")
+    return Path(text)
 
 
 def _listen_address(text: str) -> ListenAddress:

@@ -51,11 +51,7 @@ class ConfigFiles:
         return _digest(*self._read()) != self._loaded
 
     def names(self) -> str:
-        """Return the names of the files, separated by commas.
-
-        Raises:
-            ConfigError: a directory cannot be read, or has no files.
-        """
+        """Return the names of the files that are there, separated by commas."""
         return ", ".join(str(path) for path in self._found()[0])
 
     def _read(self) -> tuple[list[SourceText], list[str]]:

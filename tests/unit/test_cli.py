@@ -138,6 +138,7 @@ RESERVED = "/ /probe /sd /config /config.schema.json /-/…"
         ("--web.max-requests=1.5", "'1.5' is not a whole number from 0 to 999999"),
         ("--timeout-offset=x", "'x' is not a number of seconds from 0 to 3600"),
         ("--log.level=loud", "invalid choice: 'loud'"),
+        ("--config.file=", "'' is not a path (expected e.g. config.yaml)"),
     ],
 )
 def test_a_bad_flag_is_an_error_on_one_line(flag: str, message: str, run: Run) -> None:

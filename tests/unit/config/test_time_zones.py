@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -40,6 +43,18 @@ def test_a_similar_name_is_suggested(name: str, similar: str) -> None:
 @pytest.mark.parametrize("name", ["GMT+1", "UTC+1", "+02:00", "CEST", "nowhere", "x" * 1_000_000])
 def test_nothing_is_suggested_for_offsets_and_unknown_names(name: str) -> None:
     assert similar_time_zone(name) is None
+
+
+def test_a_system_without_time_zones_has_those_of_the_package() -> None:
+    program = (
+        "from taskrouter_exporter.config.time_zones import is_time_zone, time_zone; "
+        "print(is_time_zone('Europe/Berlin'), time_zone('Europe/Berlin'))"
+    )
+    environment = {**os.environ, "PYTHONTZPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True Europe/Berlin\n"
 
 
 def test_a_time_zone_has_the_offsets_of_its_database() -> None:
