@@ -33,7 +33,7 @@ The exporter reads a YAML file, `--config.file` (default: `config.yaml`), or [se
   configuration, responds with status 500 and the errors, and sets
   `twilio_taskrouter_exporter_config_last_reload_successful` to 0. With `--config.auto-reload`, the exporter
   checks every 30 s whether the content has changed, and reloads it. A file that cannot be read or used is
-  reported once, until its content changes again.
+  reported once, until its content, or the password file that it lacks, changes.
 - **Durations** are written as in Prometheus: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
 - **SIDs** consist of two letters and 32 hex digits. They are compared without regard to case. Labels contain
   a SID as written in the file.

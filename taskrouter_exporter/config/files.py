@@ -30,6 +30,7 @@ class ConfigFiles:
         self._paths = tuple(paths)
         self._environ = environ
         self._loaded = b""
+        self._problems: tuple[str, ...] = ()
 
     def load(self) -> Config:
         """Read and check the files, and the password files that they name.
@@ -38,17 +39,34 @@ class ConfigFiles:
             ConfigError: the files cannot be read or used.
         """
         texts, problems = self._read()
-        self._loaded = _digest(texts, problems)
+        self._loaded, self._problems = _digest(texts, problems), ()
+        try:
+            return self._parse(texts, problems)
+        except ConfigError as error:
+            self._problems = error.problems
+            raise
+
+    def changed(self) -> bool:
+        """Return whether to load the files again: they differ from those last loaded, be it in vain.
+
+        A file that cannot be read differs once from one that can. Files that could not be used also differ
+        once they have other problems, or none: a password file may be written after the file that names it.
+        """
+        texts, problems = self._read()
+        if _digest(texts, problems) != self._loaded:
+            return True
+        if not self._problems:
+            return False
+        try:
+            self._parse(texts, problems)
+        except ConfigError as error:
+            return error.problems != self._problems
+        return True
+
+    def _parse(self, texts: Sequence[SourceText], problems: Sequence[str]) -> Config:
         if problems:
             raise ConfigError(problems)
         return parse_configs(texts, self._environ)
-
-    def changed(self) -> bool:
-        """Return whether the files differ from those last loaded, be it in vain.
-
-        A file that cannot be read differs once from one that can.
-        """
-        return _digest(*self._read()) != self._loaded
 
     def names(self) -> str:
         """Return the names of the files that are there, separated by commas."""

@@ -199,6 +199,20 @@ def test_files_have_changed_until_they_are_loaded_again_even_in_vain(write: Writ
     assert not files.changed()
 
 
+def test_files_have_changed_when_a_password_file_that_was_missing_is_there(write: Write) -> None:
+    account = f"accounts:\n  default: {{username: {SK}, password_file: token}}\n"
+    files = ConfigFiles([write("a.yaml", account + targets(WS))], {})
+    with pytest.raises(ConfigError):
+        files.load()
+    assert not files.changed()
+    write("token", SECRET)
+    assert files.changed()
+    files.load()
+    assert not files.changed()
+    Path("token").unlink()
+    assert not files.changed(), "the client reports this at its next poll"
+
+
 def test_a_file_that_cannot_be_read_has_changed_once(write: Write) -> None:
     path = write("a.yaml", targets(WS))
     files = ConfigFiles([path], ENVIRONMENT)
