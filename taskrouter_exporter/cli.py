@@ -112,7 +112,7 @@ async def _serve(
 
     Args:
         load: Reads the configuration; raises ConfigError.
-        changed: Returns whether it differs from the one last loaded, None where nobody wants to know.
+        changed: Returns whether it differs from the one last loaded, None without `--config.auto-reload`.
         flags: The flags.
     """
     systemd = Notifier(os.environ)

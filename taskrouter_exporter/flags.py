@@ -36,6 +36,9 @@ _SCENARIOS: Final = (
 )
 """Those of `demo.SCENARIOS`; its import would take as long as a tenth of all others at each start."""
 
+_ANSWERS: Final = {"-h", "--help", "--version"}
+"""Flags that print something and exit, whatever is in the environment."""
+
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _LONGEST_OFFSET_SECONDS: Final = 3600
 _LONGEST_TIMEOUT_SECONDS: Final = 3600
@@ -44,10 +47,13 @@ _LONGEST_TIMEOUT_SECONDS: Final = 3600
 def parse_flags(arguments: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace:
     """Return the flags, each from the arguments or else from its environment variable.
 
-    Exits with status 2 and one line where a value cannot be used, or flags exclude each other.
+    Exits after `--help` and `--version`, and with status 2 and one line where a value cannot be used or flags
+    exclude each other.
     """
     parser = _parser()
     given = {argument.partition("=")[0] for argument in arguments}
+    if given & _ANSWERS:
+        parser.parse_args(arguments)
     from_environment = {
         flag: parser.arguments_of(flag, environ[variable])
         for flag, variable in parser.variables.items()

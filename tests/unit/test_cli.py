@@ -177,6 +177,16 @@ def test_a_bad_variable_is_an_error_on_one_line(run: Run, monkeypatch: pytest.Mo
     assert errors.startswith("taskrouter-exporter: TASKROUTER_EXPORTER_LOG_LEVEL: invalid choice: 'loud'")
 
 
+@pytest.mark.parametrize("flag", ["-h", "--help", "--version"])
+def test_help_and_version_are_printed_whatever_is_in_the_environment(
+    flag: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKROUTER_EXPORTER_LOG_LEVEL", "loud")
+    status, output, errors = run(flag)
+    assert (status, errors) == (0, "")
+    assert "taskrouter-exporter" in output
+
+
 def test_a_misspelled_variable_is_logged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TASKROUTER_EXPORTER_LOG_LEVL", "debug")
     with structlog.testing.capture_logs() as lines:
