@@ -6,19 +6,14 @@ the first one waits is at least the longest pause of the event loop.
 
 import argparse
 import http.client
-import json
-import os
-import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import requests
-from scrape import ROOT, Exporter, Row, running_exporter
+from scrape import Row, running_exporter
 from slow_api import start_api
 
 _CHANNELS: Final = 15

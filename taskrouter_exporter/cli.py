@@ -3,58 +3,45 @@
 import argparse
 import asyncio
 import os
-import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
-from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.environment import network_problems
-from taskrouter_exporter.command_line import Parser, timeout_seconds, write_output
+from taskrouter_exporter.auto_reload import reload_on_change
+from taskrouter_exporter.command_line import CONFIG_FILE, write_output
 from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.config.loader import load_config
+from taskrouter_exporter.config.files import ConfigFiles
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.config_check import config_report, web_config_report
 from taskrouter_exporter.early_signals import release_signals
-from taskrouter_exporter.logs import FORMATS, LEVELS, flush_logs, set_up_logging
+from taskrouter_exporter.flags import misspelled_variables, parse_flags
+from taskrouter_exporter.logs import flush_logs, set_up_logging
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.revision import revision
 from taskrouter_exporter.runtime import Runtime
-from taskrouter_exporter.server.http import HttpServer, limit_concurrency
+from taskrouter_exporter.server.http import HttpServer, limit_concurrency, serving
 from taskrouter_exporter.server.listen import (
     ListenAddress,
     ListenError,
     allow_many_connections,
     describe,
+    inherited_sockets,
     url_to_open,
 )
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.systemd import Notifier
-from taskrouter_exporter.web.app import RESERVED_PATHS, Web
+from taskrouter_exporter.web.app import Web
+from taskrouter_exporter.web.health import health_app
 
 log = structlog.get_logger()
-
-_CONFIG_FILE: Final = Path("config.yaml")
-_SCENARIOS: Final = (
-    "calm",
-    "rejection-spike",
-    "timeout-spike",
-    "outage",
-    "no-agents",
-    "queue-backlog",
-    "rate-limit",
-)
-"""Those of `demo.SCENARIOS`; its import would take as long as a tenth of all others at each start."""
-
-_LONGEST_OFFSET_SECONDS: Final = 3600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,21 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 after a signal, 1 if the configuration or an address cannot be used.
     """
-    flags = _parser().parse_args(arguments)
+    flags = parse_flags(sys.argv[1:] if arguments is None else arguments, os.environ)
     set_up_logging(flags.log_level, flags.log_format)
-    load = partial(load_config, flags.config_file or _CONFIG_FILE, os.environ)
+    for variable, meant in misspelled_variables(os.environ):
+        log.warning("unknown environment variable ignored", variable=variable, similar=meant)
+    files = ConfigFiles(flags.config_files or [CONFIG_FILE], os.environ)
     try:
         if flags.config_check:
-            return write_output(_check(flags))
+            return write_output(_check(flags, files))
         allow_many_connections()
         if flags.demo:
-            from taskrouter_exporter.demo import start_demo  # noqa: PLC0415 -- see _SCENARIOS
+            from taskrouter_exporter.demo import start_demo  # noqa: PLC0415 -- see flags.py
 
             simulator, demo_config = start_demo(flags.demo_scenario)
             log.info("simulator started", address=simulator.base_url, scenario=flags.demo_scenario)
-            asyncio.run(_serve(lambda: demo_config, flags))
+            asyncio.run(_serve(lambda: demo_config, None, flags))
         else:
-            asyncio.run(_serve(load, flags))
+            asyncio.run(_serve(files.load, files.changed if flags.auto_reload else None, flags))
     except (ConfigError, ListenError) as error:
         flush_logs()
         print(error, file=sys.stderr)  # noqa: T201 -- one line per error, as a compiler writes them
@@ -85,53 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="taskrouter-exporter",
-        description="Prometheus exporter for Twilio TaskRouter.",
-        epilog="Commands: query (ask TaskRouter once, and print the answer). query --help lists its flags.",
-        allow_abbrev=False,
-        add_help=False,
-    )
-    add = parser.add_argument
-    add("-h", "--help", action="help", help="Show this help message and exit.")
-    add("--config.file", dest="config_file", type=Path, metavar="FILE",
-        help=f"Path to the configuration file. (default: {_CONFIG_FILE})")  # fmt: skip
-    add("--config.check", dest="config_check", action="store_true",
-        help="Validate the configuration files, print what would be polled, and exit. With --web.config.file "
-        f"alone, and without a {_CONFIG_FILE}, validate only that file.")  # fmt: skip
-    add("--web.listen-address", dest="listen_addresses", type=_listen_address, action="append",
-        metavar="ADDRESS", help="Address on which to expose metrics and web interface; repeatable. "
-        "(default: :10142)")  # fmt: skip
-    add("--web.telemetry-path", dest="telemetry_path", type=_path, default="/metrics", metavar="PATH",
-        help="Path under which to expose metrics. (default: %(default)s)")  # fmt: skip
-    add("--web.external-url", dest="external_url", type=_url, metavar="URL",
-        help="URL under which Prometheus reaches the exporter, for service discovery. "
-        "(default: the request's Host)")  # fmt: skip
-    add("--web.config.file", dest="web_config_file", type=Path, metavar="FILE",
-        help="Path to the configuration file that can enable TLS or authentication, in the format of "
-        "exporter-toolkit. (default: none)")  # fmt: skip
-    add("--web.max-requests", dest="max_requests", type=_count, default=40, metavar="COUNT",
-        help="Maximum number of parallel requests. Use 0 to disable. (default: %(default)s)")  # fmt: skip
-    add("--web.max-scrape-timeout", dest="max_scrape_timeout", type=timeout_seconds, default="2m",
-        metavar="DURATION", help="Longest scrape timeout; a longer one in a request is shortened to it. "
-        "(default: %(default)s)")  # fmt: skip
-    add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
-        help="Offset to subtract from Prometheus's scrape timeout. (default: %(default)s)")  # fmt: skip
-    add("--log.level", dest="log_level", type=_log_level, choices=LEVELS, default="info",
-        help="Only log messages with the given severity or above. (default: %(default)s)")  # fmt: skip
-    add("--log.format", dest="log_format", choices=FORMATS, default="logfmt",
-        help="Output format of log messages. (default: %(default)s)")  # fmt: skip
-    add("--demo", action="store_true",
-        help="Export metrics of an embedded TaskRouter simulator; needs no Twilio account.")  # fmt: skip
-    add("--demo.scenario", dest="demo_scenario", choices=_SCENARIOS, default="calm",
-        metavar="|".join(_SCENARIOS), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
-    add("--version", action="version", version=f"taskrouter-exporter {__version__} (revision {revision()})",
-        help="Show the version and exit.")  # fmt: skip
-    return parser
-
-
-def _check(flags: argparse.Namespace) -> str:
+def _check(flags: argparse.Namespace, files: ConfigFiles) -> str:
     """Return the reports of the configuration files, with which the network settings must be valid.
 
     A web configuration can be checked where there is no configuration beside it, in CI for example. A
@@ -140,7 +83,6 @@ def _check(flags: argparse.Namespace) -> str:
     Raises:
         ConfigError: with the problems of all files.
     """
-    config_file = flags.config_file or _CONFIG_FILE
     reports: list[str] = []
     problems: list[str] = []
     if flags.web_config_file:
@@ -149,10 +91,10 @@ def _check(flags: argparse.Namespace) -> str:
             reports.append(web_config_report(web_config, str(flags.web_config_file)))
         except ConfigError as error:
             problems += error.problems
-    if flags.config_file or not flags.web_config_file or config_file.exists():
+    if flags.config_files or not flags.web_config_file or CONFIG_FILE.exists():
         try:
-            config = load_config(config_file, os.environ)
-            reports.append(config_report(config, str(config_file), table=sys.stdout.isatty()))
+            config = files.load()
+            reports.append(config_report(config, files.names(), table=sys.stdout.isatty()))
             problems += network_problems(
                 (account.base_url for account in config.accounts.values()), os.environ
             )
@@ -163,8 +105,16 @@ def _check(flags: argparse.Namespace) -> str:
     return "\n".join(reports)
 
 
-async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
-    """Serve until SIGTERM or SIGINT; after a second signal, scrapes in flight are not waited for."""
+async def _serve(
+    load: Callable[[], Config], changed: Callable[[], bool] | None, flags: argparse.Namespace
+) -> None:
+    """Serve until SIGTERM or SIGINT; after a second signal, scrapes in flight are not waited for.
+
+    Args:
+        load: Reads the configuration; raises ConfigError.
+        changed: Returns whether it differs from the one last loaded, None without `--config.auto-reload`.
+        flags: The flags.
+    """
     systemd = Notifier(os.environ)
     runtime = Runtime(load, ExporterMetrics(__version__, revision()), systemd)
     web = Web(
@@ -196,8 +146,8 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     release_signals()
-    addresses = flags.listen_addresses or [ListenAddress("", 10142)]
-    sockets = [bound for address in addresses for bound in address.bind()]
+    sockets = _sockets(flags)
+    health_sockets = flags.health_address.bind() if flags.health_address else []
     log.info(
         "listening",
         address=", ".join(describe(sockets)),
@@ -206,73 +156,32 @@ async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
         queries=len(runtime.snapshot.queries),
     )
     runtime.start()
-    systemd.ready()  # the sockets listen already
-    await server.serve(sockets)
-    await runtime.stop()
+    async with AsyncExitStack() as stack:
+        if health_sockets:
+            await stack.enter_async_context(serving(HttpServer(health_app(runtime)), health_sockets))
+            log.info("listening for health checks", address=", ".join(describe(health_sockets)))
+        if changed is not None:
+            watch = loop.create_task(reload_on_change(changed, partial(_reload, runtime)))
+            stack.callback(watch.cancel)
+        systemd.ready()  # the sockets listen already
+        await server.serve(sockets)
+        await runtime.stop()
     log.info("stopped")
     systemd.close()
+
+
+def _sockets(flags: argparse.Namespace) -> list[socket.socket]:
+    """Return the sockets to serve on, which listen already.
+
+    Raises:
+        ListenError: with the address, or the reason for which there are none from systemd.
+    """
+    if flags.systemd_socket:
+        return inherited_sockets(os.environ)
+    addresses = flags.listen_addresses or [ListenAddress("", 10142)]
+    return [bound for address in addresses for bound in address.bind()]
 
 
 async def _reload(runtime: Runtime) -> None:
     with suppress(ConfigError):  # the runtime logs it and sets a metric
         await runtime.reload()
-
-
-def _listen_address(text: str) -> ListenAddress:
-    try:
-        return ListenAddress.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _url(text: str) -> str:
-    if not _is_url(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a URL (expected e.g. https://exporter.example:10142)"
-        )
-    return text
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:  # of the port, or of an address in brackets
-        return False
-    return (
-        parts.scheme in ("http", "https")
-        and bool(parts.hostname)
-        and port != 0
-        and not (parts.query or parts.fragment or set(text) & set("@?#\\"))
-        and text.isprintable()
-        and " " not in text
-    )
-
-
-def _path(text: str) -> str:
-    if text in RESERVED_PATHS or text.startswith("/-/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is reserved, as are {' '.join(RESERVED_PATHS)}")
-    if not re.fullmatch("(/[!-~]+)+/?", text) or "//" in text or set(text) & set("{}?#%\\"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a path for the metrics (expected e.g. /metrics)")
-    return text
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,6}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 999999")
-    return int(text)
-
-
-def _log_level(text: str) -> str:
-    return "warn" if text == "warning" else text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= _LONGEST_OFFSET_SECONDS:
-        message = f"{text!r} is not a number of seconds from 0 to {_LONGEST_OFFSET_SECONDS}"
-        raise argparse.ArgumentTypeError(message)
-    return seconds

@@ -3,10 +3,17 @@
 import argparse
 import io
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Final, NoReturn
 
 from taskrouter_exporter.durations import parse_duration
+
+CONFIG_FILE: Final = Path("config.yaml")
+VARIABLE_PREFIX: Final = "TASKROUTER_EXPORTER_"
+SEPARATOR: Final = ","
+"""Between the values of a repeatable flag in its variable."""
 
 _LONGEST_TIMEOUT_SECONDS: Final = 3600
 
@@ -30,6 +37,22 @@ def write_output(text: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
+
+
+def variable_of(flag: str) -> str:
+    """Return the environment variable of a flag: `TASKROUTER_EXPORTER_LOG_LEVEL` of `--log.level`."""
+    return VARIABLE_PREFIX + re.sub("[.-]", "_", flag.removeprefix("--")).upper()
+
+
+def config_path(text: str) -> Path:
+    """Return the path of a configuration file or a directory of them.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is empty, which would be the current directory.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a path (expected e.g. {CONFIG_FILE})")
+    return Path(text)
 
 
 def timeout_seconds(text: str) -> float:

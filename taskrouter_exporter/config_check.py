@@ -1,14 +1,15 @@
 """The reports of `--config.check`: what valid configuration files would do."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, timedelta
 from typing import Final
 
 from taskrouter_exporter.batches import Batch, Batching
 from taskrouter_exporter.config.model import Config, Selection
 from taskrouter_exporter.durations import format_duration
 from taskrouter_exporter.expansion import selected_queries
+from taskrouter_exporter.periods import Anchored, Period
 from taskrouter_exporter.queries import Query, Row
 from taskrouter_exporter.server.web_config import WebConfig
 from taskrouter_exporter.statistics.workers import WORKERS
@@ -16,7 +17,7 @@ from taskrouter_exporter.terminal import width
 
 _SECONDS_PER_HOUR: Final = 3600
 _USUAL_SCRAPE_INTERVAL: Final = 60
-_COLUMNS: Final = ("workspace", "channel", "statistics", "queue", "workflow", "window", "account")
+_COLUMNS: Final = ("workspace", "channel", "statistics", "queue", "workflow", "window", "timezone", "account")
 _LIMIT_PERIOD: Final = 10
 _DOCUMENTED_LIMIT: Final = 50
 """Requests per second and workspace in the sample event of Twilio's article on monitoring API usage."""
@@ -65,7 +66,16 @@ def _expected_queries(config: Config) -> Iterator[Query]:
 
 def _values(query: Query) -> dict[str, str]:
     target = query.target
-    return {**query.labels, "account": target.account, "workspace_sid": target.workspace_sid}
+    names = {"account": target.account, "workspace_sid": target.workspace_sid}
+    return {**query.labels, **_time_zone([query.period]), **names}
+
+
+def _time_zone(periods: Iterable[Period]) -> dict[str, str]:
+    """Return the time zone of counters under its key, nothing where it is UTC."""
+    for period in periods:
+        if isinstance(period, Anchored) and period.zone is not UTC:
+            return {"timezone": str(period.zone)}
+    return {}
 
 
 def _pairs(values: dict[str, str]) -> str:
@@ -82,13 +92,16 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _discoveries(config: Config) -> Iterator[str]:
     for workspace in config.workspaces:
         values = {"workspace": workspace.name, "account": workspace.account, "workspace_sid": workspace.sid}
+        zone = _time_zone(workspace.selection.periods)
         for subject in _discovered_subjects(workspace.selection):
-            auto = {"workspace": workspace.name, subject: "auto", **values}
+            auto = {"workspace": workspace.name, subject: "auto", **zone, **values}
             yield f"{_pairs(auto)}: {subject}s are discovered at run time"
     for discovery in config.workspace_discoveries:
         nouns = ["workspaces", *(f"{subject}s" for subject in _discovered_subjects(discovery.selection))]
         subjects = " and ".join(filter(None, [", ".join(nouns[:-1]), nouns[-1]]))
-        yield f"workspace=auto account={discovery.account}: {subjects} are discovered at run time"
+        zone = _time_zone(discovery.selection.periods)
+        values = {"workspace": "auto", **zone, "account": discovery.account}
+        yield f"{_pairs(values)}: {subjects} are discovered at run time"
 
 
 def _discovered_subjects(selection: Selection) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Periods that statistics cover: sliding windows, anchored periods, and this moment."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import ClassVar, Literal
 
 from taskrouter_exporter.durations import format_duration
@@ -32,20 +32,37 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Anchored:
-    """A period with a fixed start: midnight UTC of the day, or of the Monday of the week."""
+    """A period with a fixed start: midnight of the day, or of the Monday of the week, in a time zone.
+
+    A day on which the clock is moved has 23 or 25 hours. A midnight that the clock skips is the instant at
+    which it is moved; of two midnights, the first is the start.
+    """
 
     role: ClassVar[Role] = "anchored"
 
     label: AnchorName
+    zone: tzinfo = UTC
 
     def start(self, now: datetime) -> datetime:
         """Return the start, in UTC, of the period that contains `now`."""
-        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return midnight if self.label == "day" else midnight - timedelta(days=midnight.weekday())
+        first = self._first_date(now.astimezone(self.zone).date())
+        # Where the clock is set back over midnight, the date goes back as well, but the period does not.
+        starts = (self._midnight(first + days) for days in (self._days, timedelta(), -self._days))
+        return next(start for start in starts if start <= now)
 
     def end(self, start: datetime) -> datetime:
-        """Return the end of the period that starts at `start`."""
-        return start + timedelta(days=1 if self.label == "day" else 7)
+        """Return the end, in UTC, of the period that starts at `start`."""
+        return self._midnight(self._first_date(start.astimezone(self.zone).date()) + self._days)
+
+    @property
+    def _days(self) -> timedelta:
+        return timedelta(days=1 if self.label == "day" else 7)
+
+    def _first_date(self, day: date) -> date:
+        return day if self.label == "day" else day - timedelta(days=day.weekday())
+
+    def _midnight(self, day: date) -> datetime:
+        return datetime.combine(day, time(), self.zone).astimezone(UTC)
 
     def parameters(self, start: datetime | None, end: datetime | None = None) -> dict[str, str]:
         """Return the URL parameters of the period from `start` until now, or until `end`."""

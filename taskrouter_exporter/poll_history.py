@@ -21,6 +21,8 @@ log = structlog.get_logger()
 _CLOCK_STEP: Final = timedelta(minutes=1)
 """A clock set back by less than this does not bring an earlier anchor back: the counters would jump."""
 
+_DAY: Final = timedelta(days=1)
+
 _MOST_LINES: Final = 20
 _LINES_SECONDS: Final = 10.0
 
@@ -222,9 +224,10 @@ class PollHistory:
         return published.statistics
 
     def _drop_ended(self, now: datetime) -> None:
-        """Once a day, drop the counters of anchors that ended before today, for answers still on their way.
+        """Once a day, drop the counters of anchors that ended more than a day ago.
 
-        So those of today survive a clock that is ahead for a while.
+        So answers that are still on their way find theirs, and today's survive a clock that is ahead for a
+        while, in every time zone.
         """
         today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         if today == self._cleaned:
@@ -233,7 +236,7 @@ class PollHistory:
         self._counters = {
             (series, start): counters
             for (series, start), counters in self._counters.items()
-            if series.period.end(start) >= today and start <= now + timedelta(days=1)
+            if series.period.end(start) >= now - _DAY and start <= now + _DAY
         }
 
     def record(self, result: PollResult) -> None:

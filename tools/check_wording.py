@@ -30,7 +30,9 @@ _PATTERNS: Final = (
     "taskrouter_exporter/**/*.py",
     "tools/**/*.py",
 )
-_SUFFIXES: Final = frozenset({"", ".example", ".md", ".py", ".service", ".tpl", ".txt", ".yaml", ".yml"})
+_SUFFIXES: Final = frozenset(
+    {"", ".example", ".md", ".py", ".service", ".socket", ".tpl", ".txt", ".yaml", ".yml"}
+)
 """Generated JSON is left out: its sources are checked."""
 _BREAK: Final = r'(?:[ \t]*"?[ \t]*\n[ \t]*(?:(?:#|//|\*|>)[ \t]*)?f?"?|[ \t]+)'
 """Matches a space, or a line break in prose, in a comment or between two parts of a string."""

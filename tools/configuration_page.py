@@ -20,7 +20,7 @@ _EXAMPLE_PASSWORD: Final = "0123456789abcdef0123456789abcdef"  # noqa: S105 -- a
 _HEAD: Final = """\
 # Configuration
 
-The exporter reads one YAML file, `--config.file` (default: `config.yaml`).
+The exporter reads a YAML file, `--config.file` (default: `config.yaml`), or [several](#several-files).
 [config.example.yaml](../config.example.yaml) shows every key with comments.
 [config.schema.json](config.schema.json) is the JSON Schema, which editors use for completion and validation.
 
@@ -31,7 +31,9 @@ The exporter reads one YAML file, `--config.file` (default: `config.yaml`).
   queries and the number of API requests, and exits.
 - **Reload.** `SIGHUP` or `POST /-/reload` reloads the file. If it is invalid, the exporter keeps the previous
   configuration, responds with status 500 and the errors, and sets
-  `twilio_taskrouter_exporter_config_last_reload_successful` to 0.
+  `twilio_taskrouter_exporter_config_last_reload_successful` to 0. With `--config.auto-reload`, the exporter
+  checks every 30 s whether the content has changed, and reloads it. A file that cannot be read or used is
+  reported once, until its content, or the password file that it lacks, changes.
 - **Durations** are written as in Prometheus: `500ms`, `5s`, `15m`, `4h`, `1d`, `1h30m`.
 - **SIDs** consist of two letters and 32 hex digits. They are compared without regard to case. Labels contain
   a SID as written in the file.
@@ -40,6 +42,31 @@ The exporter reads one YAML file, `--config.file` (default: `config.yaml`).
 
 This page is generated from the configuration models (`make docs`). TLS and basic authentication of the
 exporter's HTTP server are configured in a separate file: see [Web configuration](web-configuration.md).
+
+## Several files
+
+`--config.file` can be repeated, and each can be a directory. Of a directory, the exporter reads all files
+that end in `.yaml` or `.yml`, except hidden ones and those in other directories below it. So each team can
+have a file of its own:
+
+```
+config/
+  shared.yaml      accounts, polling, discovery
+  sales.yaml       targets
+  support.yaml     targets, and an account that only they use
+```
+
+- All files share the `accounts`, in whichever file they are. An account has one definition.
+- `polling` and `discovery` can be in one of the files. They apply to all targets.
+- `targets` can be in any number of files. The rules about duplicate targets and names apply to all files
+  together, and an error names both places.
+- A relative `password_file` is relative to the file that contains it.
+- The environment's credentials are used if none of the files has `accounts`.
+- A reload reads all files, and those that have been added to a directory. If one of them is invalid, the
+  exporter keeps the previous configuration of all of them.
+
+The JSON Schema describes a file that is complete on its own: in an editor, it reports missing `targets` in
+a file that has only shared keys.
 
 ## Credentials from the environment
 

@@ -27,7 +27,7 @@ _INTRODUCTIONS: Final[dict[StatisticsName, str]] = {
 }
 _ROLES: Final[dict[Role, str]] = {
     "window": "Sliding windows. They have the label `window`. Do not use `rate()` or `increase()`.",
-    "anchored": "Counters since midnight UTC of the day, or of Monday, with `counters: day` or `week`.",
+    "anchored": "Counters since midnight of the day, or of Monday, with `counters: day` or `week`.",
     "current": "",
 }
 _EXAMPLES: Final = {

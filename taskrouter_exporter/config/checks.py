@@ -1,8 +1,9 @@
 """Checks between keys of the configuration, for what the schema of a single key cannot express."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from typing import Final, get_args
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args
 
 from taskrouter_exporter.config.document import Document, KeyPath, Problem
 from taskrouter_exporter.config.errors import quote
@@ -19,17 +20,65 @@ _LISTS_WITHOUT_REPETITION: Final = (
 )  # fmt: skip
 
 
-def check_targets_present(
-    root: Mapping[str, object], accounts: Mapping[str, object], document: Document
-) -> Iterator[Problem]:
-    """Yield a problem if there is neither a target nor an account that discovers its workspaces."""
-    if any(isinstance(account, dict) and "workspaces" in account for account in accounts.values()):
+@dataclass(frozen=True, slots=True)
+class TargetEntry:
+    """An entry of `targets` that is valid on its own.
+
+    Attributes:
+        document: The file that has it.
+        index: Its place in the list there.
+        model: Its keys.
+    """
+
+    document: Document
+    index: int
+    model: TargetModel
+
+    def problem(self, message: str, *keys: str) -> Problem:
+        """Return a problem of the entry, or of a value in it."""
+        return self.document.problem(("targets", self.index, *keys), message)
+
+    def place_for(self, reader: "TargetEntry", *keys: str) -> str:
+        """Return where the entry, or a value in it, is, as an entry of any file refers to it."""
+        return _place(self.document, ("targets", self.index, *keys), reader.document)
+
+
+def _place(document: Document, path: KeyPath, reader: Document) -> str:
+    line = f"line {document.line(path)}"
+    return line if document is reader else f"{line} of {document.source}"
+
+
+def check_targets_present(documents: Sequence[Document]) -> Iterator[Problem]:
+    """Yield a problem if no file has a target or an account that discovers its workspaces."""
+    roots = [document.data for document in documents if isinstance(document.data, dict)]
+    accounts = [account for root in roots for account in _mapping(root.get("accounts")).values()]
+    if any(isinstance(account, dict) and "workspaces" in account for account in accounts):
         return
+    if not roots or any(root.get("targets", []) != [] for root in roots):
+        return
+    document, missing = documents[0], not any("targets" in root for root in roots)
     exception = f"unless an account has workspaces: {AUTO}"
-    if isinstance(document.data, dict) and "targets" not in root:
-        yield document.problem(("targets",), f"missing; required {exception}")
-    elif root.get("targets") == []:
-        yield document.problem(("targets",), f"must have at least one entry {exception}")
+    everywhere = " in all files" if len(documents) > 1 else ""
+    wrong = f"missing{everywhere}; required" if missing else f"must have at least one entry{everywhere}"
+    yield document.problem(("targets",), f"{wrong} {exception}")
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def check_shared_keys(documents: Sequence[Document]) -> Iterator[Problem]:
+    """Yield what only one of several files may have: an account of a name, `polling` and `discovery`."""
+    first: dict[KeyPath, Document] = {}
+    for document in documents:
+        root = _mapping(document.data)
+        paths: list[KeyPath] = [("accounts", name) for name in _mapping(root.get("accounts"))]
+        paths += ((key,) for key in ("polling", "discovery") if key in root)
+        for path in paths:
+            other = first.setdefault(path, document)
+            if other is not document:
+                place = _place(other, path, document)
+                yield document.problem(path, f"already set on {place}; all files share it")
 
 
 def check_account_keys(accounts: Mapping[str, object], document: Document) -> Iterator[Problem]:
@@ -66,6 +115,8 @@ def _check_requirements(path: KeyPath, selection: SelectionModel, document: Docu
     statistics, keys = set(selection.statistics), selection.model_fields_set
     if statistics != {"realtime"} and not selection.windows and not selection.counters:
         yield document.problem((*path, "windows"), "must have at least one entry unless counters is set")
+    if "timezone" in keys and not selection.counters:
+        yield document.problem((*path, "timezone"), "requires counters")
     for key, needed in (
         ("counters", {"workers", "tasks"}),
         ("queues", {"tasks", "realtime"}),
@@ -81,14 +132,12 @@ def _check_requirements(path: KeyPath, selection: SelectionModel, document: Docu
                 yield document.problem((*path, key), f"requires {rows}: {AUTO}")
 
 
-def check_targets(
-    targets: Mapping[int, TargetModel], accounts: Collection[str], document: Document
-) -> Iterator[Problem]:
-    """Yield the problems between targets, and between targets and the names of accounts."""
-    yield from _check_names(targets, document)
-    yield from _check_duplicates(targets, document)
-    yield from _check_number_of_queries(targets, document)
-    yield from _check_accounts(targets, accounts, document)
+def check_targets(targets: Sequence[TargetEntry], accounts: Collection[str]) -> Iterator[Problem]:
+    """Yield the problems between targets of all files, and between targets and the names of accounts."""
+    yield from _check_names(targets)
+    yield from _check_duplicates(targets)
+    yield from _check_number_of_queries(targets)
+    yield from _check_accounts(targets, accounts)
 
 
 def _check_repetitions(path: KeyPath, values: list[str] | list[int], document: Document) -> Iterator[Problem]:
@@ -106,47 +155,48 @@ def _check_repetitions(path: KeyPath, values: list[str] | list[int], document: D
         yield document.problem((*path, index), message)
 
 
-def _check_names(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
+def _check_names(targets: Iterable[TargetEntry]) -> Iterator[Problem]:
     """Yield workspaces with two names or accounts, and names of two workspaces: their series would clash."""
-    by_workspace: dict[str, int] = {}
-    by_label: dict[str, int] = {}
-    for index, target in targets.items():
-        first = by_workspace.setdefault(target.workspace, index)
-        label, account = targets[first].label, targets[first].account
+    by_workspace: dict[str, TargetEntry] = {}
+    by_label: dict[str, TargetEntry] = {}
+    for entry in targets:
+        target = entry.model
+        first = by_workspace.setdefault(target.workspace, entry)
+        label, account = first.model.label, first.model.account
         if (label, account) != (target.label, target.account):
-            line = document.line(("targets", first, "workspace"))
             message = (
                 f"workspace {target.workspace} must have the same name and account in every target "
-                f"(line {line}: name {quote(label)}, account {quote(account)})"
+                f"({first.place_for(entry, 'workspace')}: name {quote(label)}, account {quote(account)})"
             )
-            yield document.problem(("targets", index, "workspace"), message)
-        first = by_label.setdefault(sid_key(target.label), index)
-        if targets[first].workspace != target.workspace:
-            line = document.line(("targets", first, "name"))
+            yield entry.problem(message, "workspace")
+        first = by_label.setdefault(sid_key(target.label), entry)
+        if first.model.workspace != target.workspace:
             message = (
-                f"{quote(target.label)} is already the name of another workspace on line {line}; "
-                "their series would have the same labels"
+                f"{quote(target.label)} is already the name of another workspace on "
+                f"{first.place_for(entry, 'name')}; their series would have the same labels"
             )
-            yield document.problem(("targets", index, "name"), message)
+            yield entry.problem(message, "name")
 
 
-def _check_duplicates(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
-    first_index: dict[Target, int] = {}
-    for index, entry in targets.items():
-        for channel in entry.channels:
-            target = Target(entry.account, entry.workspace, entry.label, sid_key(channel))
-            first = first_index.setdefault(target, index)
-            if first != index:
-                line = document.line(("targets", first))
-                message = f"channel {quote(channel)} of this workspace is already a target on line {line}"
-                yield document.problem(("targets", index), message)
+def _check_duplicates(targets: Iterable[TargetEntry]) -> Iterator[Problem]:
+    first_entry: dict[Target, TargetEntry] = {}
+    for entry in targets:
+        model = entry.model
+        for channel in model.channels:
+            target = Target(model.account, model.workspace, model.label, sid_key(channel))
+            first = first_entry.setdefault(target, entry)
+            if first is not entry:
+                place = first.place_for(entry)
+                yield entry.problem(
+                    f"channel {quote(channel)} of this workspace is already a target on {place}"
+                )
 
 
-def _check_number_of_queries(targets: Mapping[int, TargetModel], document: Document) -> Iterator[Problem]:
-    queries = sum(map(_number_of_queries, targets.values()))
+def _check_number_of_queries(targets: Sequence[TargetEntry]) -> Iterator[Problem]:
+    queries = sum(_number_of_queries(entry.model) for entry in targets)
     if queries > MAX_QUERIES:
         message = f"too many queries: {queries:,} (maximum {MAX_QUERIES:,})"
-        yield document.problem(("targets",), message)
+        yield targets[0].document.problem(("targets",), message)
 
 
 def _number_of_queries(target: TargetModel) -> int:
@@ -164,11 +214,9 @@ def _number(names: Collection[str] | None) -> int:
     return sum(name != AUTO for name in names or ())
 
 
-def _check_accounts(
-    targets: Mapping[int, TargetModel], accounts: Collection[str], document: Document
-) -> Iterator[Problem]:
+def _check_accounts(targets: Iterable[TargetEntry], accounts: Collection[str]) -> Iterator[Problem]:
     known = ", ".join(map(quote, accounts))
-    for index, target in targets.items():
-        if accounts and target.account not in accounts:
-            message = f"unknown account {quote(target.account)}; known accounts: {known}"
-            yield document.problem(("targets", index, "account"), message)
+    for entry in targets:
+        account = entry.model.account
+        if accounts and account not in accounts:
+            yield entry.problem(f"unknown account {quote(account)}; known accounts: {known}", "account")

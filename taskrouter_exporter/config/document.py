@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import yaml
@@ -61,11 +61,13 @@ class Problem:
         line: Line number, from 1.
         path: Path of the value. Empty for the whole document, and if the YAML could not be parsed.
         message: What is wrong and what is expected, on one line.
+        source: Name of the file, where there may be several.
     """
 
     line: int
     path: KeyPath
     message: str
+    source: str = ""
 
 
 class YamlError(Exception):
@@ -83,11 +85,13 @@ class Document:
     Attributes:
         data: dict, list, str, int, float, bool, date, datetime or None, nested. Keys are strings.
         problems: Entries that are missing from the data: duplicate keys, and keys that are not strings.
+        source: Name of the file, where there may be several.
     """
 
     data: Any
     problems: tuple[Problem, ...]
     _root: Node
+    source: str = ""
 
     def line(self, path: KeyPath) -> int:
         """Return the line of the value, from 1, or of the innermost value around it that exists."""
@@ -104,7 +108,7 @@ class Document:
 
     def problem(self, path: KeyPath, message: str) -> Problem:
         """Return a problem of the value at the path."""
-        return Problem(self.line(path), path, message)
+        return Problem(self.line(path), path, message, self.source)
 
     def _find(self, path: KeyPath) -> tuple[int, Node]:
         node, mark = self._root, self._root.start_mark
@@ -126,7 +130,7 @@ def _nowhere(_path: KeyPath) -> bool:
     return False
 
 
-def read_yaml(text: str, is_string: Callable[[KeyPath], bool] = _nowhere) -> Document:
+def read_yaml(text: str, is_string: Callable[[KeyPath], bool] = _nowhere, source: str = "") -> Document:
     """Parse one YAML 1.1 document of at most MAX_VALUES values, nested at most MAX_DEPTH levels deep.
 
     Tags (`!!str`) and merge keys (`<<`) are not supported.
@@ -135,6 +139,7 @@ def read_yaml(text: str, is_string: Callable[[KeyPath], bool] = _nowhere) -> Doc
         text: The document.
         is_string: Returns whether the scalar at a path, and its key, are strings however they look, and null
             is the empty string. Go decodes a `map[string]string` in this way: `on` and `12345` are strings.
+        source: Name of the file, where there may be several.
 
     Raises:
         YamlError: the text is empty, not YAML, more than one document, too large or too deep.
@@ -153,7 +158,7 @@ def read_yaml(text: str, is_string: Callable[[KeyPath], bool] = _nowhere) -> Doc
         marks = (error.context_mark, error.problem_mark)
         mark = next(filter(None, marks if "opened here" in message else reversed(marks)), None)
         raise YamlError(mark.line + 1 if mark else 1, message) from None
-    return Document(data, tuple(loader.problems), root)
+    return Document(data, tuple(replace(each, source=source) for each in loader.problems), root, source)
 
 
 def _message(problem: str) -> str:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from taskrouter_exporter.config.time_zones import is_time_zone, similar_time_zone
 from taskrouter_exporter.durations import parse_duration
 from taskrouter_exporter.sids import is_sid, sid_pattern
 from taskrouter_exporter.statistics.kind import StatisticsName
@@ -55,6 +56,8 @@ _PLACEHOLDER: Final = re.compile(
 )
 """Placeholders of shells, templates, Python and documentation. Twilio's secrets are letters and digits, so
 none of them looks like one."""
+_TIME_ZONE: Final = "a time zone of the IANA database"
+_TIME_ZONE_EXAMPLE: Final = "e.g. Europe/Berlin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,14 @@ def _reject_placeholder(variables: str, remedy: str) -> Callable[[object], objec
     return validate
 
 
+def _check_time_zone(text: str) -> str:
+    if is_time_zone(text):
+        return text
+    if meant := similar_time_zone(text):
+        raise not_allowed(f"{_TIME_ZONE} (did you mean {meant}?)")
+    raise not_allowed(_TIME_ZONE, _TIME_ZONE_EXAMPLE)
+
+
 def _check_base_url(text: str) -> str:
     match = _URL.fullmatch(text)
     if match is None or not _is_address(match["host"], match["ipv6"], int(match["port"] or 1)):
@@ -315,3 +326,4 @@ StatisticsNames = Annotated[
 ]
 Channels = Annotated[list[Channel], Field(min_length=1), OrAuto()]
 Counters = Annotated[Annotated[Literal["day", "week"], Allowed("day or week")] | None, NotNull()]
+TimeZone = Annotated[str, Allowed(_TIME_ZONE, _TIME_ZONE_EXAMPLE), AfterValidator(_check_time_zone)]

@@ -1,8 +1,9 @@
-"""The loader: reads a configuration file and returns a Config, or every problem with its place."""
+"""The loader: from the texts of configuration files to a Config, or every problem with its place."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
@@ -12,13 +13,15 @@ from pydantic import BaseModel, ValidationError
 
 from taskrouter_exporter.config.accounts import account_from, check_password_files, environment_account
 from taskrouter_exporter.config.checks import (
+    TargetEntry,
     check_account_keys,
     check_selections,
+    check_shared_keys,
     check_targets,
     check_targets_present,
 )
-from taskrouter_exporter.config.document import KeyPath, YamlError, read_yaml
-from taskrouter_exporter.config.errors import ConfigError, Schema, check_schema, problem_lines, read_text
+from taskrouter_exporter.config.document import Document, KeyPath, Problem, YamlError, read_yaml
+from taskrouter_exporter.config.errors import ConfigError, Schema, check_schema, problem_lines
 from taskrouter_exporter.config.fields import AUTO
 from taskrouter_exporter.config.model import (
     DEFAULT_ACCOUNT,
@@ -37,84 +40,151 @@ from taskrouter_exporter.config.schema import (
     SelectionModel,
     TargetModel,
 )
+from taskrouter_exporter.config.time_zones import time_zone
 from taskrouter_exporter.periods import Anchored, Window
 from taskrouter_exporter.sids import sid_key
 from taskrouter_exporter.statistics.kind import SubjectName
-
-MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Key = TypeVar("_Key")
 
 
-def load_config(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read and check a configuration file, and the password files that it names.
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """The text of a configuration file.
 
-    Raises:
-        ConfigError: the file cannot be read or used.
-    """
-    hint = "create it (config.example.yaml is an example), or start with --demo, which needs no configuration"
-    text = read_text(path, MAX_FILE_BYTES, hint)
-    return parse_config(text, str(path), path.parent, environ)
-
-
-def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, str]) -> Config:
-    """Parse and check the text of a configuration file, and the password files that it names.
-
-    Args:
+    Attributes:
         text: YAML.
         source: Name of the file in error messages.
         directory: Directory of relative paths.
-        environ: Environment variables, the credentials if the text has no `accounts`.
+    """
+
+    text: str
+    source: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the files: its document, and the entries that are valid on their own."""
+
+    document: Document
+    directory: Path
+    accounts: Mapping[str, Any]
+    account_models: Mapping[str, AccountModel]
+    targets: Sequence[TargetEntry]
+
+    @property
+    def root(self) -> Mapping[str, Any]:
+        return _mapping(self.document.data)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield the problems that the file has on its own."""
+        yield from self.document.problems
+        yield from check_schema(self.document, _SCHEMA)
+        yield from check_account_keys(self.accounts, self.document)
+        yield from check_password_files(self.accounts, self.directory, self.document)
+        selections: dict[KeyPath, SelectionModel] = {
+            ("targets", entry.index): entry.model for entry in self.targets
+        }
+        selections |= {("accounts", name): model for name, model in self.account_models.items()}
+        yield from check_selections(selections, self.document)
+
+
+def parse_config(text: str, source: str, directory: Path, environ: Mapping[str, str]) -> Config:
+    """Parse and check the text of the only configuration file, as `parse_configs` does."""
+    return parse_configs([SourceText(text, source, directory)], environ)
+
+
+def parse_configs(texts: Sequence[SourceText], environ: Mapping[str, str]) -> Config:
+    """Parse and check the texts of the configuration files, and the password files that they name.
+
+    The files share their accounts, and one of them may have `polling` and `discovery`.
+
+    Args:
+        texts: One or more.
+        environ: Environment variables, the credentials if no text has `accounts`.
 
     Raises:
-        ConfigError: with every problem of the text and of the environment.
+        ConfigError: with every problem of the texts and of the environment.
     """
-    try:
-        document = read_yaml(text)
-    except YamlError as error:
-        raise ConfigError(problem_lines(source, [error.problem], _SCHEMA)) from None
-    root = _mapping(document.data)
-    account_entries = _mapping(root.get("accounts"))
-    target_entries = root["targets"] if isinstance(root.get("targets"), list) else []
-
+    parts = _parts(texts)
+    documents = [part.document for part in parts]
     # The checks take the entries that are valid on their own, so that all problems are reported at once.
-    account_models = _valid(AccountModel, account_entries.items())
-    targets = _with_one_spelling(_valid(TargetModel, enumerate(target_entries)))
-    selections: dict[KeyPath, SelectionModel] = {
-        ("targets", index): model for index, model in targets.items()
-    }
-    selections |= {("accounts", name): model for name, model in account_models.items()}
-    problems = [*document.problems, *check_schema(document, _SCHEMA)]
+    targets = _with_one_spelling([entry for part in parts for entry in part.targets])
+    problems = [problem for part in parts for problem in part.problems()]
+    problems += check_shared_keys(documents)
     environment_problems: tuple[str, ...] = ()
-    if "accounts" in root:
-        accounts = {name: account_from(name, model, directory) for name, model in account_models.items()}
-        account_names = tuple(account_entries)
-        problems += check_account_keys(account_entries, document)
-        problems += check_password_files(account_entries, directory, document)
+    account_names: tuple[str, ...] = tuple(name for part in parts for name in part.accounts)
+    if any("accounts" in part.root for part in parts):
+        accounts = {
+            name: account_from(name, model, part.directory)
+            for part in parts
+            for name, model in part.account_models.items()
+        }
     else:
         account_names = (DEFAULT_ACCOUNT,)
         try:
             accounts = {DEFAULT_ACCOUNT: environment_account(environ)}
         except ConfigError as error:
             environment_problems = error.problems
-    problems += check_targets_present(root, account_entries, document)
-    problems += check_selections(selections, document)
-    problems += check_targets(targets, account_names, document)
+    problems += check_targets_present(documents)
+    problems += check_targets(targets, account_names)
     if problems or environment_problems:
-        raise ConfigError([*problem_lines(source, problems, _SCHEMA), *environment_problems])
+        raise ConfigError([*_lines(texts, problems), *environment_problems])
 
-    polling = PollingModel.model_validate(root.get("polling", {}))
-    discovery = DiscoveryModel.model_validate(root.get("discovery", {}))
+    polling = PollingModel.model_validate(_shared(parts, "polling"))
+    discovery = DiscoveryModel.model_validate(_shared(parts, "discovery"))
     return Config(
         accounts=MappingProxyType(accounts),
         polling=Polling(**polling.model_dump()),
-        workspaces=tuple(map(_static_workspace, targets.values())),
+        workspaces=tuple(_static_workspace(entry.model) for entry in targets),
         workspace_discoveries=tuple(
-            _workspace_discovery(name, model) for name, model in account_models.items() if model.workspaces
+            _workspace_discovery(name, model)
+            for part in parts
+            for name, model in part.account_models.items()
+            if model.workspaces
         ),
         discovery_interval=discovery.interval,
     )
+
+
+def _parts(texts: Iterable[SourceText]) -> list[_Part]:
+    """Parse the files.
+
+    Raises:
+        ConfigError: with the files that are not YAML; what the others lack may be in them.
+    """
+    parts, problems = [], []
+    for file in texts:
+        try:
+            document = read_yaml(file.text, source=file.source)
+        except YamlError as error:
+            problems += problem_lines(file.source, [error.problem], _SCHEMA)
+            continue
+        root = _mapping(document.data)
+        accounts = _mapping(root.get("accounts"))
+        entries = root["targets"] if isinstance(root.get("targets"), list) else []
+        models = _valid(TargetModel, enumerate(entries))
+        targets = [TargetEntry(document, index, model) for index, model in models.items()]
+        valid_accounts = _valid(AccountModel, accounts.items())
+        parts.append(_Part(document, file.directory, accounts, valid_accounts, targets))
+    if problems:
+        raise ConfigError(problems)
+    return parts
+
+
+def _lines(texts: Iterable[SourceText], problems: Sequence[Problem]) -> Iterator[str]:
+    """Yield the problems in the order of the files and of their lines."""
+    for file in texts:
+        yield from problem_lines(
+            file.source, [each for each in problems if each.source == file.source], _SCHEMA
+        )
+
+
+def _shared(parts: Iterable[_Part], key: str) -> object:
+    """Return the value of a key that one file at most has."""
+    return next((part.root[key] for part in parts if key in part.root), {})
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -130,15 +200,20 @@ def _valid(model: type[_Model], entries: Iterable[tuple[_Key, object]]) -> dict[
     return valid
 
 
-def _with_one_spelling(targets: Mapping[int, TargetModel]) -> dict[int, TargetModel]:
+def _with_one_spelling(targets: Iterable[TargetEntry]) -> list[TargetEntry]:
     """Return the targets with every workspace SID in its first spelling, because it may be a label."""
     spellings: dict[str, str] = {}
-    return {
-        index: target.model_copy(
-            update={"workspace": spellings.setdefault(sid_key(target.workspace), target.workspace)}
+    return [
+        replace(
+            entry,
+            model=entry.model.model_copy(
+                update={
+                    "workspace": spellings.setdefault(sid_key(entry.model.workspace), entry.model.workspace)
+                }
+            ),
         )
-        for index, target in targets.items()
-    }
+        for entry in targets
+    ]
 
 
 def _static_workspace(target: TargetModel) -> StaticWorkspace:
@@ -156,7 +231,7 @@ def _workspace_discovery(account: str, model: AccountModel) -> WorkspaceDiscover
 
 def _selection(model: SelectionModel) -> Selection:
     channels = tuple(channel for channel in model.channels if channel != AUTO)
-    counters = [Anchored(model.counters)] if model.counters else []
+    counters = [Anchored(model.counters, time_zone(model.timezone))] if model.counters else []
     return Selection(
         channels,
         AUTO in model.channels,

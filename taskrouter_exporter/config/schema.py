@@ -27,11 +27,13 @@ from taskrouter_exporter.config.fields import (
     Secret,
     ServiceLevel,
     StatisticsNames,
+    TimeZone,
     Username,
     WorkflowNames,
     WorkspaceSid,
 )
 from taskrouter_exporter.config.model import DEFAULT_ACCOUNT, DISCOVERY_SECONDS, Polling
+from taskrouter_exporter.config.time_zones import UTC_NAME
 from taskrouter_exporter.durations import format_duration
 from taskrouter_exporter.queries import ALL_CHANNELS
 
@@ -66,8 +68,15 @@ class SelectionModel(_StrictModel):
     )
     counters: Counters = Field(
         default=None,
-        description="Also export counters since midnight UTC of the `day`, or of the Monday of the `week`, "
-        "for rate() and increase(). Takes one more API request per channel and scrape. Default: no counters.",
+        description="Also export counters since midnight of the `day`, or of the Monday of the `week`, for "
+        "rate() and increase(). Midnight is that of timezone, by default UTC. Takes one more API request per "
+        "channel and scrape. Default: no counters.",
+    )
+    timezone: TimeZone = Field(
+        default=UTC_NAME,
+        description="Time zone of the midnight at which the counters begin, as the IANA database names it. "
+        "Days on which the clock is moved there have 23 or 25 hours. Requires counters.",
+        examples=["Europe/Berlin"],
     )
     statistics: StatisticsNames = Field(
         default=["workers"],
@@ -212,6 +221,7 @@ class AccountModel(SelectionModel, _CredentialsModel):
             "dependentRequired": {
                 "edge": ["region"],
                 **{key: ["workspaces"] for key in ("include", "exclude", *SELECTION_KEYS)},
+                "timezone": ["workspaces", "counters"],
             },
             "dependentSchemas": {"base_url": {"properties": {"region": False, "edge": False}}},
         }
@@ -276,6 +286,8 @@ class _WorkspaceModel(_StrictModel):
 
 class TargetModel(SelectionModel, _WorkspaceModel):
     """A workspace and what to poll in it."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"timezone": ["counters"]}})
 
 
 class FileModel(_StrictModel):

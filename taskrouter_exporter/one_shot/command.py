@@ -12,7 +12,7 @@ from typing import Final
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.command_line import write_output
 from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.config.loader import load_config
+from taskrouter_exporter.config.files import ConfigFiles
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.logs import set_up_logging
 from taskrouter_exporter.one_shot.answer import Answer, ask
@@ -69,8 +69,8 @@ def _configured(flags: Flags) -> Iterator[Config]:
     Raises:
         ConfigError: the configuration cannot be used.
     """
-    if flags.config_file is not None:
-        yield load_config(flags.config_file, os.environ)
+    if flags.config_files:
+        yield ConfigFiles(flags.config_files, os.environ).load()
         return
     from taskrouter_exporter.demo import start_demo  # noqa: PLC0415 -- its import takes a while, and few need it
 

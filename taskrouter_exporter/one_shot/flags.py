@@ -1,8 +1,9 @@
 """The flags of the command."""
 
 import argparse
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Any, Final, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from taskrouter_exporter.command_line import Parser, timeout_seconds
+from taskrouter_exporter.command_line import (
+    CONFIG_FILE,
+    SEPARATOR,
+    Parser,
+    config_path,
+    timeout_seconds,
+    variable_of,
+)
 from taskrouter_exporter.config.fields import Minutes
 from taskrouter_exporter.one_shot.question import Question, QuestionError
 from taskrouter_exporter.periods import Current, Window
@@ -19,7 +27,7 @@ from taskrouter_exporter.statistics.kind import StatisticsName, SubjectName
 
 PROGRAM: Final = "taskrouter-exporter query"
 OUTPUTS: Final = ("table", "json", "prometheus")
-_CONFIG_FILE: Final = Path("config.yaml")
+_CONFIG_VARIABLE: Final = variable_of("--config.file")
 _DEFAULT_MINUTES: Final = 15
 _HISTORY: Final = timedelta(days=30)
 """How far back statistics reach. Source: https://www.twilio.com/docs/taskrouter/api/worker/statistics."""
@@ -37,23 +45,24 @@ class Flags:
 
     Attributes:
         question: What to ask.
-        config_file: The configuration file, None for the demo.
+        config_files: The configuration files, or directories of them; none for the demo.
         output: One of OUTPUTS.
         timeout: Seconds until the command gives up.
     """
 
     question: Question
-    config_file: Path | None
+    config_files: Sequence[Path]
     output: str
     timeout: float
 
 
-def parse_flags(arguments: Sequence[str], now: datetime) -> Flags:
+def parse_flags(arguments: Sequence[str], now: datetime, environ: Mapping[str, str] = os.environ) -> Flags:
     """Return the flags. Exit with status 2 and one line where they cannot be used.
 
     Args:
         arguments: Those of the command line after the name of the command.
         now: The wall clock.
+        environ: Can name the configuration files, as for the exporter.
     """
     parser = _parser()
     flags = parser.parse_args(arguments)
@@ -63,10 +72,15 @@ def parse_flags(arguments: Sequence[str], now: datetime) -> Flags:
         parser.error(str(error))
     return Flags(
         question,
-        None if flags.demo else flags.config_file or _CONFIG_FILE,
+        () if flags.demo else flags.config_files or _config_files(environ),
         flags.output,
         flags.timeout,
     )
+
+
+def _config_files(environ: Mapping[str, str]) -> Sequence[Path]:
+    names = environ.get(_CONFIG_VARIABLE, "").split(SEPARATOR)
+    return [Path(name.strip()) for name in names if name.strip()] or [CONFIG_FILE]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,8 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-h", "--help", action="help", help="Show this help message and exit.")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--config.file", dest="config_file", type=Path, metavar="FILE",
-        help=f"Path to the configuration file. (default: {_CONFIG_FILE})")  # fmt: skip
+    source.add_argument("--config.file", dest="config_files", type=config_path, action="append",
+        metavar="PATH", help="Path to the configuration file, or to a directory with several; repeatable. "
+        f"(default: {_CONFIG_VARIABLE}, or {CONFIG_FILE})")  # fmt: skip
     source.add_argument("--demo", action="store_true",
         help="Ask an embedded TaskRouter simulator; needs no Twilio account.")  # fmt: skip
     add(

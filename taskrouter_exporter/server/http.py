@@ -7,8 +7,8 @@ import math
 import re
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -33,6 +33,9 @@ _CONNECTION: Final = "connection"
 _EMPTY_LINES: Final = re.compile(rb"\A(\r?\n)+")
 _CLOSING_INTERVAL_SECONDS: Final = 1
 _WARNING_INTERVAL_SECONDS: Final = 60
+
+
+_ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class HttpServer(uvicorn.Server):
         self._tls = tls
         self._limits = limits or Limits()
         self._sockets: list[socket.socket] = []
+        self._other_server: _ExceptionHandler | None = None
         self._last_closing = self._last_warning = -math.inf
         super().__init__(
             uvicorn.Config(
@@ -127,6 +131,7 @@ class HttpServer(uvicorn.Server):
         """
         loop = asyncio.get_running_loop()
         self._sockets = list(sockets or ())
+        self._other_server = loop.get_exception_handler()
         loop.set_exception_handler(self._handle_exception)
         self.servers = [
             await loop.create_server(
@@ -148,8 +153,12 @@ class HttpServer(uvicorn.Server):
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _NO_RESOURCES:
             self._close_idle_connections(loop.time())
+            if self._other_server:
+                self._other_server(loop, context)
         elif isinstance(error, ValueError) and all(bound.fileno() < 0 for bound in self._sockets):
             pass  # a second after it ran out of descriptors, asyncio accepts again, even on a closed socket
+        elif self._other_server:
+            self._other_server(loop, context)
         else:
             loop.default_exception_handler(context)
 
@@ -174,6 +183,17 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to the caller: uvicorn's own method would end the process."""
         yield
+
+
+@asynccontextmanager
+async def serving(server: HttpServer, sockets: list[socket.socket]) -> AsyncIterator[None]:
+    """Serve on some sockets beside something else, from its start to its end."""
+    running = asyncio.create_task(server.serve(sockets))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await running
 
 
 def _transport(scope: Scope) -> asyncio.Transport:

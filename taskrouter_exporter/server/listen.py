@@ -3,15 +3,19 @@
 import errno
 import ipaddress
 import os
+import re
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 BACKLOG: Final = 2048
 _PORT_ATTEMPTS: Final = 10
+_FIRST_DESCRIPTOR: Final = 3
+"""The first of those that systemd passes: SD_LISTEN_FDS_START."""
+
 _MISSING: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL}
 """Errors for an address that this machine does not have; EINVAL for a link-local one without an interface."""
 
@@ -69,6 +73,35 @@ class ListenAddress:
             raise ListenError(f"cannot listen on {self.host}:{self.port}: {_explain(error)}") from error
         except UnicodeError:
             raise ListenError(f"cannot listen on {self.host}:{self.port}: not a host name") from None
+
+
+def inherited_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
+    """Return the listening sockets that systemd passes to this process, see sd_listen_fds(3).
+
+    Raises:
+        ListenError: there are none, or one is not a TCP socket that listens.
+    """
+    number = environ.get("LISTEN_FDS", "")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not re.fullmatch("[1-9][0-9]{0,4}", number):
+        raise ListenError(
+            "systemd passes no sockets (LISTEN_FDS and LISTEN_PID): start the exporter by its socket unit"
+        )
+    descriptors = range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(number))
+    return [_inherited(descriptor) for descriptor in descriptors]
+
+
+def _inherited(descriptor: int) -> socket.socket:
+    try:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 -- its only argument
+        bound = socket.socket(fileno=descriptor)
+        listens = bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ListenError(f"socket {descriptor} from systemd: {os.strerror(error.errno or 0)}") from error
+    if not listens or bound.family not in (socket.AF_INET, socket.AF_INET6):
+        bound.close()
+        raise ListenError(f"socket {descriptor} from systemd: not a listening TCP socket (ListenStream=port)")
+    bound.setblocking(False)  # noqa: FBT003 -- its only argument
+    return bound
 
 
 class _PortTakenError(OSError):

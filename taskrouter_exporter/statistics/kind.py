@@ -18,7 +18,7 @@ Sample = tuple[tuple[str, ...], float]
 ACTIVITY_LABELS: Final = ("activity", "activity_sid")
 
 SLIDING: Final = "The window slides: do not use rate(). No series while up is 0."
-ANCHORED: Final = "since the start of the UTC day (or week). No series while up is 0."
+ANCHORED: Final = "since the start of the day (or week), by default in UTC. No series while up is 0."
 CURRENT: Final = "No series while up is 0."
 
 

@@ -24,11 +24,9 @@ from taskrouter_exporter.queries import Target
 from taskrouter_exporter.revision import documentation_url
 from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.web.config import config_yaml
+from taskrouter_exporter.web.health import health_routes
 from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
 from taskrouter_exporter.web.scrape import ScrapeHandler
-
-RESERVED_PATHS: Final = ("/", "/probe", "/sd", "/config", "/config.schema.json", "/-/…")
-"""The paths that metrics cannot have."""
 
 _PAGE_SECONDS: Final = 1
 
@@ -79,8 +77,7 @@ class Web:
                 Route("/sd", self._discover),
                 Route("/config", self._config),
                 Route("/config.schema.json", _config_schema),
-                Route("/-/healthy", _healthy),
-                Route("/-/ready", self._ready),
+                *health_routes(runtime),
                 Route("/-/reload", self._reload, methods=["POST", "PUT"]),
             ],
             exception_handlers={404: self._not_found, 405: _method_not_allowed},
@@ -138,11 +135,6 @@ class Web:
                 return f"Origin is {origin!r}, not the exporter's own host"
         return ""
 
-    async def _ready(self, _request: Request) -> Response:
-        if not self._runtime.ready:
-            return PlainTextResponse("Not ready: discovering workspaces and channels.\n", 503)
-        return PlainTextResponse("OK\n")
-
     async def _not_found(self, _request: Request, error: Exception) -> Response:
         detail = error.detail if isinstance(error, HTTPException) else ""
         if detail in ("", HTTPStatus.NOT_FOUND.phrase):
@@ -167,10 +159,6 @@ class _Kept:
                 self._page = await write()
                 self._source, self._expires = source, time.monotonic() + self._seconds
             return self._page
-
-
-async def _healthy(_request: Request) -> Response:
-    return PlainTextResponse("OK\n")
 
 
 async def _config_schema(_request: Request) -> Response:

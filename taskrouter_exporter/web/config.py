@@ -64,6 +64,7 @@ def _selection(selection: Selection) -> Iterator[tuple[str, object]]:
     for period in selection.periods:
         if isinstance(period, Anchored):
             yield "counters", period.label
+            yield "timezone", str(period.zone)
     yield "statistics", list(selection.statistics)
     for subject, rows in selection.rows.items():
         if rows:

@@ -12,7 +12,10 @@ from typing import Final
 import pytest
 from support.exporter import ROOT
 
+from taskrouter_exporter.flags import parse_flags
+
 UNIT: Final = ROOT / "contrib" / "systemd" / "taskrouter-exporter.service"
+SOCKET: Final = UNIT.with_suffix(".socket")
 PAGE: Final = ROOT / "docs" / "systemd.md"
 PROGRAM: Final = "/opt/taskrouter-exporter/bin/taskrouter-exporter"
 CREDENTIALS: Final = "/run/credentials/taskrouter-exporter.service"
@@ -51,14 +54,17 @@ def setting(name: str) -> str:
     return str(value)
 
 
-def test_systemd_accepts_the_unit(program: Callable[[str, str], str], tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(program: Callable[[str, str], str], tmp_path: Path) -> None:
     """All but the program, which is not installed where the unit expects it."""
     program("kill", "procps")
     text = UNIT.read_text(encoding="utf-8")
     assert PROGRAM in text
     unit = tmp_path / UNIT.name
     unit.write_text(text.replace(PROGRAM, sys.executable), encoding="utf-8")
-    command = [program("systemd-analyze", "systemd"), "verify", "--man=no", str(unit)]
+    listening = tmp_path / SOCKET.name
+    listening.write_text(SOCKET.read_text(encoding="utf-8"), encoding="utf-8")
+    analyze = program("systemd-analyze", "systemd")
+    command = [analyze, "verify", "--man=no", str(unit), str(listening)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -90,6 +96,13 @@ def test_the_command_accepts_the_documented_configuration(tmp_path: Path) -> Non
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{config}: valid")
+
+
+def test_the_documented_variable_lets_the_exporter_use_the_socket_unit() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    environ = dict(re.findall(r"^echo (TASKROUTER_EXPORTER_\w+)=(\w+) >>", page, re.MULTILINE))
+    assert parse_flags(shlex.split(setting("ExecStart"))[1:], environ).systemd_socket
+    assert "ListenStream=10142\n" in SOCKET.read_text(encoding="utf-8")
 
 
 def test_the_exporter_needs_no_memory_that_is_writable_and_executable(tmp_path: Path) -> None:

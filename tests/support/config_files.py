@@ -23,7 +23,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {"TWILIO_ACCOUNT_SID": AC, "TWILIO_AUTH_
 TARGETS: Final = f"targets:\n  - workspace: {WS}\n"
 FILE_KEYS: Final = "accounts, polling, discovery, targets"
 SELECTION_KEYS: Final = (
-    "channels, windows, counters, statistics, queues, include_queues, exclude_queues, "
+    "channels, windows, counters, timezone, statistics, queues, include_queues, exclude_queues, "
     "workflows, include_workflows, exclude_workflows, service_levels"
 )
 ACCOUNT_KEYS: Final = (

@@ -12,8 +12,8 @@ PACKAGE: Final = Path(taskrouter_exporter.__file__).parent
 MOST_LEVELS: Final = 10
 
 _LEAVES: Final = {
-    "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids", "systemd",
-    "terminal",
+    "auto_reload", "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids",
+    "systemd", "terminal",
 }  # fmt: skip
 _POLLING: Final = {"batches", "counters", "politeness", "poll_history", "poller", "standings"}
 ALLOWED: Final[dict[str, set[str]]] = {
@@ -42,16 +42,18 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "simulator": {"sids"},
     "demo": {"config", "simulator"},
     "config_check": {
-        "batches", "config", "durations", "expansion", "queries", "server", "statistics", "terminal",
+        "batches", "config", "durations", "expansion", "periods", "queries", "server", "statistics",
+        "terminal",
     },
     "one_shot": {
         "api", "command_line", "config", "demo", "discovered", "durations", "expansion", "lines", "logs",
         "metrics", "periods", "queries", "sids", "statistics", "terminal", "web",
     },
     "cli": {
-        "api", "command_line", "config", "config_check", "demo", "durations", "early_signals", "files",
-        "logs", "metrics", "queries", "revision", "runtime", "server", "simulator", "systemd", "web",
+        "api", "auto_reload", "command_line", "config", "config_check", "demo", "early_signals", "flags",
+        "logs", "metrics", "revision", "runtime", "server", "systemd", "web",
     },
+    "flags": {"command_line", "config", "durations", "logs", "revision", "server", "web"},
     "__main__": {"cli", "early_signals"},
 }  # fmt: skip
 """What each part may import. Nothing imports cli, and config imports nothing that it configures."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from taskrouter_exporter import __version__, cli
 from taskrouter_exporter.demo import SCENARIOS
@@ -23,7 +24,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     """Run the command in an empty directory; return its exit status, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
-    for name in [name for name in os.environ if name.startswith("TWILIO_")]:
+    for name in [name for name in os.environ if name.startswith(("TWILIO_", "TASKROUTER_EXPORTER_"))]:
         monkeypatch.delenv(name)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -88,6 +89,15 @@ def test_both_configurations_are_checked_where_both_are_there(run: Run) -> None:
     ]
 
 
+def test_several_files_are_checked_together(run: Run) -> None:
+    write("accounts.yaml", {"accounts": CONFIG["accounts"]})
+    Path("teams").mkdir()
+    write("teams/a.yaml", {"targets": CONFIG["targets"]})
+    status, output, errors = run("--config.check", "--config.file=accounts.yaml", "--config.file=teams")
+    assert (status, errors) == (0, "")
+    assert output.splitlines()[0] == "accounts.yaml, teams/a.yaml: valid"
+
+
 def test_a_check_reports_the_problems_of_both_files(run: Run) -> None:
     write("web.yml", {"unknown": 1})
     write("config.yaml", {"unknown": 1})
@@ -128,6 +138,7 @@ RESERVED = "/ /probe /sd /config /config.schema.json /-/…"
         ("--web.max-requests=1.5", "'1.5' is not a whole number from 0 to 999999"),
         ("--timeout-offset=x", "'x' is not a number of seconds from 0 to 3600"),
         ("--log.level=loud", "invalid choice: 'loud'"),
+        ("--config.file=", "'' is not a path (expected e.g. config.yaml)"),
     ],
 )
 def test_a_bad_flag_is_an_error_on_one_line(flag: str, message: str, run: Run) -> None:
@@ -135,32 +146,6 @@ def test_a_bad_flag_is_an_error_on_one_line(flag: str, message: str, run: Run) -
     assert (status, output, errors.count("\n")) == (2, "", 1)
     assert message in errors
     assert errors.endswith(" (see --help)\n")
-
-
-@pytest.mark.parametrize(
-    ("level", "parsed"), [("debug", "debug"), ("info", "info"), ("warn", "warn"), ("warning", "warn")]
-)
-def test_the_log_level_may_be_warn_or_warning(level: str, parsed: str) -> None:
-    assert cli._parser().parse_args([f"--log.level={level}"]).log_level == parsed
-
-
-def test_flags_have_defaults() -> None:
-    flags = cli._parser().parse_args([])
-    assert (flags.telemetry_path, flags.max_requests, flags.timeout_offset) == ("/metrics", 40, 0.5)
-    assert (flags.log_level, flags.log_format, flags.demo) == ("info", "logfmt", False)
-
-
-def test_listen_addresses_may_be_repeated() -> None:
-    flags = cli._parser().parse_args(["--web.listen-address=:1", "--web.listen-address=[::1]:2"])
-    assert flags.listen_addresses == [ListenAddress("", 1), ListenAddress("::1", 2)]
-
-
-def test_every_help_text_is_a_sentence() -> None:
-    for action in cli._parser()._actions:
-        assert action.help is not None
-        text = action.help.partition(" (default:")[0]
-        assert text[0].isupper(), text
-        assert text.endswith("."), text
 
 
 def test_the_version_is_printed(run: Run) -> None:
@@ -176,6 +161,39 @@ def test_an_address_in_use_is_an_error_on_one_line(run: Run) -> None:
     status, _, errors = run(f"--web.listen-address=127.0.0.1:{port}")
     address.close()
     assert (status, errors) == (1, f"cannot listen on 127.0.0.1:{port}: Address already in use\n")
+
+
+def test_a_socket_unit_is_required_for_its_sockets(run: Run) -> None:
+    write("config.yaml", CONFIG)
+    status, output, errors = run("--web.systemd-socket")
+    assert (status, output, errors.count("\n")) == (1, "", 1)
+    assert errors.startswith("systemd passes no sockets (LISTEN_FDS and LISTEN_PID)")
+
+
+def test_a_bad_variable_is_an_error_on_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKROUTER_EXPORTER_LOG_LEVEL", "loud")
+    status, output, errors = run("--config.check")
+    assert (status, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith("taskrouter-exporter: TASKROUTER_EXPORTER_LOG_LEVEL: invalid choice: 'loud'")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help", "--version"])
+def test_help_and_version_are_printed_whatever_is_in_the_environment(
+    flag: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKROUTER_EXPORTER_LOG_LEVEL", "loud")
+    status, output, errors = run(flag)
+    assert (status, errors) == (0, "")
+    assert "taskrouter-exporter" in output
+
+
+def test_a_misspelled_variable_is_logged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASKROUTER_EXPORTER_LOG_LEVL", "debug")
+    with structlog.testing.capture_logs() as lines:
+        run("--config.check")
+    assert [(line["variable"], line["similar"]) for line in lines] == [
+        ("TASKROUTER_EXPORTER_LOG_LEVL", "TASKROUTER_EXPORTER_LOG_LEVEL")
+    ]
 
 
 def test_every_scenario_of_the_demo_can_be_chosen(run: Run) -> None:

@@ -76,6 +76,27 @@ def test_what_is_discovered_at_run_time_has_a_line_and_is_excluded_from_the_cost
         ]
 
 
+def test_the_time_zone_of_counters_is_shown_unless_it_is_utc() -> None:
+    berlin = {"counters": "day", "timezone": "Europe/Berlin"}
+    config = load(
+        {"workspace": SID, "name": "a", "channels": ["all", "auto"], **berlin},
+        {"workspace": OTHER, "name": "b", "windows": [], "counters": "day"},
+        workspaces="auto",
+        **berlin,
+    )
+    assert config_report(config, "config.yaml", table=False).splitlines()[1:6] == [
+        f"workspace=a channel=all window=15m account=default workspace_sid={SID}",
+        f"workspace=a channel=all window=day timezone=Europe/Berlin account=default workspace_sid={SID}",
+        f"workspace=b channel=all window=day account=default workspace_sid={OTHER}",
+        (
+            f"workspace=a channel=auto timezone=Europe/Berlin account=default workspace_sid={SID}: "
+            "channels are discovered at run time"
+        ),
+        ("workspace=auto timezone=Europe/Berlin account=default: workspaces are discovered at run time"),
+    ]
+    assert "WINDOW  TIMEZONE       ACCOUNT" in config_report(config, "config.yaml", table=True)
+
+
 def test_a_web_configuration_has_one_line() -> None:
     context = ssl.create_default_context()
     assert web_config_report(WebConfig(), "web.yml") == "web.yml: valid (TLS disabled, no authentication)"

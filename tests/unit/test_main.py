@@ -2,11 +2,11 @@ from importlib import import_module
 
 import pytest
 
-from taskrouter_exporter import __main__, cli
+from taskrouter_exporter import __main__, flags
 
 
 def test_every_command_has_a_main_function_and_is_in_the_help() -> None:
-    help_text = cli._parser().format_help()
+    help_text = flags._parser().format_help()
     for name, module in __main__._COMMANDS.items():
         assert callable(import_module(module).main)
         assert f"{name} (" in help_text

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 import structlog
@@ -128,6 +129,28 @@ def test_a_clock_that_jitters_over_midnight_brings_no_earlier_anchor_back() -> N
     instants = [MIDNIGHT + timedelta(seconds=seconds) for seconds in (-5, 1, -2, 2, -50, 3)]
     starts = [history.anchor(DAY, instant) for instant in instants]
     assert starts == [MIDNIGHT - timedelta(days=1)] + [MIDNIGHT] * 5
+
+
+def test_a_clock_that_jitters_over_a_local_midnight_brings_no_earlier_anchor_back() -> None:
+    history = PollHistory()
+    query = Query(TARGET, Anchored("day", ZoneInfo("Asia/Kolkata")))
+    midnight = MIDNIGHT - timedelta(hours=5, minutes=30)
+    instants = [midnight + timedelta(seconds=seconds) for seconds in (-5, 1, -2, 2, -50, 3)]
+    starts = [history.anchor(query, instant) for instant in instants]
+    assert starts == [midnight - timedelta(days=1)] + [midnight] * 5
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Pacific/Kiritimati", "America/Los_Angeles", "UTC"])
+@pytest.mark.parametrize("hour", range(0, 24, 5))
+def test_counters_of_every_zone_survive_a_clock_that_is_ahead_for_a_while(zone: str, hour: int) -> None:
+    history = PollHistory()
+    query = Query(TARGET, Anchored("day", ZoneInfo(zone)))
+    now = MIDNIGHT + timedelta(hours=hour)
+    today = history.anchor(query, now)
+    history.hold(query, today, counted(500))
+    history.anchor(query, now + timedelta(hours=20))
+    assert history.anchor(query, now) == today
+    assert history.hold(query, today, counted(499)).value("reservations") == 500
 
 
 @pytest.mark.parametrize(("query", "days"), [(DAY, 2), (WEEK, 8)])

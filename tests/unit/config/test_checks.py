@@ -135,6 +135,10 @@ PROBLEMS: Expectations = {
         target("statistics: [realtime]", "windows: []", "counters: day"),
         ["5: targets[0].counters: requires workers or tasks in statistics"],
     ),
+    "time zone without counters": (
+        target("timezone: Europe/Berlin"),
+        ["3: targets[0].timezone: requires counters"],
+    ),
     "patterns without auto": (
         target("statistics: [tasks]", "queues: [Sales]", "include_queues: [x]", "exclude_workflows: [x]"),
         [

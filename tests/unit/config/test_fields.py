@@ -146,6 +146,39 @@ PROBLEMS: Expectations = {
         target("counters: [day]"),
         ["3: targets[0].counters: expected day or week, got a list"],
     ),
+    "misspelled time zone": (
+        target("counters: day", "timezone: Europe/Berln"),
+        [
+            (
+                "4: targets[0].timezone: 'Europe/Berln' is not a time zone of the IANA database "
+                "(did you mean Europe/Berlin?)"
+            )
+        ],
+    ),
+    "offset instead of a time zone": (
+        target("counters: day", "timezone: '+02:00'"),
+        [
+            (
+                "4: targets[0].timezone: '+02:00' is not a time zone of the IANA database "
+                "(expected e.g. Europe/Berlin)"
+            )
+        ],
+    ),
+    "number instead of a time zone": (
+        target("counters: day", "timezone: 2"),
+        [("4: targets[0].timezone: 2 is not a time zone of the IANA database (expected e.g. Europe/Berlin)")],
+    ),
+    "time zone of an account, which may be a secret in the wrong place": (
+        account(
+            f"username: {SK}", "password: x", "workspaces: auto", "counters: week", f"timezone: {SECRET}"
+        ),
+        [
+            (
+                "9: accounts.default.timezone: the value is not a time zone of the IANA database "
+                "(expected e.g. Europe/Berlin)"
+            )
+        ],
+    ),
     "username and password swapped": (
         account(f"username: {SECRET}", f"password: {SK}"),
         [(f"5: accounts.default.username: the value is not an account SID or API key SID (expected {SID})")],

@@ -2,6 +2,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from support.config_files import AC, ENVIRONMENT, SECRET, SK, TARGETS, WS, WS2, parse, problems_of, targets_of
 
 from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.config.loader import MAX_FILE_BYTES, load_config
+from taskrouter_exporter.config.files import MAX_FILE_BYTES, ConfigFiles
 from taskrouter_exporter.config.model import (
     Account,
     Polling,
@@ -59,6 +60,16 @@ def test_queries_are_in_file_order_by_target_channel_and_period() -> None:
         Query(other, Anchored("week")),
     )
     assert targets_of(config) == (voice, everything, other)
+
+
+def test_counters_begin_in_the_time_zone_of_the_target_by_default_utc() -> None:
+    config = parse(
+        f"{TARGETS}    windows: []\n    counters: day\n    timezone: Europe/Berlin\n"
+        f"  - workspace: {WS2}\n    windows: []\n    counters: day\n    timezone: UTC\n"
+    )
+    berlin, utc = (workspace.selection.periods for workspace in config.workspaces)
+    assert berlin == (Anchored("day", ZoneInfo("Europe/Berlin")),)
+    assert utc == (Anchored("day"),)
 
 
 def test_discovery_adds_no_static_queries() -> None:
@@ -137,13 +148,13 @@ def test_a_file_may_have_any_line_endingings_and_a_byte_order_mark(
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(f"{TARGETS}    name: support\n".replace("\n", line_ending).encode(encoding))
-    assert targets_of(load_config(path, ENVIRONMENT)) == (Target("default", WS, "support", "all"),)
+    assert targets_of(ConfigFiles([path], ENVIRONMENT).load()) == (Target("default", WS, "support", "all"),)
 
 
 def test_a_missing_file_is_reported_with_a_hint(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     with pytest.raises(ConfigError) as caught:
-        load_config(path, ENVIRONMENT)
+        ConfigFiles([path], ENVIRONMENT).load()
     assert caught.value.problems == (
         (
             f"{path}: no such file: create it (config.example.yaml is an example), or start with --demo, "
@@ -156,7 +167,7 @@ def test_a_file_has_a_largest_size(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
     with pytest.raises(ConfigError, match="larger than 4 MiB"):
-        load_config(path, ENVIRONMENT)
+        ConfigFiles([path], ENVIRONMENT).load()
 
 
 def test_an_error_names_the_file_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +175,7 @@ def test_an_error_names_the_file_as_it_was_given(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     for path in (Path("config.yaml"), tmp_path / "config.yaml"):
         with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}:1: targets"):
-            load_config(path, ENVIRONMENT)
+            ConfigFiles([path], ENVIRONMENT).load()
 
 
 def test_all_problems_are_reported_at_once_in_file_order() -> None:
@@ -291,4 +302,4 @@ def test_any_bytes_are_parsed_or_reported(tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(content)
     with suppress(ConfigError):
-        load_config(path, ENVIRONMENT)
+        ConfigFiles([path], ENVIRONMENT).load()

@@ -17,7 +17,7 @@ from support.config_files import (
 )
 
 from taskrouter_exporter.config.errors import ConfigError
-from taskrouter_exporter.config.loader import load_config
+from taskrouter_exporter.config.files import ConfigFiles
 from taskrouter_exporter.config.model import Polling
 from taskrouter_exporter.config.schema import (
     AccountModel,
@@ -130,10 +130,10 @@ def test_the_example_only_lacks_the_password_file(tmp_path: Path, example: str) 
     path = tmp_path / "config.yaml"
     path.write_text(example, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        load_config(path, {})
+        ConfigFiles([path], {}).load()
     assert len(caught.value.problems) == 1
     (tmp_path / "auth_token").write_text(SECRET)
-    config = load_config(path, {})
+    config = ConfigFiles([path], {}).load()
     assert config.polling == Polling()
     # Three channels: four periods of workers and of tasks, and realtime. Queues and workflows come later.
     assert len(static_queries(config)) == 27
@@ -152,7 +152,7 @@ def test_the_keys_that_the_example_comments_out_are_valid(tmp_path: Path, exampl
         "region": [],
         "edge": ["edge", "region"],
         "base_url": [],
-        "workspaces": ["include", "exclude", "channels", "windows", "counters"],
+        "workspaces": ["include", "exclude", "channels", "windows", "counters", "timezone"],
     }.items():
         text = re.sub(rf"^    # ({'|'.join([key, *others])}):", r"    \1:", example, flags=re.MULTILINE)
         if key == "password":

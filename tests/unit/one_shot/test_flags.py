@@ -12,7 +12,7 @@ MINUTE = datetime(2026, 11, 25, 14, 23, tzinfo=UTC)
 
 
 def parse(*arguments: str) -> Flags:
-    return parse_flags(arguments, NOW)
+    return parse_flags(arguments, NOW, {})
 
 
 def ask(*arguments: str) -> Question:
@@ -20,12 +20,19 @@ def ask(*arguments: str) -> Question:
 
 
 def test_without_flags_the_last_15_minutes_of_the_workers_are_asked_for() -> None:
-    assert parse() == Flags(Question("workers", Window(15)), Path("config.yaml"), "table", 30)
+    assert parse() == Flags(Question("workers", Window(15)), [Path("config.yaml")], "table", 30)
 
 
 def test_the_demo_has_no_configuration_file() -> None:
-    assert parse("--demo").config_file is None
-    assert parse("--config.file=x").config_file == Path("x")
+    assert parse("--demo").config_files == ()
+    assert parse("--config.file=x", "--config.file=y").config_files == [Path("x"), Path("y")]
+
+
+def test_the_environment_can_name_the_configuration_files() -> None:
+    environ = {"TASKROUTER_EXPORTER_CONFIG_FILE": "a.yaml, teams"}
+    assert parse_flags((), NOW, environ).config_files == [Path("a.yaml"), Path("teams")]
+    assert parse_flags(["--config.file=x"], NOW, environ).config_files == [Path("x")]
+    assert parse_flags(["--demo"], NOW, environ).config_files == ()
 
 
 def test_everything_can_be_chosen() -> None:

@@ -1,3 +1,4 @@
+import os
 import resource
 import socket
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from taskrouter_exporter.server.listen import (
     ListenError,
     allow_many_connections,
     describe,
+    inherited_sockets,
     url_to_open,
 )
 
@@ -190,3 +192,59 @@ def test_the_limit_of_open_files_is_raised_to_the_hard_limit() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def passed(number: str, pid: int | None = None) -> dict[str, str]:
+    return {"LISTEN_FDS": number, "LISTEN_PID": str(pid or os.getpid())}
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"LISTEN_FDS": "1"}, passed("1", 1), passed("0"), passed(""), passed("-1"), passed("x")]
+)
+def test_sockets_that_systemd_does_not_pass_to_this_process_are_an_error(environ: dict[str, str]) -> None:
+    with pytest.raises(ListenError, match="systemd passes no sockets"):
+        inherited_sockets(environ)
+
+
+@pytest.fixture
+def first_descriptor(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let systemd's descriptors begin where this process has none."""
+    with socket.socket() as free:
+        number = free.fileno()
+    monkeypatch.setattr("taskrouter_exporter.server.listen._FIRST_DESCRIPTOR", number)
+    return number
+
+
+def test_the_sockets_that_systemd_passes_are_those_to_listen_on(first_descriptor: int) -> None:
+    with ExitStack() as stack:
+        given = [stack.enter_context(socket.create_server((V4, 0))) for _ in range(2)]
+        assert [each.fileno() for each in given] == [first_descriptor, first_descriptor + 1]
+        addresses = [each.getsockname() for each in given]
+        for each in given:
+            each.set_inheritable(True)
+        taken = inherited_sockets(passed("2"))
+        assert [each.getsockname() for each in taken] == addresses
+        assert not any(each.get_inheritable() or each.getblocking() for each in taken)
+        for each in taken:
+            each.detach()
+
+
+@pytest.mark.parametrize("kind", ["not listening", "datagram", "unix"])
+def test_a_socket_from_systemd_that_is_not_tcp_or_does_not_listen_is_an_error(
+    kind: str, first_descriptor: int
+) -> None:
+    family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM) as given:
+        if kind == "unix":
+            given.bind("")
+            given.listen()
+        assert given.fileno() == first_descriptor
+        message = f"^socket {first_descriptor} from systemd: not a listening TCP socket"
+        with pytest.raises(ListenError, match=message):
+            inherited_sockets(passed("1"))
+        given.detach()
+
+
+def test_a_descriptor_that_systemd_announces_and_does_not_pass_is_an_error(first_descriptor: int) -> None:
+    with pytest.raises(ListenError, match=f"^socket {first_descriptor} from systemd: Bad file descriptor$"):
+        inherited_sockets(passed("1"))

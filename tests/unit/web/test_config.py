@@ -23,6 +23,7 @@ EVERYTHING = {
             "channels": ["all", "auto"],
             "windows": ["4h"],
             "counters": "week",
+            "timezone": "America/New_York",
         },
     },
     "polling": {"concurrency": 3, "attempts": 2, "request_timeout": "1500ms", "cache": "1m30s"},
