@@ -58,7 +58,7 @@ def test_a_value_without_a_description_is_an_error() -> None:
 def test_the_schema_knows_every_value_and_no_other() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    assert schema["properties"].keys() - {"enabled", "global"} == values.keys()
+    assert schema["properties"].keys() - {"enabled"} == values.keys()
     for key, value in values.items():
         if "properties" in schema["properties"][key]:
             assert schema["properties"][key]["properties"].keys() == value.keys()

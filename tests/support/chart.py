@@ -15,6 +15,7 @@ import yaml
 from cloudcoil.models.prometheus_operator import v1, v1alpha1
 from helm_python import _native
 
+from support import custom_resources
 from support.exporter import ROOT
 
 CHART: Final = ROOT / "helm/taskrouter-exporter"
@@ -97,7 +98,7 @@ class Objects:
     @property
     def container(self) -> Object:
         """The exporter's container."""
-        (container,) = self.pod["containers"]
+        (container,) = (each for each in self.pod["containers"] if each["name"] == "exporter")
         return dict(container)
 
     def mounted(self, volume: str, others: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -147,6 +148,8 @@ def validate(each: Object, kubernetes: str) -> None:
     """
     if each["apiVersion"].startswith("monitoring.coreos.com/"):
         _operator_schema(each["apiVersion"], each["kind"]).validate(each)
+    elif each["kind"] in custom_resources.SCHEMAS:
+        custom_resources.validator(each["kind"]).validate(each)
     else:
         kubernetes_validate.validate(each, kubernetes, strict=True)
 
