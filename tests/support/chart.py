@@ -11,6 +11,7 @@ from typing import Any, Final
 import helm_python
 import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no stubs
+import pytest
 import yaml
 from cloudcoil.models.prometheus_operator import v1, v1alpha1
 from helm_python import _native
@@ -138,6 +139,13 @@ def render(
         # Chart.render does not hand the version of Kubernetes on, which the library below it takes.
         text = _native.call_string("helm_render", loaded._raw(), json.dumps(values), json.dumps(options))
     return Objects(json.loads(text))
+
+
+def refusal(values: Values) -> str:
+    """Render the chart with values that it refuses, and return the error message."""
+    with pytest.raises((helm_python.HelmRenderError, helm_python.HelmValuesError)) as refused:
+        render(values)
+    return str(refused.value)
 
 
 def validate(each: Object, kubernetes: str) -> None:
