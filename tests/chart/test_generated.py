@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.chart import CHART, DEMO, VALUES_FILES, render
+from support.chart import CHART, DEMO, KUBERNETES, TARGETS, VALUES_FILES, render, validate
 
 from taskrouter_exporter import __version__
 from tools import chart
@@ -121,8 +121,22 @@ def test_the_default_thresholds_are_those_of_the_rules() -> None:
     assert "spike_share" in chart.chart_thresholds(rules)
 
 
-def test_the_example_in_the_readme_renders() -> None:
-    (example,) = re.findall(
-        r"```yaml\n# values.yaml\n(.+?)```", (CHART / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    assert render(yaml.safe_load(example)).find("PrometheusRule")
+def _examples() -> list[str]:
+    readme = (CHART / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"```yaml\n(.+?)```", readme, re.DOTALL)
+
+
+def test_the_first_example_in_the_readme_is_complete() -> None:
+    assert render(yaml.safe_load(_examples()[0])).find("PrometheusRule")
+
+
+def test_the_other_examples_in_the_readme_render() -> None:
+    gateway, google = (render({**TARGETS, **yaml.safe_load(example)}) for example in _examples()[1:])
+    (target,) = gateway.one("BackendTLSPolicy")["spec"]["targetRefs"]
+    assert target["name"] == gateway.one("Service")["metadata"]["name"]
+    for each in google:
+        validate(each, KUBERNETES[-1])
+    (rule,) = google.one("Role")["rules"]
+    (endpoint,) = google.one("PodMonitoring")["spec"]["endpoints"]
+    assert rule["resourceNames"] == [endpoint["basicAuth"]["password"]["secret"]["name"]]
+    assert google.one("RoleBinding")["roleRef"]["name"] == google.one("Role")["metadata"]["name"]
