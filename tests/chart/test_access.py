@@ -177,4 +177,9 @@ def test_a_pod_monitoring_needs_the_name_of_a_user_if_there_are_several() -> Non
 
     assert _endpoint(render(values(username="bob")))["basicAuth"]["username"] == "bob"
     assert "podMonitoring.username is required" in refusal(values())
+    one = {"config": {"basic_auth_users": {"alice": HASH}}, "basicAuthSecret": "login"}
+    assert _endpoint(_pod_monitoring(one))["basicAuth"]["username"] == "alice"
+    assert "requires web.config.basic_auth_users" in refusal(
+        {**TARGETS, "web": {"basicAuthSecret": "login"}, "podMonitoring": {"enabled": True}}
+    )
     assert "podMonitoring.username: eve is not in" in refusal(values(username="eve"))

@@ -130,9 +130,13 @@ def test_extra_objects_and_extra_manifests_are_created() -> None:
     ]
 
 
-def test_lists_may_be_null() -> None:
-    nulls = dict.fromkeys(("extraObjects", "extraManifests", "imagePullSecrets", "extraContainers"))
-    assert list(render({**DEMO, **nulls})) == list(render(DEMO))
+def test_lists_and_labels_may_be_null() -> None:
+    lists = ("extraObjects", "extraManifests", "imagePullSecrets", "extraContainers", "initContainers")
+    labels = ("commonLabels", "podLabels", "podAnnotations", "deploymentAnnotations")
+    monitor = {"enabled": True, "labels": None, "additionalLabels": None}
+    nulls = {**dict.fromkeys((*lists, *labels)), "service": {"labels": None}, "serviceMonitor": monitor}
+    plain = {**DEMO, "serviceMonitor": {"enabled": True}}
+    assert list(render({**DEMO, **nulls})) == list(render(plain))
 
 
 def test_every_object_is_in_the_overriding_namespace() -> None:

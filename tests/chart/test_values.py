@@ -208,7 +208,8 @@ def test_notes_warn_of_replicas_that_multiply_the_requests() -> None:
 @pytest.mark.parametrize("values", [TARGETS, DEMO])
 def test_notes_explain_the_next_steps(values: Values) -> None:
     notes = render(values).notes
-    for step in ("helm test taskrouter", "port-forward service/taskrouter", "serviceMonitor.enabled=true"):
+    steps = ("helm test taskrouter", "port-forward service/taskrouter", "serviceMonitor.enabled=true")
+    for step in (*steps, "taskrouter-taskrouter-exporter.monitoring.svc:10142"):
         assert step in notes
 
 

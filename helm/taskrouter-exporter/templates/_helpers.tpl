@@ -54,21 +54,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $context := index . 0 }}
 {{- $labels := merge (include "taskrouter-exporter.selectorLabels" $context | fromYaml)
       (include "taskrouter-exporter.metaLabels" $context | fromYaml) }}
-{{- merge $labels (index . 1) $context.Values.commonLabels | toYaml }}
+{{- merge $labels (default dict (index . 1)) (default dict $context.Values.commonLabels) | toYaml }}
 {{- end }}
 
-{{- /* Labels of an object of the Prometheus Operator or of Google: `labels` and `additionalLabels` of a value. Argument:
-       list of the context and the value's name. */}}
+{{- /* Labels of an object that a Prometheus selects: `labels` and `additionalLabels` of a value. Argument: list of the
+       context and the value's name. */}}
 {{- define "taskrouter-exporter.monitoringLabels" -}}
 {{- $context := index . 0 }}
 {{- $name := index . 1 }}
-{{- $values := get $context.Values $name }}
-{{- range $label, $value := $values.additionalLabels }}
-{{- if and (hasKey $values.labels $label) (ne $value (get $values.labels $label)) }}
+{{- $labels := default dict (get $context.Values $name).labels }}
+{{- $additionalLabels := default dict (get $context.Values $name).additionalLabels }}
+{{- range $label, $value := $additionalLabels }}
+{{- if and (hasKey $labels $label) (ne $value (get $labels $label)) }}
 {{- fail (printf "%s.labels and %s.additionalLabels differ in %s: remove one of them" $name $name $label) }}
 {{- end }}
 {{- end }}
-{{- include "taskrouter-exporter.labels" (list $context (merge (dict) $values.labels $values.additionalLabels)) }}
+{{- include "taskrouter-exporter.labels" (list $context (merge (dict) $labels $additionalLabels)) }}
 {{- end }}
 
 {{- /* Labels of the test Pod, which the Service must not select. */}}
@@ -82,7 +83,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
       .Values.serviceAccount.name }}
 {{- end }}
 
-{{- /* Reference of the image. A registry replaces the one in the repository, and the global registry takes precedence. */}}
+{{- /* Reference of the image. A registry replaces that of the repository, and the global one takes precedence. */}}
 {{- define "taskrouter-exporter.image" -}}
 {{- $image := .Values.image }}
 {{- $repository := $image.repository }}
@@ -176,7 +177,8 @@ basicAuth:
 {{- $handlers := pick $settings "exec" "grpc" "httpGet" "tcpSocket" }}
 {{- if not $handlers }}
 {{- $ready := eq $name "readinessProbe" }}
-{{- $handlers = include "taskrouter-exporter.probeHandler" (list $context (ternary "/-/ready" "/-/healthy" $ready) $ready) | fromYaml }}
+{{- $path := ternary "/-/ready" "/-/healthy" $ready }}
+{{- $handlers = include "taskrouter-exporter.probeHandler" (list $context $path $ready) | fromYaml }}
 {{- end }}
 {{- merge (dict) $settings $handlers $probe | toYaml }}
 {{- end }}
@@ -273,7 +275,8 @@ secret:
 {{- fail "httpRoute.enabled requires httpRoute.parentRefs, such as [{name: NAME-OF-THE-GATEWAY}]" }}
 {{- end }}
 {{- with .Values.verticalPodAutoscaler }}
-{{- if and .enabled $.Values.autoscaling.enabled (or (not .controlledResources) (has "cpu" .controlledResources)) (ne "Off" (default "" (.updatePolicy).updateMode)) }}
+{{- $resizesCpu := and (or (not .controlledResources) (has "cpu" .controlledResources)) (ne "Off" (default "" (.updatePolicy).updateMode)) }}
+{{- if and .enabled $.Values.autoscaling.enabled $resizesCpu }}
 {{- fail "autoscaling and verticalPodAutoscaler would both act on the CPU: set verticalPodAutoscaler.controlledResources=[memory]" }}
 {{- end }}
 {{- end }}
