@@ -238,7 +238,14 @@ def test_settings_of_a_probe_keep_the_handler_and_a_handler_replaces_it(name: st
     assert all(_probe(other, **{name: None}) for other in others)
 
 
-def test_a_part_of_a_handler_replaces_the_command_of_the_health_check() -> None:
+def test_an_exporter_has_a_minute_to_start_by_default() -> None:
+    startup = _probe("startupProbe")
+    assert startup["periodSeconds"] * startup["failureThreshold"] == 60
+    longer = _probe("startupProbe", startupProbe={"failureThreshold": 90})
+    assert longer == {**startup, "failureThreshold": 90}
+
+
+def test_a_handler_replaces_the_command_of_the_health_check() -> None:
     web = {"config": {"rate_limit": {"interval": "1s", "burst": 1}}}
     handler = {"exec": {"command": ["true"]}}
     assert _probe("livenessProbe", web=web, livenessProbe=handler)["exec"] == handler["exec"]
