@@ -1,4 +1,4 @@
-"""The parts of the chart that come from elsewhere: rules, dashboards, thresholds, schema, README tables.
+"""The parts of the chart that come from elsewhere: metadata, rules, dashboards, thresholds, schema, tables.
 
 `make chart` writes them again, and a test says when that is needed.
 """
@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import yaml
 
+from taskrouter_exporter import __version__
+from tools.chart_metadata import chart_metadata
 from tools.thresholds import ROOT, RULES, read_thresholds
 
 CHART: Final = ROOT / "helm/taskrouter-exporter"
@@ -18,6 +20,7 @@ _MONITORING: Final = ROOT / "monitoring"
 _VALUES: Final = CHART / "values.yaml"
 _SCHEMA: Final = CHART / "values.schema.json"
 _README: Final = CHART / "README.md"
+_METADATA: Final = CHART / "Chart.yaml"
 
 Thresholds = dict[str, "float | dict[str, float]"]
 
@@ -34,6 +37,12 @@ def generated_files() -> dict[Path, str]:
         _VALUES: values,
         _SCHEMA: _schema(chart_thresholds(RULES.read_text(encoding="utf-8"))),
         _README: _readme(values),
+        _METADATA: chart_metadata(
+            _METADATA.read_text(encoding="utf-8"),
+            __version__,
+            values,
+            (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        ),
     }
 
 

@@ -41,6 +41,7 @@ def _merge(below: Any, above: Any) -> Any:
 def _named(name: str) -> dict[str, Any]:
     """Return values that use a name wherever one can be given."""
     labels = {"example.com/name": name}
+    more = {"example.com/additional": name}
     secret = {"secretKeyRef": {"name": name, "key": name}}
     return {
         "web": {
@@ -48,18 +49,44 @@ def _named(name: str) -> dict[str, Any]:
             "tlsSecret": name,
             "basicAuthSecret": name,
         },
-        "service": {"annotations": labels},
-        "serviceMonitor": {"enabled": True, "labels": labels},
+        "global": {"imageRegistry": name, "imagePullSecrets": [name]},
+        "service": {"annotations": labels, "labels": labels},
+        "serviceMonitor": {"enabled": True, "labels": labels, "additionalLabels": more, "namespace": name},
         "scrapeConfig": {"enabled": True, "labels": labels},
+        "podMonitoring": {"enabled": True, "labels": labels, "additionalLabels": more, "username": name},
         "prometheusRule": {"enabled": True, "labels": labels, "alertLabels": {"name": name}},
         "grafanaDashboards": {"enabled": True, "labels": labels, "annotations": labels},
-        "podDisruptionBudget": {"enabled": True, "maxUnavailable": name},
+        "ingress": {
+            "enabled": True,
+            "className": name,
+            "annotations": labels,
+            "hosts": [{"host": name, "paths": [{"path": f"/{name}"}]}],
+            "tls": [{"hosts": [name], "secretName": name}],
+        },
+        "httpRoute": {
+            "enabled": True,
+            "labels": labels,
+            "parentRefs": [{"name": name}],
+            "hostnames": [name],
+            "rules": [{"name": name}],
+        },
+        "strategy": {"type": name},
+        "podDisruptionBudget": {"enabled": True, "maxUnavailable": name, "minAvailable": None},
+        "verticalPodAutoscaler": {
+            "enabled": True,
+            "recommenders": [{"name": name}],
+            "controlledResources": ["memory"],
+            "minAllowed": {"memory": name},
+        },
+        "startupProbe": {"exec": {"command": [name]}},
         "networkPolicy": {"enabled": True, "from": [{"podSelector": {"matchLabels": labels}}]},
         "priorityClassName": name,
         "nodeSelector": labels,
         "tolerations": [{"key": name, "value": name}],
         "image": {"repository": name, "tag": name, "digest": ""},
         "imagePullSecrets": [{"name": name}],
+        "namespaceOverride": name,
+        "deploymentAnnotations": labels,
         "nameOverride": name,
         "fullnameOverride": name,
         "commonLabels": labels,
@@ -71,6 +98,11 @@ def _named(name: str) -> dict[str, Any]:
         "extraEnvFrom": [{"secretRef": {"name": name}}, {"configMapRef": {"name": name}}],
         "extraVolumes": [{"name": name, "secret": {"secretName": name}}],
         "extraVolumeMounts": [{"name": name, "mountPath": name}],
+        "extraContainers": [{"name": name, "image": name}],
+        "initContainers": [{"name": name, "image": name}],
+        "hostAliases": [{"ip": name, "hostnames": [name]}],
+        "dnsConfig": {"searches": [name]},
+        "extraManifests": [{"kind": "Secret", "metadata": {"name": name}}],
         "extraObjects": [{"kind": "ConfigMap", "metadata": {"name": name}, "data": labels}],
     }
 

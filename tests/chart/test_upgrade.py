@@ -17,13 +17,18 @@ EVERYTHING_ON = {
         "networkPolicy",
         "podDisruptionBudget",
         "autoscaling",
+        "podMonitoring",
     )
+} | {
+    "ingress": {"enabled": True, "hosts": [{"host": "exporter.example.com"}]},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "internal"}]},
+    "verticalPodAutoscaler": {"enabled": True, "controlledResources": ["memory"]},
 }
 CHANGED: dict[str, Any] = {
     "image": {"tag": "9.9.9", "repository": "elsewhere/exporter"},
     "commonLabels": {"team": "a", **dict.fromkeys(SELECTOR, "hijacked")},
     "podLabels": {"tier": "b", **dict.fromkeys(SELECTOR, "hijacked")},
-    "service": {"port": 9999},
+    "service": {"port": 9999, "labels": dict.fromkeys(SELECTOR, "hijacked")},
     "log": {"level": "debug"},
 }
 
@@ -53,6 +58,7 @@ def test_selectors_are_name_and_instance_and_match_only_the_exporters_pods() -> 
         "ServiceMonitor": labels,
         "NetworkPolicy": labels,
         "PodDisruptionBudget": labels,
+        "PodMonitoring": labels,
     }
     pod_labels = objects.one("Deployment")["spec"]["template"]["metadata"]["labels"]
     assert SELECTOR.items() <= pod_labels.items()

@@ -4,10 +4,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import helm_python
 import pytest
 import yaml
-from support.chart import DEMO, TARGETS, Objects, Values, render
+from support.chart import DEMO, TARGETS, Objects, Values, refusal, render
 
 SECRET = "an-invented-secret-of-the-account"
 ACCOUNT = TARGETS["config"]["accounts"]["default"]
@@ -18,12 +17,6 @@ WITH_PASSWORD = {"web": {"config": {"basic_auth_users": {"prometheus": HASH}}, "
 def _accounts(**keys: object) -> Values:
     account = {**ACCOUNT, **keys}
     return {**TARGETS, "config": {**TARGETS["config"], "accounts": {"default": account}}}
-
-
-def _refusal(values: Values) -> str:
-    with pytest.raises((helm_python.HelmRenderError, helm_python.HelmValuesError)) as refused:
-        render(values)
-    return str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +39,10 @@ def _refusal(values: Values) -> str:
     ],
 )
 def test_impossible_values_are_refused_with_advice(values: Values, line: str) -> None:
-    refusal = _refusal(values)
-    assert re.search(line, refusal)
-    assert "\n" not in refusal.strip()
-    assert SECRET not in refusal
+    message = refusal(values)
+    assert re.search(line, message)
+    assert "\n" not in message.strip()
+    assert SECRET not in message
 
 
 @pytest.mark.parametrize(
@@ -78,13 +71,13 @@ def test_impossible_values_are_refused_with_advice(values: Values, line: str) ->
     ],
 )
 def test_a_typo_is_refused_by_the_schema(values: Values, place: str) -> None:
-    refusal = _refusal(values)
-    assert "values don't meet the specifications of the schema" in refusal
-    assert place in refusal
+    message = refusal(values)
+    assert "values don't meet the specifications of the schema" in message
+    assert place in message
 
 
 def test_the_schema_quotes_no_password_of_an_account() -> None:
-    assert SECRET not in _refusal(_accounts(password=f"{SECRET} with spaces", regoin="ie1"))
+    assert SECRET not in refusal(_accounts(password=f"{SECRET} with spaces", regoin="ie1"))
 
 
 def test_a_parent_chart_can_disable_the_chart_and_set_globals() -> None:
@@ -215,7 +208,8 @@ def test_notes_warn_of_replicas_that_multiply_the_requests() -> None:
 @pytest.mark.parametrize("values", [TARGETS, DEMO])
 def test_notes_explain_the_next_steps(values: Values) -> None:
     notes = render(values).notes
-    for step in ("helm test taskrouter", "port-forward service/taskrouter", "serviceMonitor.enabled=true"):
+    steps = ("helm test taskrouter", "port-forward service/taskrouter", "serviceMonitor.enabled=true")
+    for step in (*steps, "taskrouter-taskrouter-exporter.monitoring.svc:10142"):
         assert step in notes
 
 

@@ -11,10 +11,12 @@ from typing import Any, Final
 import helm_python
 import jsonschema
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no stubs
+import pytest
 import yaml
 from cloudcoil.models.prometheus_operator import v1, v1alpha1
 from helm_python import _native
 
+from support import custom_resources
 from support.exporter import ROOT
 
 CHART: Final = ROOT / "helm/taskrouter-exporter"
@@ -97,7 +99,7 @@ class Objects:
     @property
     def container(self) -> Object:
         """The exporter's container."""
-        (container,) = self.pod["containers"]
+        (container,) = (each for each in self.pod["containers"] if each["name"] == "exporter")
         return dict(container)
 
     def mounted(self, volume: str, others: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -139,6 +141,13 @@ def render(
     return Objects(json.loads(text))
 
 
+def refusal(values: Values) -> str:
+    """Render the chart with values that it refuses, and return the error message."""
+    with pytest.raises((helm_python.HelmRenderError, helm_python.HelmValuesError)) as refused:
+        render(values)
+    return str(refused.value)
+
+
 def validate(each: Object, kubernetes: str) -> None:
     """Hold an object against its schema; unknown fields are errors.
 
@@ -147,6 +156,8 @@ def validate(each: Object, kubernetes: str) -> None:
     """
     if each["apiVersion"].startswith("monitoring.coreos.com/"):
         _operator_schema(each["apiVersion"], each["kind"]).validate(each)
+    elif each["kind"] in custom_resources.SCHEMAS:
+        custom_resources.validator(each["kind"]).validate(each)
     else:
         kubernetes_validate.validate(each, kubernetes, strict=True)
 

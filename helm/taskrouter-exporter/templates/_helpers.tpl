@@ -13,6 +13,30 @@
 {{- end }}
 {{- end }}
 
+{{- /* Namespace of the objects. */}}
+{{- define "taskrouter-exporter.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{- /* Number of Pods. `replicas` and `replicaCount` mean the same. */}}
+{{- define "taskrouter-exporter.replicas" -}}
+{{- $replicas := .Values.replicas }}
+{{- $replicaCount := .Values.replicaCount }}
+{{- if kindIs "invalid" $replicas }}
+{{- kindIs "invalid" $replicaCount | ternary 1 $replicaCount }}
+{{- else if and (not (kindIs "invalid" $replicaCount)) (ne (int $replicas) (int $replicaCount)) }}
+{{- fail "replicas and replicaCount differ: remove one of them" }}
+{{- else }}
+{{- $replicas }}
+{{- end }}
+{{- end }}
+
+{{- /* `maxUnavailable` of the PodDisruptionBudget: a number or a percentage. */}}
+{{- define "taskrouter-exporter.maxUnavailable" -}}
+{{- $maxUnavailable := .Values.podDisruptionBudget.maxUnavailable }}
+{{- kindIs "invalid" $maxUnavailable | ternary 1 $maxUnavailable | toYaml }}
+{{- end }}
+
 {{- define "taskrouter-exporter.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "taskrouter-exporter.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -30,7 +54,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $context := index . 0 }}
 {{- $labels := merge (include "taskrouter-exporter.selectorLabels" $context | fromYaml)
       (include "taskrouter-exporter.metaLabels" $context | fromYaml) }}
-{{- merge $labels (index . 1) $context.Values.commonLabels | toYaml }}
+{{- merge $labels (default dict (index . 1)) (default dict $context.Values.commonLabels) | toYaml }}
+{{- end }}
+
+{{- /* Labels of an object that a Prometheus selects: `labels` and `additionalLabels` of a value. Argument: list of the
+       context and the value's name. */}}
+{{- define "taskrouter-exporter.monitoringLabels" -}}
+{{- $context := index . 0 }}
+{{- $name := index . 1 }}
+{{- $labels := default dict (get $context.Values $name).labels }}
+{{- $additionalLabels := default dict (get $context.Values $name).additionalLabels }}
+{{- range $label, $value := $additionalLabels }}
+{{- if and (hasKey $labels $label) (ne $value (get $labels $label)) }}
+{{- fail (printf "%s.labels and %s.additionalLabels differ in %s: remove one of them" $name $name $label) }}
+{{- end }}
+{{- end }}
+{{- include "taskrouter-exporter.labels" (list $context (merge (dict) $labels $additionalLabels)) }}
 {{- end }}
 
 {{- /* Labels of the test Pod, which the Service must not select. */}}
@@ -44,9 +83,25 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
       .Values.serviceAccount.name }}
 {{- end }}
 
+{{- /* Reference of the image. A registry replaces that of the repository, and the global one takes precedence. */}}
 {{- define "taskrouter-exporter.image" -}}
-{{- with .Values.image }}
-{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- $image := .Values.image }}
+{{- $repository := $image.repository }}
+{{- with default $image.registry (.Values.global).imageRegistry }}
+{{- $path := regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "" }}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) $path }}
+{{- end }}
+{{- $repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end }}
+{{- end }}
+
+{{- /* Image pull secrets, the global ones first. Empty if there are none. */}}
+{{- define "taskrouter-exporter.imagePullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat (default list (.Values.global).imagePullSecrets) (default list .Values.imagePullSecrets) }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $secrets | uniq }}
+{{- toYaml . }}
 {{- end }}
 {{- end }}
 
@@ -108,10 +163,31 @@ basicAuth:
 {{- end }}
 {{- end }}
 
+{{- /* A probe: the chart's own, with the settings of the value of this name, which can replace the handler. Empty if the
+       value is null. Argument: list of the context and the name. */}}
+{{- define "taskrouter-exporter.probe" -}}
+{{- $context := index . 0 }}
+{{- $name := index . 1 }}
+{{- $settings := get $context.Values $name }}
+{{- if kindIs "map" $settings }}
+{{- $probe := dict "timeoutSeconds" 5 }}
+{{- if eq $name "startupProbe" }}
+{{- $_ := merge $probe (dict "periodSeconds" 2 "failureThreshold" 30) }}
+{{- end }}
+{{- $handlers := pick $settings "exec" "grpc" "httpGet" "tcpSocket" }}
+{{- if not $handlers }}
+{{- $ready := eq $name "readinessProbe" }}
+{{- $path := ternary "/-/ready" "/-/healthy" $ready }}
+{{- $handlers = include "taskrouter-exporter.probeHandler" (list $context $path $ready) | fromYaml }}
+{{- end }}
+{{- merge (dict) $settings $handlers $probe | toYaml }}
+{{- end }}
+{{- end }}
+
 {{- /* Handler of a probe. Argument: list of the context, the path and whether to authenticate. With a web configuration,
        the probe runs the image's health check, because httpGet can send neither a password nor a client certificate.
        So it does for an exporter that listens on one address, which httpGet may not reach. */}}
-{{- define "taskrouter-exporter.probe" -}}
+{{- define "taskrouter-exporter.probeHandler" -}}
 {{- $context := index . 0 }}
 {{- $host := include "taskrouter-exporter.listenHost" $context }}
 {{- if and (eq (include "taskrouter-exporter.webConfig" $context) "{}") (not $host) -}}
@@ -125,7 +201,6 @@ exec:
           (include "taskrouter-exporter.port" $context) (index . 1) }}
     {{- include "taskrouter-exporter.probeCommand" (list $context $url (index . 2)) | nindent 4 }}
 {{- end }}
-timeoutSeconds: 5
 {{- end }}
 
 {{- /* Command of the health check. Argument: list of the context, the URL and whether to authenticate. */}}
@@ -136,6 +211,18 @@ timeoutSeconds: 5
 {{- $command = append $command "/etc/taskrouter-exporter-web/probe" }}
 {{- end }}
 {{- toYaml $command }}
+{{- end }}
+
+{{- /* User as which Google's Prometheus authenticates: `podMonitoring.username`, or the only user. */}}
+{{- define "taskrouter-exporter.podMonitoringUser" -}}
+{{- $users := keys .Values.web.config.basic_auth_users }}
+{{- $username := .Values.podMonitoring.username }}
+{{- if not (or $username (eq (len $users) 1)) }}
+{{- fail "podMonitoring.username is required, because web.config.basic_auth_users has more than one user" }}
+{{- else if and $username (not (has $username $users)) }}
+{{- fail (printf "podMonitoring.username: %s is not in web.config.basic_auth_users" $username) }}
+{{- end }}
+{{- default (first $users) $username }}
 {{- end }}
 
 {{- /* The basic-auth Secret as a source of a projected volume. */}}
@@ -174,5 +261,23 @@ secret:
 {{- end }}
 {{- if and .Values.web.basicAuthSecret (not .Values.web.config.basic_auth_users) }}
 {{- fail "web.basicAuthSecret requires web.config.basic_auth_users" }}
+{{- end }}
+{{- $_ := include "taskrouter-exporter.replicas" . }}
+{{- with .Values.podDisruptionBudget }}
+{{- if not (or (kindIs "invalid" .minAvailable) (kindIs "invalid" .maxUnavailable)) }}
+{{- fail "podDisruptionBudget.minAvailable and podDisruptionBudget.maxUnavailable are mutually exclusive: remove one of them" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+{{- fail "ingress.enabled requires ingress.hosts, such as [{host: exporter.example.com}]" }}
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+{{- fail "httpRoute.enabled requires httpRoute.parentRefs, such as [{name: NAME-OF-THE-GATEWAY}]" }}
+{{- end }}
+{{- with .Values.verticalPodAutoscaler }}
+{{- $resizesCpu := and (or (not .controlledResources) (has "cpu" .controlledResources)) (ne "Off" (default "" (.updatePolicy).updateMode)) }}
+{{- if and .enabled $.Values.autoscaling.enabled $resizesCpu }}
+{{- fail "autoscaling and verticalPodAutoscaler would both act on the CPU: set verticalPodAutoscaler.controlledResources=[memory]" }}
+{{- end }}
 {{- end }}
 {{- end }}
