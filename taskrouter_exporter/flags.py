@@ -95,7 +95,8 @@ class _Parser(Parser):
             description="Prometheus exporter for Twilio TaskRouter.",
             epilog="Commands: query (ask TaskRouter once, and print the answer). "
             "query --help lists its flags. Every flag but --help and --version can also be set by an "
-            f"environment variable, such as {variable_of('--log.level')} for --log.level. The flag takes precedence.",
+            f"environment variable, such as {variable_of('--log.level')} for --log.level. "
+            "The flag takes precedence.",
             allow_abbrev=False,
             add_help=False,
         )
