@@ -4,11 +4,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support.coverage import without_coverage
+from support.coverage import processes_without_coverage, without_coverage
 from support.exporter import Exporter
 from support.faults import FaultySimulator
 from xdist.remote import Producer
@@ -33,6 +34,19 @@ ON_ONE_WORKER = {
     *(f"tests/integration/test_{name}.py" for name in ("dashboards", "docs", "image", "landing", "wheel")),
     "tests/fuzz/test_http_fuzz.py",
 }
+
+# Other tests of the real process cover what these run, which start hundreds of them.
+COVERED_ELSEWHERE = (
+    "tests/fuzz/",
+    "tests/stress/",
+    *(
+        f"tests/integration/test_{name}.py"
+        for name in (
+            "alert_chain", "backfill", "dashboards", "faults", "gone_clients", "hardening",
+            "network_settings", "probe", "query", "replaced_files", "scheduling", "secrets", "weeks",
+        )
+    ),
+)  # fmt: skip
 
 # A test asserts no seconds: a busy machine is no failure.
 settings.register_profile("default", deadline=None)
@@ -65,6 +79,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 def uncovered() -> Iterator[None]:
     """Measure no coverage during a test."""
     with without_coverage():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_coverage_of_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Measure no coverage in the processes of tests whose processes others cover."""
+    with processes_without_coverage() if request.node.nodeid.startswith(COVERED_ELSEWHERE) else nullcontext():
         yield
 
 
