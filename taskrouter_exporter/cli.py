@@ -39,7 +39,7 @@ from taskrouter_exporter.server.listen import (
 from taskrouter_exporter.server.security import WebSecurity
 from taskrouter_exporter.server.web_config import load_web_config
 from taskrouter_exporter.systemd import Notifier
-from taskrouter_exporter.web.app import RESERVED_PATHS, Web
+from taskrouter_exporter.web.app import RESERVED_PATHS, RESERVED_PREFIXES, Web
 
 log = structlog.get_logger()
 
@@ -123,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--web.max-scrape-timeout", dest="max_scrape_timeout", type=_timeout, default="2m",
         metavar="DURATION", help="Longest scrape timeout; a longer one in a request is shortened to it. "
         "(default: %(default)s)")  # fmt: skip
+    add("--web.disable-trends", dest="trends", action="store_false",
+        help="Show no trends on the landing page, and keep none in memory.")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
         help="Offset to subtract from Prometheus's scrape timeout. (default: %(default)s)")  # fmt: skip
     add("--log.level", dest="log_level", type=_log_level, choices=LEVELS, default="info",
@@ -173,13 +175,14 @@ def _check(flags: argparse.Namespace) -> str:
 async def _serve(load: Callable[[], Config], flags: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT; after a second signal, scrapes in flight are not waited for."""
     systemd = Notifier(os.environ)
-    runtime = Runtime(load, ExporterMetrics(__version__, revision()), systemd)
+    runtime = Runtime(load, ExporterMetrics(__version__, revision()), systemd, trends=flags.trends)
     web = Web(
         runtime,
         flags.telemetry_path,
         flags.timeout_offset,
         flags.external_url,
         max_scrape_timeout=flags.max_scrape_timeout,
+        demo_scenario=flags.demo_scenario if flags.demo else "",
     )
     app = limit_concurrency(web.app, flags.max_requests)
     security = WebSecurity(flags.web_config_file) if flags.web_config_file else None
@@ -270,7 +273,7 @@ def _is_url(text: str) -> bool:
 
 
 def _path(text: str) -> str:
-    if text in RESERVED_PATHS or text.startswith("/-/"):
+    if text in RESERVED_PATHS or text.startswith(RESERVED_PREFIXES):
         raise argparse.ArgumentTypeError(f"{text!r} is reserved, as are {' '.join(RESERVED_PATHS)}")
     if not re.fullmatch("(/[!-~]+)+/?", text) or "//" in text or set(text) & set("{}?#%\\"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path for the metrics (expected e.g. /metrics)")

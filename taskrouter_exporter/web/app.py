@@ -23,10 +23,12 @@ from taskrouter_exporter.queries import Target
 from taskrouter_exporter.revision import documentation_url
 from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.web.config import config_yaml
-from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
-from taskrouter_exporter.web.scrape import ScrapeHandler
+from taskrouter_exporter.web.failures import failures_json
+from taskrouter_exporter.web.landing import LANDING_HEADERS, Overview, landing_page
+from taskrouter_exporter.web.scrape import ScrapeHandler, find_target
 
-RESERVED_PATHS: Final = ("/", "/probe", "/sd", "/config", "/config.schema.json", "/-/…")
+RESERVED_PATHS: Final = ("/", "/probe", "/sd", "/config", "/config.schema.json", "/api/v1/…", "/-/…")
+RESERVED_PREFIXES: Final = ("/-/", "/api/v1/")
 """The paths that metrics cannot have."""
 
 _PAGE_SECONDS: Final = 1
@@ -43,9 +45,10 @@ class Web:
         timeout_offset: Seconds to subtract from Prometheus's timeout.
         external_url: URL under which Prometheus reaches the exporter, by default the request's Host.
         max_scrape_timeout: Longest timeout of a scrape, in seconds.
+        demo_scenario: Of the embedded simulator, "" without it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- one for each flag
         self,
         runtime: Runtime,
         telemetry_path: str,
@@ -53,13 +56,16 @@ class Web:
         external_url: str | None = None,
         *,
         max_scrape_timeout: float = 120,
+        demo_scenario: str = "",
     ) -> None:
         self._runtime = runtime
+        self._demo_scenario = demo_scenario
         self._telemetry_path = telemetry_path
         self._external_url = external_url
         self._links = {
             "Metrics": f".{telemetry_path}",
             "Service discovery": "./sd",
+            "Failed polls": "./api/v1/failures",
             "Configuration": "./config",
             "Configuration schema": "./config.schema.json",
             "Health": "./-/healthy",
@@ -69,6 +75,7 @@ class Web:
         # One thread: pages of many targets, requested by many clients, would delay the scrapes.
         self._pages = ThreadPoolExecutor(1, thread_name_prefix="page")
         self._landing_page = _Kept(_PAGE_SECONDS)
+        self._all_failures = _Kept(_PAGE_SECONDS)
         scrapes = ScrapeHandler(runtime, timeout_offset, max_scrape_timeout)
         self.app = Starlette(
             routes=[
@@ -76,6 +83,7 @@ class Web:
                 Route(telemetry_path, scrapes.metrics),
                 Route("/probe", scrapes.probe),
                 Route("/sd", self._discover),
+                Route("/api/v1/failures", self._failures),
                 Route("/config", self._config),
                 Route("/config.schema.json", _config_schema),
                 Route("/-/healthy", _healthy),
@@ -88,15 +96,31 @@ class Web:
 
     async def _landing(self, _request: Request) -> Response:
         runtime = self._runtime
-        write = partial(
-            landing_page,
-            runtime.snapshot.queries,
-            runtime.history.last,
-            self._links,
+        overview = Overview(
+            queries=runtime.snapshot.queries,
+            last=runtime.history.last,
+            links=self._links,
             found=runtime.discovery.discovered,
+            failures=runtime.failures.of,
+            trend=runtime.trends.of if runtime.trends else None,
+            demo_scenario=self._demo_scenario,
+            failed_reload=runtime.failed_reload,
         )
+        write = partial(landing_page, overview)
         page = await self._landing_page.get(runtime.snapshot, lambda: self._in_thread(write))
         return HTMLResponse(page, headers=LANDING_HEADERS)
+
+    async def _failures(self, request: Request) -> Response:
+        """Answer with the failed polls of all targets, which clients share, or of the one that is named."""
+        snapshot, failures_of = self._runtime.snapshot, self._runtime.failures.of
+        if request.query_params:
+            target = find_target(request, snapshot)[0].target
+            text = failures_json([target], failures_of)
+        else:
+            text = await self._all_failures.get(
+                snapshot, lambda: self._in_thread(lambda: failures_json(snapshot.targets, failures_of))
+            )
+        return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     async def _discover(self, request: Request) -> Response:
         """Answer Prometheus's HTTP service discovery: one `/probe` for each target."""
