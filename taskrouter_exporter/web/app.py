@@ -107,7 +107,8 @@ class Web:
             failed_reload=runtime.failed_reload,
         )
         write = partial(landing_page, overview)
-        page = await self._landing_page.get(runtime.snapshot, lambda: self._in_thread(write))
+        source = runtime.failed_reload or runtime.snapshot
+        page = await self._landing_page.get(source, lambda: self._in_thread(write))
         return HTMLResponse(page, headers=LANDING_HEADERS)
 
     async def _failures(self, request: Request) -> Response:

@@ -45,7 +45,8 @@
     sort(column, column >= 0 && heads[column].classList.contains("number"));
   });
 
-  const texts = new Map(rows.map(row => [row, row.textContent.toLowerCase()]));
+  const named = row => [...row.cells].slice(0, 3).map(cell => cell.textContent.toLowerCase()).join(" ");
+  const texts = new Map(rows.map(row => [row, named(row)]));
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\s+/);
     let count = 0;

@@ -20,8 +20,9 @@ def trend_svg(shares: Sequence[float | None]) -> str:
     heights = [None if share is None else round((1 - share / top) * _HEIGHT) for share in shares]
     low, high = f"{100 * min(known):.1f}", f"{100 * max(known):.1f}"
     title = f"{low} to {high} % in the last hour" if low != high else f"{low} % in the last hour"
-    size = f'width="{len(shares)}" height="{_HEIGHT}" viewBox="0 -1 {len(shares)} {_HEIGHT + 2}"'
-    return f'<svg role="img" {size}><title>{title}</title><path d="{"".join(_path(heights))}"/></svg>'
+    box = f"0 -1 {len(shares)} {_HEIGHT + 2}"
+    path = "".join(_path(heights))
+    return f'<svg role="img" viewBox="{box}"><title>{title}</title><path d="{path}"/></svg>'
 
 
 def _path(heights: Sequence[int | None]) -> Iterator[str]:
