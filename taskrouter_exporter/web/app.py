@@ -1,9 +1,7 @@
 """The routes, and the answers that need no more than a few lines."""
 
 import asyncio
-import math
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -13,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from taskrouter_exporter import __version__
@@ -24,6 +22,7 @@ from taskrouter_exporter.revision import documentation_url
 from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.web.config import config_yaml
 from taskrouter_exporter.web.failures import failures_json
+from taskrouter_exporter.web.kept import Kept, Page
 from taskrouter_exporter.web.landing import LANDING_HEADERS, Overview, landing_page
 from taskrouter_exporter.web.scrape import ScrapeHandler, find_target
 
@@ -74,8 +73,8 @@ class Web:
         }
         # One thread: pages of many targets, requested by many clients, would delay the scrapes.
         self._pages = ThreadPoolExecutor(1, thread_name_prefix="page")
-        self._landing_page = _Kept(_PAGE_SECONDS)
-        self._all_failures = _Kept(_PAGE_SECONDS)
+        self._landing_page = Kept(_PAGE_SECONDS)
+        self._all_failures = Kept(_PAGE_SECONDS)
         scrapes = ScrapeHandler(runtime, timeout_offset, max_scrape_timeout)
         self.app = Starlette(
             routes=[
@@ -94,7 +93,7 @@ class Web:
         )
         self.app.router.redirect_slashes = False
 
-    async def _landing(self, _request: Request) -> Response:
+    async def _landing(self, request: Request) -> Response:
         runtime = self._runtime
         overview = Overview(
             queries=runtime.snapshot.queries,
@@ -106,22 +105,21 @@ class Web:
             demo_scenario=self._demo_scenario,
             failed_reload=runtime.failed_reload,
         )
-        write = partial(landing_page, overview)
         source = runtime.failed_reload or runtime.snapshot
-        page = await self._landing_page.get(source, lambda: self._in_thread(write))
-        return HTMLResponse(page, headers=LANDING_HEADERS)
+        page = await self._landing_page.get(source, lambda: self._write(lambda: landing_page(overview)))
+        return page.response(request, "text/html", LANDING_HEADERS)
 
     async def _failures(self, request: Request) -> Response:
-        """Answer with the failed polls of all targets, which clients share, or of the one that is named."""
+        """Answer with the failed polls of all targets, or of the one that is named."""
         snapshot, failures_of = self._runtime.snapshot, self._runtime.failures.of
         if request.query_params:
             target = find_target(request, snapshot)[0].target
-            text = failures_json([target], failures_of)
+            page = Page.of(failures_json([target], failures_of))
         else:
-            text = await self._all_failures.get(
-                snapshot, lambda: self._in_thread(lambda: failures_json(snapshot.targets, failures_of))
+            page = await self._all_failures.get(
+                snapshot, lambda: self._write(lambda: failures_json(snapshot.targets, failures_of))
             )
-        return Response(text, media_type="application/json", headers={"Cache-Control": "no-store"})
+        return page.response(request, "application/json", {"Cache-Control": "no-store"})
 
     async def _discover(self, request: Request) -> Response:
         """Answer Prometheus's HTTP service discovery: one `/probe` for each target."""
@@ -133,6 +131,9 @@ class Web:
         config = self._runtime.snapshot.config
         text = await self._in_thread(partial(config_yaml, config))
         return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
+
+    async def _write(self, write: Callable[[], str]) -> Page:
+        return await self._in_thread(lambda: Page.of(write()))
 
     async def _in_thread(self, function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pages, function)
@@ -171,25 +172,6 @@ class Web:
         if detail in ("", HTTPStatus.NOT_FOUND.phrase):
             detail = f"404 page not found. Metrics are at {self._telemetry_path}, an overview is at /.\n"
         return PlainTextResponse(detail, status_code=404)
-
-
-class _Kept:
-    """A page that is written again only when it is older than `seconds`, or of another configuration."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._writing = asyncio.Lock()
-        self._page = ""
-        self._source: object = None
-        self._expires = -math.inf
-
-    async def get(self, source: object, write: Callable[[], Awaitable[str]]) -> str:
-        """Return the page of a source; clients that ask at the same time share one."""
-        async with self._writing:
-            if source is not self._source or time.monotonic() >= self._expires:
-                self._page = await write()
-                self._source, self._expires = source, time.monotonic() + self._seconds
-            return self._page
 
 
 async def _healthy(_request: Request) -> Response:

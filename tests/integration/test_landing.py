@@ -152,7 +152,7 @@ def test_the_page_shows_every_target_s_state_at_its_last_poll(
     time.sleep(1)  # the page is kept for a second
     browser.open(address(exporter))
     rows: list[list[str]] = browser.run(
-        "return [...document.querySelectorAll('#targets tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
+        f"return {ROWS}.map(row => [...row.cells].map(cell => cell.innerText))"
     )
     assert [(row[0], row[1]) for row in rows] == [
         (workspace.friendly_name, channel)

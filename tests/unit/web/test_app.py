@@ -1,3 +1,4 @@
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -165,6 +166,22 @@ def test_the_landing_page_names_the_demo(serve: Callable[..., Serving]) -> None:
         "<b>DEMO</b> Simulated statistics, scenario outage."
         in serve(demo_scenario="outage").request("/").text
     )
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/failures", "/api/v1/failures?workspace=support&channel=all"])
+def test_pages_are_compressed_for_clients_that_accept_it(
+    path: str, serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "landing_page", lambda *_: "no ages in seconds " * 9)
+    serving = serve()
+    plain = serving.request(path)
+    answer = serving.request(path, headers={"Accept-Encoding": "gzip, br"})
+    assert "content-encoding" not in plain.headers
+    assert answer.headers["content-encoding"] == "gzip"
+    assert plain.headers["vary"] == answer.headers["vary"] == "Accept-Encoding"
+    assert plain.headers["content-type"] == answer.headers["content-type"]
+    assert gzip.decompress(answer.body) == plain.body
+    assert len(answer.body) < len(plain.body)
 
 
 def test_failed_polls_are_json_of_all_targets_or_of_one(serve: Callable[..., Serving]) -> None:
