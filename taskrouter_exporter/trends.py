@@ -49,16 +49,17 @@ class _Points:
 
     def read(self, minute: int) -> Mapping[Column, Sequence[float | None]]:
         """Return the shares of the hour that ends with a minute, the oldest first."""
-        known = range(self._newest - MINUTES + 1, self._newest + 1)
         number = len(self.columns)
-        points: dict[Column, Sequence[float | None]] = {}
-        for index, column in enumerate(self.columns):
-            stored = [
-                self._shares[each % MINUTES * number + index] if each in known else _MISSING
-                for each in range(minute - MINUTES + 1, minute + 1)
-            ]
-            points[column] = [None if share == _MISSING else share / _WHOLE for share in stored]
-        return points
+        oldest = (minute + 1) % MINUTES * number
+        stored = (self._shares[oldest:] + self._shares[:oldest]).tolist()
+        # The ring has other hours' shares where it is behind the clock, or where the clock was set back.
+        behind = min(max(minute - self._newest, 0), MINUTES) * number
+        ahead = min(max(self._newest - minute, 0), MINUTES) * number
+        stored = [_MISSING] * ahead + stored[ahead : len(stored) - behind] + [_MISSING] * behind
+        return {
+            column: [None if share == _MISSING else share / _WHOLE for share in stored[index::number]]
+            for index, column in enumerate(self.columns)
+        }
 
     def _store(self, minute: int, shares: Sequence[int]) -> None:
         start = minute % MINUTES * len(shares)

@@ -20,10 +20,10 @@ from taskrouter_exporter.web.failures import failures_by_target, failures_id, fa
 from taskrouter_exporter.web.targets import (
     DESCRIPTIONS,
     TargetState,
+    TargetTable,
     Trend,
     state_html,
     target_states,
-    target_table,
 )
 
 _STYLE: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def landing_page(overview: Overview, now: float | None = None) -> str:
     ids = {target: failures_id(number) for number, target in enumerate(failures)}
     trend = overview.trend
     trends = {state.target: trend(state.target, moment) for state in shown} if trend else {}
-    table = target_table(shown, trends, ids, moment)
+    table = TargetTable(shown, trends, ids, moment).html()
     links = "".join(f'<a href="{escape(href)}">{escape(text)}</a>' for text, href in overview.links.items())
     return f"""<!DOCTYPE html>
 <html lang="en">

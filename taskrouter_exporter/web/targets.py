@@ -77,38 +77,63 @@ def target_states(
     return sorted(states, key=lambda state: not state.reasons)
 
 
-def target_table(
-    states: Sequence[TargetState],
-    trends: Mapping[Target, Trend],
-    failures: Mapping[Target, str],
-    now: float,
-) -> str:
-    """Return the table as HTML.
+@dataclass(frozen=True, slots=True)
+class TargetTable:
+    """The table.
 
-    Args:
+    Attributes:
         states: Those of the targets to show.
         trends: Those of the targets, where there are any.
         failures: Where on the page the failed polls of a target are: the ID of an element.
         now: Unix seconds.
     """
-    headings = _headings(states)
-    rows = [
-        list(_row(state, headings, trends.get(state.target, {}), failures.get(state.target, ""), now))
-        for state in states
-    ]
-    heads = "".join(map(_head, rows[0])) if rows else ""
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
-    return f'<table id="targets"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+    states: Sequence[TargetState]
+    trends: Mapping[Target, Trend]
+    failures: Mapping[Target, str]
+    now: float
+
+    def html(self) -> str:
+        """Return the table as HTML."""
+        shown = [state.shown for state in self.states]
+        headings = _headings(shown)
+        rows = [
+            list(self._row(state, queries, headings))
+            for state, queries in zip(self.states, shown, strict=True)
+        ]
+        heads = "".join(map(_head, rows[0])) if rows else ""
+        body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
+        return f'<table id="targets"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+    def _row(
+        self, state: TargetState, shown: Sequence[Query], headings: Mapping[Column, str]
+    ) -> Iterator[_Cell]:
+        target, results = state.target, state.results.values()
+        link = escape(f"./probe?{urlencode({'workspace': target.workspace, 'channel': target.channel})}")
+        yield _Cell("Workspace", escape(target.workspace), "name")
+        yield _Cell("Channel", escape(target.channel), "name")
+        yield _Cell("State", _state(state, self.failures.get(target, "")), "state")
+        yield _Cell("Windows", _periods(state, shown), "periods")
+        trend = self.trends.get(target, {})
+        polled = {column: state.results.get(query) for query in shown for column in query.kind.columns}
+        for column, heading in headings.items():
+            yield _Cell(column.heading, _number(column, polled.get(column), trend), "number", heading)
+        finished = max((result.finished for result in results), default=None)
+        age = "never" if finished is None else f"{max(self.now - finished, 0):.0f} s ago"
+        yield _Cell("Last poll", age, "number")
+        slowest = max((result.duration for result in results), default=None)
+        yield _Cell("Duration", "" if slowest is None else f"{slowest:.2f} s", "number duration")
+        probes = f'<a href="{link}">probe</a> <a href="{link}&amp;debug=true">debug</a>'
+        yield _Cell("Probe", probes, "links")
 
 
-def _headings(states: Iterable[TargetState]) -> Mapping[Column, str]:
+def _headings(shown: Iterable[Sequence[Query]]) -> Mapping[Column, str]:
     """Return the headings of the columns, with the period where it is that of all targets."""
-    labels: dict[Column, set[str]] = {}
-    for state in states:
-        for query in state.shown:
-            for column in query.kind.columns:
-                labels.setdefault(column, set()).add(query.period.label)
-    common = {column: "".join(found) if len(found) == 1 else "" for column, found in labels.items()}
+    periods: dict[Column, set[Period]] = {}
+    for query in (query for queries in shown for query in queries):
+        for column in query.kind.columns:
+            periods.setdefault(column, set()).add(query.period)
+    common = {column: found.pop().label if len(found) == 1 else "" for column, found in periods.items()}
     return {
         column: f"{column.heading} ({label})" if label else column.heading for column, label in common.items()
     }
@@ -123,40 +148,21 @@ def state_html(reasons: Iterable[Reason], link: str = "") -> str:
     return f'<{element} class="down"{link}>down: {described}</{element}>'
 
 
-def _row(
-    state: TargetState, headings: Mapping[Column, str], trend: Trend, failures: str, now: float
-) -> Iterator[_Cell]:
-    target, results = state.target, state.results.values()
-    finished = max((result.finished for result in results), default=None)
-    slowest = max((result.duration for result in results), default=None)
-    link = escape(f"./probe?{urlencode({'workspace': target.workspace, 'channel': target.channel})}")
-    yield _Cell("Workspace", escape(target.workspace), "name")
-    yield _Cell("Channel", escape(target.channel), "name")
-    yield _Cell("State", _state(state, failures), "state")
-    yield _Cell("Windows", _periods(state), "periods")
-    shown = {column: state.results.get(query) for query in state.shown for column in query.kind.columns}
-    for column, heading in headings.items():
-        yield _Cell(column.heading, _number(column, shown.get(column), trend), "number", heading)
-    yield _Cell("Last poll", "never" if finished is None else f"{max(now - finished, 0):.0f} s ago", "number")
-    yield _Cell("Duration", "" if slowest is None else f"{slowest:.2f} s", "number duration")
-    yield _Cell("Probe", f'<a href="{link}">probe</a> <a href="{link}&amp;debug=true">debug</a>', "links")
-
-
 def _state(state: TargetState, failures: str) -> str:
     if not state.results:
         return '<span class="quiet">not polled yet</span>'
     return state_html(state.reasons, f"#{failures}" if failures else "")
 
 
-def _periods(state: TargetState) -> str:
-    """Return the periods, that of the row's numbers emphasized."""
-    labels = dict.fromkeys(query.period.label for query in state.queries if query.period.label)
-    shown = _shown_label(state)
-    return ", ".join(f"<b>{label}</b>" if label == shown and len(labels) > 1 else label for label in labels)
-
-
-def _shown_label(state: TargetState) -> str:
-    return next((query.period.label for query in state.shown if query.period.label), "")
+def _periods(state: TargetState, shown: Iterable[Query]) -> str:
+    """Return the periods, those of the row's numbers emphasized."""
+    labels = {period: period.label for period in dict.fromkeys(query.period for query in state.queries)}
+    emphasized = {query.period for query in shown}
+    texts = {period: label for period, label in labels.items() if label}
+    return ", ".join(
+        f"<b>{label}</b>" if period in emphasized and len(texts) > 1 else label
+        for period, label in texts.items()
+    )
 
 
 def _number(column: Column, result: PollResult | None, trend: Trend) -> str:

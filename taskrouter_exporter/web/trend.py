@@ -13,36 +13,37 @@ _LONGEST_GAP: Final = 5
 
 def trend_svg(shares: Sequence[float | None]) -> str:
     """Return the line of shares, one for each minute, or "" if there are not two of them."""
-    known = [share for share in shares if share is not None]
-    if len(known) <= 1:
+    points = [(minute, share) for minute, share in enumerate(shares) if share is not None]
+    if len(points) <= 1:
         return ""
-    top = max(*known, _LOWEST_TOP)
-    heights = [None if share is None else round((1 - share / top) * _HEIGHT) for share in shares]
-    low, high = f"{100 * min(known):.1f}", f"{100 * max(known):.1f}"
+    known = [share for _, share in points]
+    lowest, highest = min(known), max(known)
+    low, high = f"{100 * lowest:.1f}", f"{100 * highest:.1f}"
     title = f"{low} to {high} % in the last hour" if low != high else f"{low} % in the last hour"
+    path = "".join(_path(points, max(highest, _LOWEST_TOP)))
     box = f"0 -1 {len(shares)} {_HEIGHT + 2}"
-    path = "".join(_path(heights))
     return f'<svg role="img" viewBox="{box}"><title>{title}</title><path d="{path}"/></svg>'
 
 
-def _path(heights: Sequence[int | None]) -> Iterator[str]:
-    """Yield the commands of the path; minutes of the same height are one."""
-    last = level = 0
-    height: int | None = None
-    for minute, here in enumerate(heights):
-        if here is None:
-            continue
-        if height is None or minute - last > _LONGEST_GAP:
-            if level:
-                yield f"h{level}"
-            yield f"M{minute} {here}h0"  # a point without neighbours is a dot
+def _path(points: Sequence[tuple[int, float]], top: float) -> Iterator[str]:
+    """Yield the commands of the path; minutes of the same height are one.
+
+    Args:
+        points: Minutes and their shares.
+        top: The share at the top.
+    """
+    scale = _HEIGHT / top
+    last, height, level = -_LONGEST_GAP - 1, -1, 0
+    for minute, share in points:
+        here = round(_HEIGHT - share * scale)
+        apart = minute - last
+        if apart > _LONGEST_GAP:
+            yield f"h{level}M{minute} {here}h0" if level else f"M{minute} {here}h0"  # alone, it is a dot
             level = 0
         elif here == height:
-            level += minute - last
+            level += apart
         else:
-            if level:
-                yield f"h{level}"
-            yield f"l{minute - last} {here - height}"
+            yield f"h{level}l{apart} {here - height}" if level else f"l{apart} {here - height}"
             level = 0
         last, height = minute, here
     if level:
