@@ -116,13 +116,16 @@ async def _serve(
         flags: The flags.
     """
     systemd = Notifier(os.environ)
-    runtime = Runtime(load, ExporterMetrics(__version__, revision()), systemd)
+    runtime = Runtime(
+        load, ExporterMetrics(__version__, revision()), systemd, trends=not flags.disable_trends
+    )
     web = Web(
         runtime,
         flags.telemetry_path,
         flags.timeout_offset,
         flags.external_url,
         max_scrape_timeout=flags.max_scrape_timeout,
+        demo_scenario=flags.demo_scenario if flags.demo else "",
     )
     app = limit_concurrency(web.app, flags.max_requests)
     security = WebSecurity(flags.web_config_file) if flags.web_config_file else None

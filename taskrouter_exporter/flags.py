@@ -23,7 +23,7 @@ from taskrouter_exporter.config.fields import without_newline
 from taskrouter_exporter.logs import FORMATS, LEVELS
 from taskrouter_exporter.revision import revision
 from taskrouter_exporter.server.listen import ListenAddress
-from taskrouter_exporter.web.paths import RESERVED_PATHS
+from taskrouter_exporter.web.paths import RESERVED_PATHS, RESERVED_PREFIXES
 
 HEALTH_URL: Final = "HEALTH_URL"
 """The variable of the health check, which is another program."""
@@ -171,6 +171,8 @@ def _parser() -> _Parser:
     add("--web.max-scrape-timeout", dest="max_scrape_timeout", type=timeout_seconds, default="2m",
         metavar="DURATION", help="Longest scrape timeout; a longer one in a request is shortened to it. "
         "(default: %(default)s)")  # fmt: skip
+    add("--web.disable-trends", dest="disable_trends", action="store_true",
+        help="Show no trends on the landing page, and keep none in memory.")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
         help="Offset to subtract from Prometheus's scrape timeout. (default: %(default)s)")  # fmt: skip
     add("--log.level", dest="log_level", type=_log_level, choices=LEVELS, default="info",
@@ -218,7 +220,7 @@ def _is_url(text: str) -> bool:
 
 
 def _path(text: str) -> str:
-    if text in RESERVED_PATHS or text.startswith("/-/"):
+    if text in RESERVED_PATHS or text.startswith(RESERVED_PREFIXES):
         raise argparse.ArgumentTypeError(f"{text!r} is reserved, as are {' '.join(RESERVED_PATHS)}")
     if not re.fullmatch("(/[!-~]+)+/?", text) or "//" in text or set(text) & set("{}?#%\\"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path for the metrics (expected e.g. /metrics)")

@@ -1,10 +1,10 @@
 """Poll results, and what is known of each query beyond one scrape: errors, anchors, the newest result."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
@@ -72,7 +72,9 @@ class PollResult:
         lines: tuple[bytes, ...] = ()
         if answer is not None:
             kind = self.query.kind
-            shown = answer.only({column.family for column in kind.columns})
+            shown = answer.only(
+                {family for column in kind.columns for family in (column.family, column.whole)}
+            )
             lines = statistics_lines(kind, self.query.statistics_label_text, answer, self.anchor)
         object.__setattr__(self, "statistics", shown)
         object.__setattr__(self, "lines", lines)
@@ -149,10 +151,25 @@ class _LineBudget:
         return suppressed
 
 
-class PollHistory:
-    """What is known of each query beyond one scrape: error counts, counters, and the newest result."""
+class ResultObserver(Protocol):
+    """Takes each result that counts into account."""
 
-    def __init__(self) -> None:
+    def record(self, result: PollResult) -> None:
+        """Take the result of a configured query into account for which a request was sent."""
+
+    def forget_all_but(self, queries: Collection[Query]) -> None:
+        """Drop what is known of queries that are no longer configured."""
+
+
+class PollHistory:
+    """What is known of each query beyond one scrape: error counts, counters, and the newest result.
+
+    Args:
+        observers: Receive the same results.
+    """
+
+    def __init__(self, observers: Iterable[ResultObserver] = ()) -> None:
+        self._observers = tuple(observers)
         self._errors: dict[Query, dict[Reason, int]] = {}
         self._ignored: dict[Query, _Ignored] = {}
         self._counters: dict[tuple[_Series, datetime], HeldCounters] = {}
@@ -247,6 +264,8 @@ class PollHistory:
         """
         if (self._kept is not None and result.query not in self._kept) or not result.asked:
             return
+        for observer in self._observers:
+            observer.record(result)
         if result.error is not None:
             errors = self._errors.setdefault(result.query, dict.fromkeys(Reason, 0))
             errors[result.error.reason] += 1
@@ -297,6 +316,8 @@ class PollHistory:
         self._errors = {query: known for query, known in self._errors.items() if query in kept}
         self._ignored = {query: known for query, known in self._ignored.items() if query in kept}
         self._last = {query: known for query, known in self._last.items() if query in kept}
+        for observer in self._observers:
+            observer.forget_all_but(kept)
 
 
 def _series(query: Query, period: Anchored, base_url: str) -> _Series:

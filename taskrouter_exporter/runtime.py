@@ -16,6 +16,7 @@ from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.discovered import Discovered
 from taskrouter_exporter.discovery import Discovery
 from taskrouter_exporter.expansion import expand, static_queries
+from taskrouter_exporter.failures import Failures
 from taskrouter_exporter.metrics import ExporterMetrics
 from taskrouter_exporter.poll_history import PollHistory, PollResult
 from taskrouter_exporter.poller import Poller
@@ -23,6 +24,7 @@ from taskrouter_exporter.queries import Query, Target
 from taskrouter_exporter.sids import sid_key
 from taskrouter_exporter.standings import Standings
 from taskrouter_exporter.systemd import Notifier
+from taskrouter_exporter.trends import Trends
 
 log = structlog.get_logger()
 
@@ -86,6 +88,19 @@ def _expanded(snapshot: Snapshot, discovered: Mapping[str, Discovered]) -> _Expa
     return _Expansion(replace(snapshot, queries=queries), frozenset(queries), cut, changed)
 
 
+@dataclass(frozen=True, slots=True)
+class FailedReload:
+    """A reload that was rejected.
+
+    Attributes:
+        at: When, in Unix seconds.
+        problems: One line each, without secrets.
+    """
+
+    at: float
+    problems: Sequence[str]
+
+
 class Runtime:
     """Runs the current configuration, and replaces it on reload.
 
@@ -93,15 +108,27 @@ class Runtime:
         load: Reads the configuration; raises ConfigError.
         metrics: Of the exporter itself.
         systemd: Receives a notification of each reload, whoever requests it.
+        trends: Whether to keep shares of the last hour.
+
+    Attributes:
+        history: What is known of each query.
+        failures: The newest failed polls of each target.
+        trends: The shares of the last hour, None without them.
+        failed_reload: The last reload, if it was rejected.
 
     Raises:
         ConfigError: the first configuration cannot be used.
     """
 
-    def __init__(self, load: Callable[[], Config], metrics: ExporterMetrics, systemd: Notifier) -> None:
+    def __init__(
+        self, load: Callable[[], Config], metrics: ExporterMetrics, systemd: Notifier, *, trends: bool = True
+    ) -> None:
         self.metrics = metrics
         self._systemd = systemd
-        self.history = PollHistory()
+        self.failures = Failures()
+        self.trends = Trends() if trends else None
+        self.history = PollHistory(filter(None, (self.failures, self.trends)))
+        self.failed_reload: FailedReload | None = None
         self._load = load
         self._reloading = asyncio.Lock()
         self._updating = asyncio.Lock()
@@ -156,6 +183,7 @@ class Runtime:
             return await asyncio.to_thread(lambda: self._assemble(self._load()))
         except ConfigError as error:
             self.metrics.config_rejected()
+            self.failed_reload = FailedReload(time.time(), tuple(error.problems))
             for problem in error.problems:
                 log.error("invalid configuration; keeping the previous one", problem=problem)  # noqa: TRY400 -- the problem says it all
             raise
@@ -176,6 +204,7 @@ class Runtime:
             self.metrics.forget_discovery(account)
         discovery.start()
         self.metrics.config_loaded(time.time())
+        self.failed_reload = None
         log.info("configuration reloaded", queries=len(self.snapshot.queries))
         retiring = asyncio.create_task(self._retire(previous, ended))
         self._retiring.add(retiring)

@@ -120,12 +120,27 @@ class Column:
         family: The sample's family, without `window_`.
         labels: Values of the family's own labels.
         unit: Follows the number.
+        whole: Family of the sample that this one is a part of, where the share is shown.
     """
 
     heading: str
     family: str
     labels: tuple[str, ...] = ()
     unit: str = ""
+    whole: str = ""
+
+    def value(self, statistics: Statistics) -> float | None:
+        """Return the number, None where the answer does not have it."""
+        return statistics.value(self.family, *self.labels)
+
+    def share(self, statistics: Statistics) -> float | None:
+        """Return the number's share of the whole, at most 1: what is counted may belong to an earlier window.
+
+        It is None where it is unknown, or the whole is nothing.
+        """
+        whole = statistics.value(self.whole) if self.whole else None
+        part = self.value(statistics) if whole else None
+        return None if part is None or not whole else min(part / whole, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -156,6 +171,11 @@ class Kind:
     def __repr__(self) -> str:
         """Name the kind: the families would fill a page."""
         return f"Kind({self.name!r}, {self.subject!r})"
+
+    @property
+    def shares(self) -> tuple[Column, ...]:
+        """The columns of which the share is shown."""
+        return tuple(column for column in self.columns if column.whole)
 
     @property
     def prefix(self) -> str:

@@ -133,7 +133,7 @@ WORKERS: Final = Kind(
     columns=(
         Column("Created", "reservations"),
         Column("Accepted", "reservation_outcomes", ("accepted",)),
-        Column("Rejected", "reservation_outcomes", ("rejected",)),
-        Column("Timed out", "reservation_outcomes", ("timed_out",)),
+        Column("Rejected", "reservation_outcomes", ("rejected",), whole="reservations"),
+        Column("Timed out", "reservation_outcomes", ("timed_out",), whole="reservations"),
     ),
 )

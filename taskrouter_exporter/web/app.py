@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import math
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -14,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from taskrouter_exporter import __version__
@@ -24,9 +22,11 @@ from taskrouter_exporter.queries import Target
 from taskrouter_exporter.revision import documentation_url
 from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.web.config import config_yaml
+from taskrouter_exporter.web.failures import failures_json
 from taskrouter_exporter.web.health import health_routes
-from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
-from taskrouter_exporter.web.scrape import ScrapeHandler
+from taskrouter_exporter.web.kept import Kept, Page
+from taskrouter_exporter.web.landing import LANDING_HEADERS, Overview, landing_page
+from taskrouter_exporter.web.scrape import ScrapeHandler, find_target
 
 _PAGE_SECONDS: Final = 1
 
@@ -42,9 +42,10 @@ class Web:
         timeout_offset: Seconds to subtract from Prometheus's timeout.
         external_url: URL under which Prometheus reaches the exporter, by default the request's Host.
         max_scrape_timeout: Longest timeout of a scrape, in seconds.
+        demo_scenario: Of the embedded simulator, "" without it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- one for each flag
         self,
         runtime: Runtime,
         telemetry_path: str,
@@ -52,13 +53,16 @@ class Web:
         external_url: str | None = None,
         *,
         max_scrape_timeout: float = 120,
+        demo_scenario: str = "",
     ) -> None:
         self._runtime = runtime
+        self._demo_scenario = demo_scenario
         self._telemetry_path = telemetry_path
         self._external_url = external_url
         self._links = {
             "Metrics": f".{telemetry_path}",
             "Service discovery": "./sd",
+            "Failed polls": "./api/v1/failures",
             "Configuration": "./config",
             "Configuration schema": "./config.schema.json",
             "Health": "./-/healthy",
@@ -67,7 +71,8 @@ class Web:
         }
         # One thread: pages of many targets, requested by many clients, would delay the scrapes.
         self._pages = ThreadPoolExecutor(1, thread_name_prefix="page")
-        self._landing_page = _Kept(_PAGE_SECONDS)
+        self._landing_page = Kept(_PAGE_SECONDS)
+        self._all_failures = Kept(_PAGE_SECONDS)
         scrapes = ScrapeHandler(runtime, timeout_offset, max_scrape_timeout)
         self.app = Starlette(
             routes=[
@@ -75,6 +80,7 @@ class Web:
                 Route(telemetry_path, scrapes.metrics),
                 Route("/probe", scrapes.probe),
                 Route("/sd", self._discover),
+                Route("/api/v1/failures", self._failures),
                 Route("/config", self._config),
                 Route("/config.schema.json", _config_schema),
                 *health_routes(runtime),
@@ -84,17 +90,33 @@ class Web:
         )
         self.app.router.redirect_slashes = False
 
-    async def _landing(self, _request: Request) -> Response:
+    async def _landing(self, request: Request) -> Response:
         runtime = self._runtime
-        write = partial(
-            landing_page,
-            runtime.snapshot.queries,
-            runtime.history.last,
-            self._links,
+        overview = Overview(
+            queries=runtime.snapshot.queries,
+            last=runtime.history.last,
+            links=self._links,
             found=runtime.discovery.discovered,
+            failures=runtime.failures.of,
+            trend=runtime.trends.of if runtime.trends else None,
+            demo_scenario=self._demo_scenario,
+            failed_reload=runtime.failed_reload,
         )
-        page = await self._landing_page.get(runtime.snapshot, lambda: self._in_thread(write))
-        return HTMLResponse(page, headers=LANDING_HEADERS)
+        source = runtime.failed_reload or runtime.snapshot
+        page = await self._landing_page.get(source, lambda: self._write(lambda: landing_page(overview)))
+        return page.response(request, "text/html", LANDING_HEADERS)
+
+    async def _failures(self, request: Request) -> Response:
+        """Answer with the failed polls of all targets, or of the one that is named."""
+        snapshot, failures_of = self._runtime.snapshot, self._runtime.failures.of
+        if request.query_params:
+            target = find_target(request, snapshot)[0].target
+            page = Page.of(failures_json([target], failures_of))
+        else:
+            page = await self._all_failures.get(
+                snapshot, lambda: self._write(lambda: failures_json(snapshot.targets, failures_of))
+            )
+        return page.response(request, "application/json", {"Cache-Control": "no-store"})
 
     async def _discover(self, request: Request) -> Response:
         """Answer Prometheus's HTTP service discovery: one `/probe` for each target."""
@@ -107,6 +129,9 @@ class Web:
         config = self._runtime.snapshot.config
         text = await self._in_thread(partial(config_yaml, config))
         return PlainTextResponse(text, headers={"Cache-Control": "no-store"})
+
+    async def _write(self, write: Callable[[], str]) -> Page:
+        return await self._in_thread(lambda: Page.of(write()))
 
     async def _in_thread(self, function: Callable[[], _Result]) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._pages, function)
@@ -140,25 +165,6 @@ class Web:
         if detail in ("", HTTPStatus.NOT_FOUND.phrase):
             detail = f"404 page not found. Metrics are at {self._telemetry_path}, an overview is at /.\n"
         return PlainTextResponse(detail, status_code=404)
-
-
-class _Kept:
-    """A page that is written again only when it is older than `seconds`, or of another configuration."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._writing = asyncio.Lock()
-        self._page = ""
-        self._source: object = None
-        self._expires = -math.inf
-
-    async def get(self, source: object, write: Callable[[], Awaitable[str]]) -> str:
-        """Return the page of a source; clients that ask at the same time share one."""
-        async with self._writing:
-            if source is not self._source or time.monotonic() >= self._expires:
-                self._page = await write()
-                self._source, self._expires = source, time.monotonic() + self._seconds
-            return self._page
 
 
 async def _config_schema(_request: Request) -> Response:

@@ -32,10 +32,10 @@ class Exposition:
     """The format of one response, by the request's Accept and Accept-Encoding headers."""
 
     def __init__(self, accept: str, accept_encoding: str) -> None:
-        self._openmetrics = _quality(accept, "application/openmetrics-text") >= max(
-            _quality(accept, "text/plain"), 0.001
+        self._openmetrics = quality(accept, "application/openmetrics-text") >= max(
+            quality(accept, "text/plain"), 0.001
         )
-        self._gzip = _quality(accept_encoding, "gzip") > 0
+        self._gzip = quality(accept_encoding, "gzip") > 0
         self.headers = {
             "Content-Type": openmetrics.CONTENT_TYPE_LATEST
             if self._openmetrics
@@ -111,7 +111,7 @@ def _write_sample(sample: Sample) -> str:
     return f"{sample.name}{{{labels}}} {value}\n" if labels else f"{sample.name} {value}\n"
 
 
-def _quality(header: str, value: str) -> float:
+def quality(header: str, value: str) -> float:
     """Return the weight of a value in an Accept(-Encoding) header, 0 if the header does not name it."""
     best = 0.0
     for item in header.lower().split(","):

@@ -1,100 +1,96 @@
 """The landing page: links, and the state of each target at its last poll."""
 
+import base64
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
-from types import MappingProxyType
+from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode
 
 from taskrouter_exporter import __version__
-from taskrouter_exporter.api.errors import Reason
 from taskrouter_exporter.discovered import Discovered
+from taskrouter_exporter.failures import Failure
 from taskrouter_exporter.poll_history import PollResult, newest_rate_limits
 from taskrouter_exporter.queries import Query, Target
-from taskrouter_exporter.statistics.kind import Column
+from taskrouter_exporter.runtime import FailedReload
+from taskrouter_exporter.web.failures import failures_by_target, failures_id, failures_section
+from taskrouter_exporter.web.targets import (
+    DESCRIPTIONS,
+    TargetState,
+    TargetTable,
+    Trend,
+    state_html,
+    target_states,
+)
+
+_STYLE: Final = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+_SCRIPT: Final = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return the source of a Content-Security-Policy that allows an inline element with this text only."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
 
 LANDING_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": f"default-src 'none'; script-src {_hash(_SCRIPT)}; style-src {_hash(_STYLE)}; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
 
-_DESCRIPTIONS: Final = {
-    Reason.AUTH: "authentication failed",
-    Reason.FORBIDDEN: "forbidden",
-    Reason.NOT_FOUND: "workspace or channel not found",
-    Reason.RATE_LIMITED: "rate limited",
-    Reason.SERVER_ERROR: "server error",
-    Reason.TIMEOUT: "timeout",
-    Reason.CONNECTION: "connection failed",
-    Reason.BAD_RESPONSE: "invalid response",
-}
 _SHOWN_TARGETS: Final = 1_000
 """With more rows the page takes seconds to write and to load."""
 
-_STYLE: Final = """
-:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --quiet: #6e7781; }
-@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #ff7b72; --quiet: #9198a1; } }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; padding: 1rem; }
-li, p { overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 .5rem; }
-nav a { display: inline-block; margin: .25rem 1rem .25rem 0; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; width: 100%; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem .35rem 0; text-align: left; }
-td { vertical-align: baseline; white-space: nowrap; } td.state { min-width: 5rem; white-space: normal; }
-th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
-td.name { overflow-wrap: anywhere; white-space: normal; }
-.number { font-variant-numeric: tabular-nums; text-align: right; } .up { color: var(--good); }
-.down { color: var(--bad); } .quiet { color: var(--quiet); }
-@media (max-width: 40rem) {
-  table, tbody, tr { display: block; } thead { display: none; }
-  tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
-  td, td.number { border: 0; display: flex; gap: 1rem; padding: .1rem 0; text-align: left; }
-  td::before { color: var(--quiet); content: attr(data-label); flex: 0 0 7rem; }
-}
-"""
+_SHOWN_PROBLEMS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
-    """A table cell; `html` is escaped already."""
+class Overview:
+    """What the landing page shows. It never polls by itself.
 
-    label: str
-    html: str
-    style: str = ""
-
-
-def landing_page(
-    queries: Sequence[Query],
-    last: Callable[[Query], PollResult | None],
-    links: Mapping[str, str],
-    now: float | None = None,
-    found: Mapping[str, Discovered] = MappingProxyType({}),
-) -> str:
-    """Return the page as HTML. It shows what scrapes and discovery found, and never polls by itself.
-
-    Args:
+    Attributes:
         queries: Those that are polled.
         last: Returns the newest result of a query.
         links: Targets of the links by their text, relative: the page may be behind a path prefix.
-        now: Unix seconds, by default the system's.
         found: What discovery found, by account.
+        failures: Returns the newest failed polls of a target, the newest first.
+        trend: Returns the shares of the last hour of a target, for an instant in Unix seconds; None without
+            trends.
+        demo_scenario: Of the embedded simulator, "" where the statistics are Twilio's.
+        failed_reload: The last reload, if it was rejected.
+    """
+
+    queries: Sequence[Query]
+    last: Callable[[Query], PollResult | None]
+    links: Mapping[str, str]
+    found: Mapping[str, Discovered] = field(default_factory=dict)
+    failures: Callable[[Target], Sequence[Failure]] = lambda _: ()
+    trend: Callable[[Target, float], Trend] | None = None
+    demo_scenario: str = ""
+    failed_reload: FailedReload | None = None
+
+
+def landing_page(overview: Overview, now: float | None = None) -> str:
+    """Return the page as HTML.
+
+    Args:
+        overview: What it shows.
+        now: Unix seconds, by default the system's.
     """
     moment = time.time() if now is None else now
-    by_target: dict[Target, list[Query]] = {}
-    for query in queries:
-        by_target.setdefault(query.target, []).append(query)
-    shown = _shown_targets(by_target, last)
-    columns = tuple(dict.fromkeys(column for query in queries for column in query.kind.columns))
-    rows = [_row(target, by_target[target], last, moment, columns) for target in shown]
-    heads = "".join(map(_write_head, rows[0])) if rows else ""
-    body = "".join(f"<tr>{''.join(map(_write_cell, row))}</tr>" for row in rows)
-    navigation = "".join(f'<a href="{escape(href)}">{escape(text)}</a>' for text, href in links.items())
+    states = target_states(overview.queries, overview.last)
+    shown = states[:_SHOWN_TARGETS]
+    failures = failures_by_target((state.target for state in states), overview.failures)
+    ids = {target: failures_id(number) for number, target in enumerate(failures)}
+    trend = overview.trend
+    trends = {state.target: trend(state.target, moment) for state in shown} if trend else {}
+    table = TargetTable(shown, trends, ids, moment).html()
+    links = "".join(f'<a href="{escape(href)}">{escape(text)}</a>' for text, href in overview.links.items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -104,32 +100,79 @@ def landing_page(
 <style>{_STYLE}</style>
 </head>
 <body>
+<header>
 <h1>TaskRouter exporter <span class="quiet">{escape(__version__)}</span></h1>
-<p>Prometheus exporter for Twilio TaskRouter: reservations, tasks, queues and Workers.</p>
-<nav>{navigation}</nav>
-<h2>Targets</h2>
-<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>
-{_omitted(len(by_target) - len(shown))}
+{_headline(states)}
+{_demo(overview.demo_scenario)}{_failed_reload(overview.failed_reload, moment)}</header>
+<nav aria-label="Pages">{links}</nav>
+<main>
+<h2 id="targets-heading">Targets</h2>
+{_TOOLS}
+<div class="scroll" role="region" aria-labelledby="targets-heading" tabindex="0">{table}</div>
+{_omitted(len(states) - len(shown))}
+<p class="quiet">The state is that of each target's last poll. Numbers are of its shortest window, or else
+of its counters; trends are of the last hour. Loading this page sends no API requests.</p>
+{failures_section(failures, moment)}
 <h2>Rate limits</h2>
-{_rate_limits(queries, last)}
-{_discovery(found, moment)}
-<p class="quiet">The state is that of each target's last poll. Loading this page sends no API requests.</p>
+{_rate_limits(states)}
+{_discovery(overview.found, moment)}
+</main>
+<script>{_SCRIPT}</script>
 </body>
 </html>
 """
 
 
-def _shown_targets(
-    by_target: Mapping[Target, Sequence[Query]], last: Callable[[Query], PollResult | None]
-) -> list[Target]:
-    """Return all targets in their order, or the first of very many, those that are down before others."""
-    if len(by_target) <= _SHOWN_TARGETS:
-        return list(by_target)
+_TOOLS: Final = """<div id="tools" hidden>
+<label>Filter <input id="filter" type="search" autocomplete="off" aria-controls="targets"></label>
+<label>Sort <select id="order"><option value="-1">failures first</option></select></label>
+<output id="shown" class="quiet" for="filter"></output>
+</div>"""
+"""What only the script can do; it makes them visible."""
 
-    def is_up(target: Target) -> bool:
-        return all(result.up for query in by_target[target] if (result := last(query)) is not None)
 
-    return sorted(by_target, key=is_up)[:_SHOWN_TARGETS]
+def _headline(states: Sequence[TargetState]) -> str:
+    down = [state for state in states if state.reasons]
+    unknown = sum(not state.results for state in states)
+    if not states:
+        return '<p class="headline quiet">No targets</p>'
+    if down:
+        reasons = Counter(reason for state in down for reason in state.reasons)
+        details = [f"{DESCRIPTIONS[reason]}: {number}" for reason, number in reasons.most_common()]
+        text, style = f"{len(down):,} of {_targets(len(states))} down", "down"
+    else:
+        details = []
+        text, style = f"{len(states) - unknown:,} of {_targets(len(states))} up", "quiet" if unknown else "up"
+    if unknown:
+        details.append(f"not polled yet: {unknown:,}")
+    small = f" <small>{', '.join(details)}</small>" if details else ""
+    return f'<p class="headline"><span class="{style}">{text}</span>{small}</p>'
+
+
+def _targets(number: int) -> str:
+    return "1 target" if number == 1 else f"{number:,} targets"
+
+
+def _demo(scenario: str) -> str:
+    if not scenario:
+        return ""
+    return (
+        f'<p class="banner"><b>DEMO</b> Simulated statistics, scenario {escape(scenario)}. '
+        "Nothing here is from Twilio.</p>\n"
+    )
+
+
+def _failed_reload(failed: FailedReload | None, now: float) -> str:
+    if failed is None:
+        return ""
+    problems = [f"<li>{escape(problem)}</li>" for problem in failed.problems[:_SHOWN_PROBLEMS]]
+    if more := len(failed.problems) - len(problems):
+        problems.append(f"<li>{more:,} more</li>")
+    return (
+        '<div class="banner bad"><b class="down">The last reload failed</b> '
+        f"{max(now - failed.at, 0):.0f} s ago; keeping the previous configuration."
+        f"<ul>{''.join(problems)}</ul></div>\n"
+    )
 
 
 def _omitted(number: int) -> str:
@@ -137,73 +180,6 @@ def _omitted(number: int) -> str:
         return ""
     targets = "1 more target is" if number == 1 else f"{number:,} more targets are"
     return f'<p class="quiet">{targets} not shown. <a href="./sd">/sd</a> lists all targets.</p>'
-
-
-def _row(
-    target: Target,
-    queries: Sequence[Query],
-    last: Callable[[Query], PollResult | None],
-    now: float,
-    columns: Sequence[Column],
-) -> list[_Cell]:
-    results = [result for query in queries if (result := last(query)) is not None]
-    newest = max(results, key=lambda result: result.finished, default=None)
-    link = f"./probe?{urlencode({'workspace': target.workspace, 'channel': target.channel})}"
-    return [
-        _Cell("Workspace", escape(target.workspace), "name"),
-        _Cell("Channel", escape(target.channel), "name"),
-        _Cell("Windows", escape(", ".join(_periods(queries)))),
-        _Cell("Last poll", "never" if newest is None else f"{max(now - newest.finished, 0):.0f} s ago"),
-        _Cell("Duration", _duration(results), "number"),
-        _Cell("State", _state(results), "state"),
-        *(_Cell(each.heading, _number(each, queries, last), "number") for each in columns),
-        _Cell(
-            "Probe",
-            f'<a href="{escape(link)}">probe</a> <a href="{escape(link)}&amp;debug=true">debug</a>',
-            "links",
-        ),
-    ]
-
-
-def _duration(results: Sequence[PollResult]) -> str:
-    """Return the duration of the slowest poll."""
-    return f"{max(result.duration for result in results):.2f} s" if results else ""
-
-
-def _state(results: Sequence[PollResult]) -> str:
-    if not results:
-        return '<span class="quiet">not polled yet</span>'
-    reasons = dict.fromkeys(result.error.reason for result in results if result.error)
-    return _down(reasons) if reasons else '<span class="up">up</span>'
-
-
-def _down(reasons: Iterable[Reason]) -> str:
-    return f'<span class="down">down: {escape(", ".join(_DESCRIPTIONS[reason] for reason in reasons))}</span>'
-
-
-def _periods(queries: Sequence[Query]) -> list[str]:
-    return list(dict.fromkeys(query.period.label for query in queries if query.period.label))
-
-
-def _number(column: Column, queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> str:
-    """Return a number about the workspace: of the first window, or of the counters without a window."""
-    of_workspace = [query for query in queries if query.row is None and column in query.kind.columns]
-    first = min(of_workspace, key=lambda query: query.period.role == "anchored", default=None)
-    result = last(first) if first else None
-    value = result.statistics.value(column.family, *column.labels) if result and result.statistics else None
-    return "-" if value is None else f"{value:,.0f}{column.unit}"
-
-
-def _write_head(cell: _Cell) -> str:
-    return f"<th{_class(cell)}>{escape(cell.label)}</th>"
-
-
-def _write_cell(cell: _Cell) -> str:
-    return f'<td{_class(cell)} data-label="{escape(cell.label)}">{cell.html}</td>'
-
-
-def _class(cell: _Cell) -> str:
-    return f' class="{cell.style}"' if cell.style else ""
 
 
 def _discovery(found: Mapping[str, Discovered], now: float) -> str:
@@ -218,11 +194,7 @@ def _refresh(discovered: Discovered, now: float) -> str:
     if discovered.refreshed is None:
         return '<span class="quiet">first refresh in progress</span>'
     age = f"{max(now - discovered.refreshed, 0):.0f} s ago"
-    state = (
-        '<span class="up">up</span>'
-        if discovered.up
-        else _down(dict.fromkeys(error.reason for error in discovered.failures.values()))
-    )
+    state = state_html(dict.fromkeys(error.reason for error in discovered.failures.values()))
     return f"last refresh {age}, found {_counts(discovered)}, {state}"
 
 
@@ -235,8 +207,8 @@ def _counts(discovered: Discovered) -> str:
     return " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]])) or "nothing"
 
 
-def _rate_limits(queries: Sequence[Query], last: Callable[[Query], PollResult | None]) -> str:
-    results = [result for query in queries if (result := last(query)) is not None]
+def _rate_limits(states: Iterable[TargetState]) -> str:
+    results = [result for state in states for result in state.results.values()]
     lines = [
         f"<li>{escape(workspace)}, {escape(resource)}: {limit.remaining:g} of {limit.limit:g} requests "
         "remaining</li>"

@@ -192,7 +192,12 @@ def _select_collectors(request: Request, snapshot: Snapshot) -> Selection:
 
 
 def _select_target(request: Request, snapshot: Snapshot) -> Selection:
-    """Select the queries of a configured target: an arbitrary SID would cost the account's API requests."""
+    queries = find_target(request, snapshot)
+    return Selection(queries, debug=request.query_params.get("debug") == "true")
+
+
+def find_target(request: Request, snapshot: Snapshot) -> Sequence[Query]:
+    """Return the queries of a configured target: an arbitrary SID would cost the account's API requests."""
     workspace, channel = (_parameter(request, name) for name in ("workspace", "channel"))
     queries = snapshot.find(workspace, channel)
     if not queries:
@@ -201,14 +206,16 @@ def _select_target(request: Request, snapshot: Snapshot) -> Selection:
             f"Unknown target: workspace={workspace!r} channel={channel!r}. "
             "/sd lists the configured targets.\n",
         )
-    return Selection(queries, debug=request.query_params.get("debug") == "true")
+    return queries
 
 
 def _parameter(request: Request, name: str) -> str:
     values = request.query_params.getlist(name)
     if len(values) != 1 or not values[0]:
         problem = "is missing" if not any(values) else "is given more than once"
-        raise HTTPException(400, f"Parameter {name} {problem}: /probe?workspace=…&channel=… needs one.\n")
+        raise HTTPException(
+            400, f"Parameter {name} {problem}: {request.url.path}?workspace=…&channel=… needs one.\n"
+        )
     return values[0]
 
 

@@ -6,18 +6,21 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.browser import Browser
+from support.browser import ENTER, TAB, Browser
 from support.configurations import simulated
 from support.exporter import Exporter
+from support.faked_clock import FakedClock
 from support.faults import Fault, FaultySimulator
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.revision import documentation_url
-from taskrouter_exporter.simulator import Simulator
+from taskrouter_exporter.simulator import ContactCentre, Simulator
 from taskrouter_exporter.simulator.wire import Answer
 
 StartExporter = Callable[..., Exporter]
@@ -27,7 +30,9 @@ HOSTILE_NAMES = (
     "'--></style></table><svg onload=document.title='x'>&lt;b&gt;{{7*7}}",
 )
 TITLE = "TaskRouter exporter"
-DESKTOP, PHONE = (1280, 800), (375, 812)
+DESKTOP, PHONE, SMALL_PHONE = (1280, 800), (390, 844), (375, 812)
+ROWS = "[...document.querySelectorAll('#targets tbody tr')]"
+NAMES = f"{ROWS}.filter(row => !row.hidden).map(row => row.cells[0].innerText + '/' + row.cells[1].innerText)"
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,23 @@ def busy(simulator: FaultySimulator, start_exporter: StartExporter) -> Exporter:
     exporter = start_exporter(config)
     exporter.scrape()
     return exporter
+
+
+@pytest.fixture
+def troubled(busy: Exporter, tmp_path: Path) -> Exporter:
+    """The busy exporter after a failed reload."""
+    (tmp_path / "config.yaml").write_text("targets: 5", encoding="utf-8")
+    assert busy.request("/-/reload", "POST").status == 500
+    return busy
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The text of axe-core, which this package contains."""
+    package = find_spec("axe_playwright_python")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8")
 
 
 def address(exporter: Exporter, path: str = "/") -> str:
@@ -121,7 +143,7 @@ def test_the_page_shows_every_target_s_state_at_its_last_poll(
     browser.open(address(exporter))
     assert browser.title == TITLE
     assert __version__ in browser.text
-    assert browser.text.count("not polled yet") == 6
+    assert browser.text.count("not polled yet") == 7, "the headline and each row"
     assert browser.text.count("never") == 6
 
     ill, *_ = simulator.centre.workspaces
@@ -130,7 +152,7 @@ def test_the_page_shows_every_target_s_state_at_its_last_poll(
     time.sleep(1)  # the page is kept for a second
     browser.open(address(exporter))
     rows: list[list[str]] = browser.run(
-        "return [...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
+        f"return {ROWS}.map(row => [...row.cells].map(cell => cell.innerText))"
     )
     assert [(row[0], row[1]) for row in rows] == [
         (workspace.friendly_name, channel)
@@ -138,12 +160,13 @@ def test_the_page_shows_every_target_s_state_at_its_last_poll(
         for channel in ("all", "voice")
     ]
     for row in rows:
-        assert row[2] == "15m, day"
-        assert re.fullmatch(r"\d+ s ago", row[3])
-        assert re.fullmatch(r"\d\.\d\d s", row[4])
-        assert row[5] == ("down: authentication failed" if row[0] == ill.friendly_name else "up")
-        counts = row[6:10]
-        assert all(re.fullmatch("-" if row[5] != "up" else r"[\d,]+", count) for count in counts)
+        assert row[2] == ("down: authentication failed" if row[0] == ill.friendly_name else "up")
+        assert row[3] == "15m, day"
+        for count in row[4:8]:
+            assert re.fullmatch("-" if row[2] != "up" else r"[\d,]+( \(\d+\.\d %\))?", count)
+        assert re.fullmatch(r"\d+ s ago", row[8])
+        assert re.fullmatch(r"\d\.\d\d s", row[9])
+    assert "2 of 6 targets down" in browser.text
     name = simulator.centre.workspaces[1].friendly_name
     assert re.search(rf"{name}, [A-Za-z/]+: 4,?99\d of 5,?000 requests remaining", browser.text)
 
@@ -170,9 +193,15 @@ def test_every_link_of_the_page_leads_somewhere(
     browser.open(address(exporter))
     links: list[str] = browser.run("return [...document.links].map(link => link.getAttribute('href'))")
     local = [link for link in links if link.startswith(".")]
-    assert {"./own-metrics", "./sd", "./config", "./config.schema.json", "./-/healthy", "./-/ready"} < set(
-        local
-    )
+    assert {
+        "./own-metrics",
+        "./sd",
+        "./api/v1/failures",
+        "./config",
+        "./config.schema.json",
+        "./-/healthy",
+        "./-/ready",
+    } < set(local)
     assert len([link for link in local if link.startswith("./probe?")]) == 12
     assert [link for link in links if not link.startswith(".")] == [documentation_url(__version__)]
     for link in local:
@@ -191,7 +220,8 @@ def test_a_hostile_workspace_name_is_shown_and_does_nothing(
     for name in HOSTILE_NAMES:
         assert browser.text.count(name) >= 3, "two channels and the rate limit"
     assert browser.title == TITLE
-    assert browser.run("return document.querySelectorAll('script, img, svg, iframe, link, form').length") == 0
+    assert browser.run("return document.querySelectorAll('img, svg, iframe, link, form').length") == 0
+    assert browser.run("return document.scripts.length") == 1
     assert browser.run("return [...document.querySelectorAll('*')].every(e => "
                        "[...e.attributes].every(a => !a.name.startsWith('on')))")  # fmt: skip
     browser.click("tbody tr:first-child a:first-child")
@@ -227,9 +257,10 @@ def test_the_content_security_policy_blocks_resources_and_scripts(
     exporter = start_exporter(simulated(simulator))
     headers = exporter.request("/").headers
     policy = dict(each.strip().split(" ", 1) for each in headers["content-security-policy"].split(";"))
+    hashes = {element: policy.pop(f"{element}-src") for element in ("script", "style")}
+    assert all(re.fullmatch("'sha256-[A-Za-z0-9+/]{43}='", allowed) for allowed in hashes.values())
     assert policy == {
         "default-src": "'none'",
-        "style-src": "'unsafe-inline'",
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
@@ -265,7 +296,7 @@ def test_the_page_sends_no_api_request_and_loads_nothing(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("size", [DESKTOP, SMALL_PHONE], ids=["desktop", "phone"])
 def test_the_page_is_readable_light_and_dark_on_a_desktop_and_a_phone(
     size: tuple[int, int],
     scheme: str,
@@ -273,7 +304,7 @@ def test_the_page_is_readable_light_and_dark_on_a_desktop_and_a_phone(
     busy: Exporter,
     save_screenshot: Callable[[str], None],
 ) -> None:
-    phone = size == PHONE
+    phone = size == SMALL_PHONE
     browser.show_as(*size, scheme, phone=phone)
     browser.open(address(busy))
     save_screenshot(f"{scheme}-{size[0]}")
@@ -293,3 +324,144 @@ def test_a_page_without_a_poll_yet_is_readable_on_a_phone(
     browser.open(address(exporter))
     assert not scrolls_sideways(browser)
     assert "not polled yet" in browser.text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_no_violation_of_accessibility_rules(
+    size: tuple[int, int], scheme: str, browser: Browser, troubled: Exporter, axe: str
+) -> None:
+    browser.show_as(*size, scheme, phone=size == PHONE)
+    browser.open(address(troubled))
+    browser.run("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    assert "The last reload failed" in browser.text
+    assert browser.check_accessibility(axe) == []
+    browser.run("document.getElementById('filter').labels[0].firstChild.remove()")
+    assert [problem.partition(":")[0] for problem in browser.check_accessibility(axe)] == ["label"]
+
+
+def test_rows_are_sorted_and_filtered_with_the_keyboard(
+    browser: Browser, simulator: FaultySimulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(named(simulator, ("b", "a", "c")))
+    exporter.scrape()
+    browser.open(address(exporter))
+    assert browser.run(f"return {NAMES}") == ["b/all", "b/voice", "a/all", "a/voice", "c/all", "c/voice"]
+
+    browser.run("document.getElementById('filter').focus()")
+    browser.press(TAB, TAB, ENTER)
+    assert browser.run("return document.activeElement.innerText") == "Workspace"
+    assert browser.run("return document.activeElement.parentElement.ariaSort") == "ascending"
+    assert browser.run(f"return {NAMES}") == ["a/all", "a/voice", "b/all", "b/voice", "c/all", "c/voice"]
+    browser.press(ENTER)
+    assert browser.run("return document.activeElement.parentElement.ariaSort") == "descending"
+    assert browser.run(f"return {NAMES}[0]") == "c/all"
+
+    browser.press(TAB, TAB, TAB, TAB, ENTER)
+    assert browser.run("return document.activeElement.innerText") == "Created (15m)"
+    created = f"{ROWS}.map(row => parseFloat(row.cells[4].innerText.replaceAll(',', '')))"
+    counts: list[float] = browser.run(f"return {created}")
+    assert counts == sorted(counts, reverse=True)
+    assert len(set(counts)) > 1
+
+    browser.run("document.getElementById('filter').focus()")
+    browser.press(*"B voi")
+    assert browser.run(f"return {NAMES}") == ["b/voice"]
+    assert "1 of 6 targets" in browser.text
+
+
+def test_a_phone_shows_twelve_targets_on_two_screens_and_sorts_them(
+    browser: Browser,
+    simulator: FaultySimulator,
+    start_exporter: StartExporter,
+    save_screenshot: Callable[[str], None],
+) -> None:
+    config = simulated(simulator)
+    for target in config["targets"]:
+        target |= {"channels": ["all", "voice", "chat", "sms"], "statistics": ["workers", "realtime"]}
+    exporter = start_exporter(config)
+    exporter.scrape()
+    browser.show_as(*PHONE, phone=True)
+    browser.open(address(exporter))
+    save_screenshot("phone-12")
+    assert browser.run(f"return {ROWS}.length") == 12
+    assert browser.run(f"return scrollY + {ROWS}.pop().getBoundingClientRect().bottom") <= 2 * PHONE[1]
+    browser.run("""
+        const order = document.getElementById("order");
+        order.value = [...order.options].find(option => option.text === "Channel").value;
+        order.dispatchEvent(new Event("change"));
+    """)
+    assert browser.run(f"return {NAMES}.map(name => name.split('/')[1])") == [
+        channel for channel in ("all", "chat", "sms", "voice") for _ in range(3)
+    ]
+
+
+def test_the_page_is_complete_without_scripts(
+    browser: Browser, simulator: FaultySimulator, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(simulated(simulator))
+    exporter.scrape()
+    browser.allow_scripts(allowed=False)
+    try:
+        browser.open(address(exporter))
+        text = browser.text
+    finally:
+        browser.allow_scripts(allowed=True)
+    assert "6 of 6 targets up" in text
+    assert "Created (15m)" in text
+    assert "Filter" not in text
+
+
+def test_a_failed_poll_is_found_from_its_target_with_what_support_asks_for(
+    browser: Browser,
+    simulator: FaultySimulator,
+    start_exporter: StartExporter,
+    save_screenshot: Callable[[str], None],
+) -> None:
+    exporter = start_exporter(simulated(simulator, attempts=1))
+    ill = simulator.centre.workspaces[1]
+    simulator.faults.set(ill.sid, Fault.status(401))
+    for _ in range(11):
+        exporter.scrape()
+    simulator.faults.clear()
+    failures = json.loads(exporter.request("/api/v1/failures").text)["failures"]
+    assert len(failures) == 40, "20 of each of its channels"
+    assert {failure["workspace"] for failure in failures} == {ill.friendly_name}
+    assert {(failure["reason"], failure["status"], failure["code"]) for failure in failures} == {
+        ("auth", 401, 20003)
+    }
+    browser.open(address(exporter))
+    assert failures[0]["request_id"] not in browser.text
+    browser.click("tbody tr:first-child a.down")
+    assert failures[0]["request_id"] in browser.text
+    assert browser.text.count("RQ") == 20
+    save_screenshot("failures")
+    assert exporter.request("/-/reload", "POST").status == 200
+    assert json.loads(exporter.request("/api/v1/failures").text)["failures"] == failures
+
+
+@pytest.mark.parametrize("flags", [[], ["--web.disable-trends"]], ids=["by default", "disabled"])
+def test_a_trend_has_a_point_for_each_minute_unless_trends_are_disabled(
+    flags: list[str],
+    program: Callable[[str, str], str],
+    centre: ContactCentre,
+    start_exporter: StartExporter,
+    tmp_path: Path,
+) -> None:
+    noon = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    clock = FakedClock(noon, program("faketime", "faketime"), tmp_path)
+    with Simulator(centre, clock) as simulator:
+        exporter = start_exporter(simulated(simulator), flags, clock.environment)
+        for minute in range(3):
+            clock.set(noon + timedelta(minutes=minute))
+            exporter.scrape()
+        trends = re.findall(
+            '<svg[^>]*><title>.*?</title><path d="([^"]*)"/></svg>', exporter.request("/").text
+        )
+    assert len(trends) == (0 if flags else 12)
+    assert all(trend.startswith("M57 ") for trend in trends)
+
+
+def test_the_demo_says_that_it_is_one(browser: Browser, demo: Exporter) -> None:
+    browser.open(address(demo))
+    assert "DEMO Simulated statistics, scenario calm. Nothing here is from Twilio." in browser.text

@@ -59,7 +59,9 @@ class Outputs:
         for workspace in ContactCentre(seed=7).workspaces:
             probe = f"/probe?workspace={workspace.friendly_name}&channel=all"
             self.ask(exporter, f"{probe}&debug=true", **headers)
-        for path in ("/", "/sd", "/config", "/nowhere", "/probe", "/metrics?collect[]=exporter"):
+        for path in (
+            "/", "/sd", "/api/v1/failures", "/config", "/nowhere", "/probe", "/metrics?collect[]=exporter",
+        ):  # fmt: skip
             self.ask(exporter, path, **headers)
 
     def assert_no_secret(self) -> None:
@@ -228,6 +230,8 @@ def test_no_reload_of_an_invalid_file_shows_a_password_and_the_previous_configur
     for name, text in BAD_FILES.items():
         write(tmp_path / "config.yaml", text)
         assert outputs.ask(exporter, "/-/reload", "POST") >= 400, name
+        assert "The last reload failed" in exporter.request("/").text
+        outputs.ask(exporter, "/")
     outputs.ask_for_everything(exporter)
     assert set(exporter.scrape().find("up").values()) == {1}
     assert exporter.stop() == 0

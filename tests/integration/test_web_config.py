@@ -382,6 +382,7 @@ def test_the_real_exporter_is_scraped_over_https_with_a_password(
     tls = authority.client()
     assert request(exporter.port, "/metrics", tls=tls).status == 401
     assert request(exporter.port, "/-/healthy", tls=tls).status == 401
+    assert request(exporter.port, "/api/v1/failures", tls=tls).status == 401
     answer = request(exporter.port, "/metrics", headers=ALICE, tls=tls)
     assert answer.status == 200
     assert "twilio_taskrouter_up{" in answer.text

@@ -123,7 +123,8 @@ def test_the_wheel_has_the_package_s_modules_and_nothing_else(dist: Path) -> Non
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     package = ROOT / "taskrouter_exporter"
     modules = {str(file.relative_to(ROOT)) for file in package.rglob("*.py")}
-    assert names == modules | {"taskrouter_exporter/py.typed"}
+    others = {"py.typed", "web/landing.css", "web/landing.js"}
+    assert names == modules | {f"taskrouter_exporter/{name}" for name in others}
 
 
 def test_the_source_distribution_can_be_tested(source: Path) -> None:

@@ -13,6 +13,15 @@ from urllib.request import Request, urlopen
 _ELEMENT: Final = "element-6066-11e4-a52e-4f735466cecf"
 """The key of an element's reference (W3C WebDriver, "Elements")."""
 
+_AXE_RULES: Final = (
+    "wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice",
+)  # fmt: skip
+"""The sets of rules: WCAG 2.2, levels A and AA."""
+
+TAB: Final = "\ue004"
+ENTER: Final = "\ue007"
+"""Keys (W3C WebDriver, "Keyboard actions")."""
+
 _FLAGS: Final = (
     "--headless",
     "--no-sandbox",
@@ -74,6 +83,32 @@ class Browser:
     def run(self, script: str) -> Any:
         """Run a function body as the debugger does, whatever the page's policy, and return its value."""
         return self._command("execute/sync", {"script": script, "args": []})
+
+    def check_accessibility(self, axe: str) -> list[str]:
+        """Return the violations of accessibility rules that axe-core finds, each with an element.
+
+        Args:
+            axe: The text of axe-core.
+        """
+        self.run(axe)
+        script = f"""
+            const done = arguments[arguments.length - 1];
+            axe.run(document, {{runOnly: {json.dumps(_AXE_RULES)}, resultTypes: ["violations"]}}).then(
+                result => done(result.violations.map(
+                    rule => `${{rule.id}}: ${{rule.nodes[0].html}} ${{rule.nodes[0].failureSummary}}`)),
+                error => done([String(error)]));
+        """
+        found: list[str] = self._command("execute/async", {"script": script, "args": []})
+        return found
+
+    def press(self, *keys: str) -> None:
+        """Press and release keys one after the other, as a user would."""
+        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._command("actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
+
+    def allow_scripts(self, *, allowed: bool) -> None:
+        """Let pages that are opened from now on run scripts, or not."""
+        self._debug("Emulation.setScriptExecutionDisabled", {"value": not allowed})
 
     def click(self, selector: str) -> None:
         """Click on the one element that a CSS selector finds, as a user would."""

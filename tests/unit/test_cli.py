@@ -108,7 +108,7 @@ def test_a_check_reports_the_problems_of_both_files(run: Run) -> None:
     assert "config.yaml" in files
 
 
-RESERVED = "/ /probe /sd /config /config.schema.json /-/…"
+RESERVED = "/ /probe /sd /config /config.schema.json /api/v1/… /-/…"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ RESERVED = "/ /probe /sd /config /config.schema.json /-/…"
         ("--web.telemetry-path=/-/reload", f"'/-/reload' is reserved, as are {RESERVED}"),
         *(
             (f"--web.telemetry-path={path}", f"'{path}' is reserved, as are {RESERVED}")
-            for path in ("/", "/probe", "/sd", "/config", "/config.schema.json")
+            for path in ("/", "/probe", "/sd", "/config", "/config.schema.json", "/api/v1/failures")
         ),
         ("--web.external-url=exporter:10142", "'exporter:10142' is not a URL (expected e.g. https://"),
         *(

@@ -145,6 +145,9 @@ def test_a_reload_replaces_the_snapshot_and_a_failed_one_does_not(file: File) ->
         assert refused.value.problems == at_start.value.problems
         assert runtime.snapshot is first
         assert gauge(runtime, "successful") == 0
+        assert runtime.failed_reload is not None
+        assert runtime.failed_reload.problems == tuple(at_start.value.problems)
+        assert begin <= runtime.failed_reload.at <= time.time()
         assert gauge(runtime, "success_timestamp_seconds") == loaded
 
         file.text = written("http://127.0.0.1:9", WORKSPACES[:1])
@@ -153,6 +156,7 @@ def test_a_reload_replaces_the_snapshot_and_a_failed_one_does_not(file: File) ->
         assert {each.target.workspace for each in first.queries} == {"n0", "n1", "n2"}
         assert gauge(runtime, "successful") == 1
         assert gauge(runtime, "success_timestamp_seconds") > loaded
+        assert runtime.failed_reload is None
 
     asyncio.run(scenario())
 
@@ -216,6 +220,9 @@ def test_a_reload_keeps_the_history_of_remaining_queries_and_forgets_the_others(
             kept = query.target.workspace_sid != WORKSPACES[0]
             assert (runtime.history.last(query) is not None) == kept
             assert runtime.history.errors(query)[Reason.FORBIDDEN] == kept
+            failures = runtime.failures.of(query.target)
+            assert [failure.status for failure in failures] == [403] * kept * len(failures)
+            assert bool(failures) == kept
 
     with FaultySimulator(CENTRE) as simulator:
         asyncio.run(scenario(simulator))

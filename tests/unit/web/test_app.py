@@ -1,3 +1,4 @@
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,12 @@ import yaml
 from support.serving import Serving
 
 from taskrouter_exporter import __version__
+from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.loader import parse_config
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.metrics import ExporterMetrics
+from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.runtime import Runtime
 from taskrouter_exporter.systemd import Notifier
 from taskrouter_exporter.web import app
@@ -55,9 +58,12 @@ def file() -> File:
 def serve(file: File) -> Iterator[Callable[..., Serving]]:
     started: list[Serving] = []
 
-    def start(telemetry_path: str = "/metrics", external_url: str | None = None) -> Serving:
+    def start(telemetry_path: str = "/metrics", external_url: str | None = None, **options: Any) -> Serving:
         runtime = Runtime(file.load, ExporterMetrics("1", "abc"), Notifier({}))
-        started.append(Serving(Web(runtime, telemetry_path, 0.5, external_url).app).__enter__())
+        for query in runtime.snapshot.queries:
+            runtime.history.record(PollResult(query, 1.5, 1, error=ApiError(Reason.AUTH, "", 401)))
+        web = Web(runtime, telemetry_path, 0.5, external_url, **options)
+        started.append(Serving(web.app).__enter__())
         return started[-1]
 
     yield start
@@ -140,6 +146,85 @@ def test_a_failed_reload_answers_with_every_problem(serve: Callable[..., Serving
     )
 
 
+def test_the_landing_page_shows_a_failed_reload_at_once_and_until_one_succeeds(
+    serve: Callable[..., Serving], file: File
+) -> None:
+    serving = serve()
+    assert "reload failed" not in serving.request("/").text
+    file.broken = True
+    serving.request("/-/reload", "POST")
+    page = serving.request("/").text
+    assert "<li>config.yaml:1: first</li><li>config.yaml:2: second</li>" in page
+    file.broken = False
+    serving.request("/-/reload", "POST")
+    assert "reload failed" not in serving.request("/").text
+
+
+def test_the_landing_page_names_the_demo(serve: Callable[..., Serving]) -> None:
+    assert "DEMO" not in serve().request("/").text
+    assert (
+        "<b>DEMO</b> Simulated statistics, scenario outage."
+        in serve(demo_scenario="outage").request("/").text
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/failures", "/api/v1/failures?workspace=support&channel=all"])
+def test_pages_are_compressed_for_clients_that_accept_it(
+    path: str, serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "landing_page", lambda *_: "no ages in seconds " * 9)
+    serving = serve()
+    plain = serving.request(path)
+    answer = serving.request(path, headers={"Accept-Encoding": "gzip, br"})
+    assert "content-encoding" not in plain.headers
+    assert answer.headers["content-encoding"] == "gzip"
+    assert plain.headers["vary"] == answer.headers["vary"] == "Accept-Encoding"
+    assert plain.headers["content-type"] == answer.headers["content-type"]
+    assert gzip.decompress(answer.body) == plain.body
+    assert len(answer.body) < len(plain.body)
+
+
+def test_failed_polls_are_json_of_all_targets_or_of_one(serve: Callable[..., Serving]) -> None:
+    serving = serve()
+    answer = serving.request("/api/v1/failures")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    failures = json.loads(answer.text)["failures"]
+    assert [failure["channel"] for failure in failures] == ["all", "voice"]
+    assert failures[0] == {
+        "workspace": "support",
+        "channel": "all",
+        "window": "15m",
+        "statistics": "workers",
+        "time": "1970-01-01T00:00:01.500Z",
+        "reason": "auth",
+        "status": 401,
+        "code": None,
+        "request_id": None,
+    }
+    one = serving.request(f"/api/v1/failures?workspace={SID}&channel=voice").text
+    assert [failure["channel"] for failure in json.loads(one)["failures"]] == ["voice"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "message"),
+    [
+        (
+            "workspace=support",
+            400,
+            "Parameter channel is missing: /api/v1/failures?workspace=…&channel=… needs one.",
+        ),
+        ("workspace=support&channel=x", 404, "Unknown target: workspace='support' channel='x'."),
+    ],
+)
+def test_failed_polls_of_an_unknown_target_are_an_error(
+    query: str, status: int, message: str, serve: Callable[..., Serving]
+) -> None:
+    answer = serve().request(f"/api/v1/failures?{query}")
+    assert answer.status == status
+    assert answer.text.startswith(message)
+
+
 @pytest.mark.parametrize(
     ("headers", "problem"),
     [
@@ -188,7 +273,16 @@ def test_the_landing_page_links_to_every_page_and_to_the_documentation(
     serve: Callable[..., Serving],
 ) -> None:
     page = serve(telemetry_path="/own").request("/").text
-    for path in ("own", "sd", "config", "config.schema.json", "-/healthy", "-/ready", "probe?"):
+    for path in (
+        "own",
+        "sd",
+        "api/v1/failures",
+        "config",
+        "config.schema.json",
+        "-/healthy",
+        "-/ready",
+        "probe?",
+    ):
         assert f'<a href="./{path}' in page
     assert 'href="/' not in page, "behind a path prefix it would be another site's"
     repository = "https://github.com/taskrouter-exporter/twilio-taskrouter-exporter"

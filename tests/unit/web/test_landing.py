@@ -1,4 +1,7 @@
+import base64
+import hashlib
 import re
+from collections.abc import Sequence
 from html import unescape
 from typing import Any
 
@@ -9,10 +12,14 @@ from taskrouter_exporter.api.call import RateLimit
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.listed import DiscoveredChannel, DiscoveredWorkspace
 from taskrouter_exporter.discovered import Discovered
-from taskrouter_exporter.periods import Anchored, Window
+from taskrouter_exporter.failures import Failures
+from taskrouter_exporter.periods import Anchored, Current, Window
 from taskrouter_exporter.poll_history import PollResult
 from taskrouter_exporter.queries import Query, Target
-from taskrouter_exporter.web.landing import LANDING_HEADERS, landing_page
+from taskrouter_exporter.runtime import FailedReload
+from taskrouter_exporter.statistics.realtime import WORKSPACE as REALTIME
+from taskrouter_exporter.statistics.workers import WORKERS
+from taskrouter_exporter.web.landing import LANDING_HEADERS, Overview, landing_page
 
 NOW = 1_700_000_000.0
 SID = "WS" + "0" * 32
@@ -33,20 +40,30 @@ def result(query: Query, **attributes: Any) -> PollResult:
     return PollResult(query, **values)
 
 
-def page(*results: PollResult, queries: list[Query] | None = None) -> str:
+def page(*results: PollResult, queries: Sequence[Query] | None = None, **attributes: Any) -> str:
     last = {each.query: each for each in results}
     asked = list(last) if queries is None else queries
-    return landing_page(asked, last.get, LINKS, NOW)
+    return landing_page(Overview(asked, last.get, LINKS, **attributes), NOW)
+
+
+def text(html: str) -> str:
+    return unescape(re.sub("<[^>]*>", "", html))
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"<th[^>]*>(.*?)</th>", page.partition('id="targets"')[2].partition("</thead>")[0])
+
+
+def headline(page: str) -> str:
+    (line,) = re.findall('<p class="headline[^>]*>(.*?)</p>', page)
+    return text(line)
 
 
 def rows(page: str) -> list[dict[str, str]]:
     """Text of the table's cells by label, as a phone shows them."""
     body = page.partition("<tbody>")[2].partition("</tbody>")[0]
     return [
-        {
-            label: unescape(re.sub("<[^>]*>", "", html))
-            for label, html in re.findall(r'<td[^>]* data-label="([^"]*)">(.*?)</td>', row)
-        }
+        {label: text(html) for label, html in re.findall(r'<td[^>]* data-label="([^"]*)">(.*?)</td>', row)}
         for row in body.split("</tr>")[:-1]
     ]
 
@@ -66,7 +83,7 @@ def test_a_target_is_not_polled_yet_before_the_first_scrape() -> None:
 def test_a_target_that_is_up_shows_when_how_long_and_its_counts() -> None:
     (row,) = rows(page(result(query(), answer=STATISTICS)))
     assert (row["Last poll"], row["Duration"], row["State"]) == ("7 s ago", "0.25 s", "up")
-    assert (row["Created"], row["Accepted"], row["Rejected"]) == ("1,234", "1,200", "3")
+    assert (row["Created"], row["Accepted"], row["Rejected"]) == ("1,234", "1,200", "3 (0.2 %)")
     assert row["Timed out"] == "-", "a missing count is not 0"
 
 
@@ -84,14 +101,96 @@ def test_a_target_is_down_when_one_window_failed_and_names_each_reason_once() ->
     assert row["State"] == "down: timeout, authentication failed"
 
 
-def test_counts_are_those_of_the_first_window_or_else_of_the_counters() -> None:
-    day, window, later = query(period=Anchored("day")), query(period=Window(15)), query(period=Window(60))
+def test_counts_are_those_of_the_shortest_window_or_else_of_the_counters() -> None:
+    day, long, window = query(period=Anchored("day")), query(period=Window(60)), query(period=Window(15))
     polled = [
         result(each, answer=statistics(each.period.role, reservations_created=n))
-        for n, each in enumerate((day, window, later), 1)
+        for n, each in enumerate((day, long, window), 1)
     ]
-    assert rows(page(*polled))[0]["Created"] == "2"
+    assert rows(page(*polled))[0]["Created"] == "3"
+    assert "day, 1h, <b>15m</b>" in page(*polled)
+    assert headings(page(*polled))[4] == "Created (15m)"
     assert rows(page(polled[0]))[0]["Created"] == "1"
+    assert headings(page(polled[0]))[4] == "Created (day)"
+
+
+def test_the_counts_of_a_window_whose_poll_failed_are_not_those_of_another() -> None:
+    failed = result(query(period=Window(15)), error=ApiError(Reason.TIMEOUT, ""))
+    assert rows(page(failed, result(query(period=Window(60)), answer=STATISTICS)))[0]["Created"] == "-"
+
+
+def test_headings_have_no_period_where_targets_have_different_ones() -> None:
+    html = page(queries=[query("a", period=Window(15)), query("b", period=Window(60))])
+    assert headings(html)[4:8] == ["Created", "Accepted", "Rejected", "Timed out"]
+
+
+def test_current_numbers_have_no_period_in_their_heading() -> None:
+    html = page(queries=[query(), Query(query().target, Current(), REALTIME)])
+    assert headings(html)[4:10] == [
+        "Created (15m)", "Accepted (15m)", "Rejected (15m)", "Timed out (15m)", "Waiting", "Longest wait",
+    ]  # fmt: skip
+
+
+def test_a_share_of_no_reservations_is_not_shown() -> None:
+    nothing = statistics(reservations_created=0, reservations_rejected=0)
+    assert rows(page(result(query(), answer=nothing)))[0]["Rejected"] == "0"
+
+
+def test_the_headline_counts_targets_that_are_up_or_down_and_why() -> None:
+    up, down = (result(query(name), answer=STATISTICS) for name in ("a", "b")), ApiError(Reason.AUTH, "")
+    assert headline(page(queries=[])) == "No targets"
+    assert headline(page(queries=[query()])) == "0 of 1 target up not polled yet: 1"
+    assert headline(page(*up)) == "2 of 2 targets up"
+    failed = [result(query(name), error=down) for name in ("c", "d")]
+    late = result(query("e"), error=ApiError(Reason.TIMEOUT, ""))
+    polled = (late, *failed, result(query("a"), answer=STATISTICS))
+    asked = [*(each.query for each in polled), query("f")]
+    assert headline(page(*polled, queries=asked)) == (
+        "3 of 5 targets down authentication failed: 2, timeout: 1, not polled yet: 1"
+    )
+
+
+def test_targets_that_are_down_come_first() -> None:
+    failed = result(query("c"), error=ApiError(Reason.AUTH, ""))
+    html = page(result(query("a"), answer=STATISTICS), result(query("b"), answer=STATISTICS), failed)
+    assert [row["Workspace"] for row in rows(html)] == ["c", "a", "b"]
+
+
+def test_the_demo_is_named_with_its_scenario() -> None:
+    assert "DEMO Simulated statistics, scenario outage." in text(page(queries=[], demo_scenario="outage"))
+    assert "DEMO" not in page(queries=[])
+
+
+def test_a_failed_reload_shows_its_problems_escaped() -> None:
+    html = page(queries=[], failed_reload=FailedReload(NOW - 9, ["config.yaml:1: '<b>'", "second"]))
+    assert "The last reload failed 9 s ago; keeping the previous configuration." in text(html)
+    assert re.findall("<li>(.*?)</li>", html) == ["config.yaml:1: &#x27;&lt;b&gt;&#x27;", "second"]
+
+
+def test_only_the_first_problems_of_a_failed_reload_are_shown() -> None:
+    problems = [f"problem {number}" for number in range(1_010)]
+    lines = re.findall("<li>(.*?)</li>", page(queries=[], failed_reload=FailedReload(NOW, problems)))
+    assert lines == [*problems[:10], "1,000 more"]
+
+
+def test_a_trend_is_drawn_in_the_column_of_its_share() -> None:
+    column = WORKERS.shares[0]
+    html = page(
+        result(query(), answer=STATISTICS),
+        trend=lambda _, now: {column: [0.01, 0.5]} if now == NOW else {},
+    )
+    (cell,) = re.findall('<td[^>]*data-label="Rejected">(.*?)</td>', html)
+    assert "<title>1.0 to 50.0 % in the last hour</title>" in cell
+    assert html.count("<svg") == 1
+
+
+def test_the_state_of_a_target_that_is_down_leads_to_its_failed_polls() -> None:
+    failed = result(query(), error=ApiError(Reason.AUTH, "", 401))
+    failures = Failures()
+    failures.record(failed)
+    html = page(failed, failures=failures.of)
+    (link,) = re.findall('<a class="down" href="#([^"]+)">', html)
+    assert f'<details id="{link}">' in html
 
 
 def test_a_clock_set_back_shows_no_negative_age() -> None:
@@ -119,13 +218,17 @@ def test_names_are_escaped_in_text_and_links(hostile: str) -> None:
     assert (row["Workspace"], row["Channel"]) == (hostile, hostile)
     assert hostile not in html
     assert set(re.findall(r"<([a-z0-9]+)", html)) == {
-        "html", "head", "meta", "title", "style", "body", "h1", "span", "p", "nav", "a", "h2", "div",
-        "table", "thead", "tbody", "tr", "th", "td", "ul", "li",
+        "html", "head", "meta", "title", "style", "body", "header", "h1", "span", "p", "nav", "a", "main",
+        "h2", "div", "label", "input", "select", "option", "output", "table", "thead", "tbody", "tr", "th",
+        "td", "ul", "li", "script",
     }  # fmt: skip
 
 
 def test_error_messages_of_the_api_are_not_shown() -> None:
-    assert "from-twilio" not in page(result(query(), error=ApiError(Reason.AUTH, "from-twilio")))
+    failed = result(query(), error=ApiError(Reason.AUTH, "from-twilio"))
+    failures = Failures()
+    failures.record(failed)
+    assert "from-twilio" not in page(failed, failures=failures.of)
 
 
 def test_a_page_without_targets_has_an_empty_table() -> None:
@@ -143,12 +246,15 @@ def test_only_the_first_thousand_targets_are_shown_those_that_are_down_first() -
     assert len(rows(page(queries=queries[:1_000]))) == 1_000
 
 
-def test_the_page_loads_nothing_and_allows_no_script() -> None:
+def test_the_page_loads_nothing_and_allows_its_own_script_and_style_only() -> None:
     html = page(result(query(), answer=STATISTICS))
-    assert not re.search(r"<script|<img|<link|@import|url\(|src=|https?:", html.replace(DOCUMENTATION, ""))
-    policy = LANDING_HEADERS["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none';")
-    assert "script-src" not in policy
+    assert not re.search(r"<img|<link|@import|url\(|src=|style=|https?:", html.replace(DOCUMENTATION, ""))
+    policy = dict(each.split(" ", 1) for each in LANDING_HEADERS["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    for element in ("script", "style"):
+        (content,) = re.findall(f"<{element}>(.*?)</{element}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert policy[f"{element}-src"] == f"'sha256-{digest}'"
 
 
 def test_the_page_links_to_the_given_targets() -> None:
@@ -162,9 +268,9 @@ def test_one_omitted_target_is_written_in_the_singular() -> None:
 
 
 def discovered(**attributes: Any) -> str:
-    html = landing_page([], lambda _: None, LINKS, NOW, {"main": Discovered(**attributes)})
+    html = page(queries=[], found={"main": Discovered(**attributes)})
     (line,) = re.findall("<li>(.*?)</li>", html)
-    return unescape(re.sub("<[^>]*>", "", line))
+    return text(line)
 
 
 def test_discovery_shows_its_last_refresh_and_what_it_found() -> None:
@@ -182,7 +288,7 @@ def test_discovery_shows_why_its_last_refresh_failed() -> None:
 
 
 def test_account_names_are_escaped() -> None:
-    assert "<b>" not in landing_page([], lambda _: None, LINKS, NOW, {"new<b>": Discovered()})
+    assert "<b>" not in page(queries=[], found={"new<b>": Discovered()})
 
 
 def test_discovery_is_in_progress_before_the_first_refresh() -> None:

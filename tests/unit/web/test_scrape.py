@@ -54,7 +54,13 @@ class Snapshot:
 
 def request(query: str = "", timeout: str | None = None, method: str = "GET") -> Request:
     headers = [] if timeout is None else [(b"x-prometheus-scrape-timeout-seconds", timeout.encode())]
-    scope = {"type": "http", "method": method, "query_string": query.encode(), "headers": headers}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": "/probe",
+        "query_string": query.encode(),
+        "headers": headers,
+    }
     return Request(scope, receive=asyncio.Event().wait)  # type: ignore[arg-type] # the client stays
 
 
