@@ -43,6 +43,18 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
+def family_name(kind: Kind, family: Family) -> str:
+    """Return the full name of a family of a kind; that of a counter is without `_total`."""
+    return PREFIX + kind.prefix + family.name
+
+
+def own_labels(family: Family, values: Iterable[str]) -> str:
+    """Return a sample's labels beside those that its query's samples have in common, to be put after them."""
+    return "".join(
+        [f',{label}="{_escaped(text)}"' for label, text in zip(family.labels, values, strict=True)]
+    )
+
+
 def number(value: float) -> str:
     """Return a sample's value as both formats write it."""
     text: str = floatToGoString(value)  # type: ignore[no-untyped-call] # the library's own number format
@@ -65,29 +77,24 @@ def statistics_lines(
     common = label_text(labels.items())
     created = "" if anchor is None else number(anchor.timestamp())
     return tuple(
-        "".join(_lines(family, kind.prefix, samples, common, created)).encode()
+        "".join(_lines(family, family_name(kind, family), samples, common, created)).encode()
         for family, samples in zip(statistics.families, statistics.samples, strict=True)
     )
 
 
-def _lines(
-    family: Family, prefix: str, samples: Iterable[Sample], common: str, created: str
-) -> Iterator[str]:
+def _lines(family: Family, name: str, samples: Iterable[Sample], common: str, created: str) -> Iterator[str]:
     """Yield the lines of one family.
 
     Args:
         family: The family.
-        prefix: What precedes its name.
+        name: Its full name.
         samples: Those of one answer.
         common: The labels of all of them.
         created: When its counters began; none where they are gauges.
     """
-    name = PREFIX + prefix + family.name
     counts = family.type == "counter"
     for values, value in samples:
-        own = "".join(
-            [f',{label}="{_escaped(text)}"' for label, text in zip(family.labels, values, strict=True)]
-        )
+        own = own_labels(family, values)
         if counts:
             yield f"{name}_total{{{common}{own}}} {number(value)}\n"
             if created:

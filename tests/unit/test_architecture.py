@@ -37,6 +37,10 @@ ALLOWED: Final[dict[str, set[str]]] = {
         "api", "config", "discovered", "durations", "lines", "metrics", "periods", "poll_history", "queries",
         "revision", "runtime", "statistics",
     },
+    "history": {
+        "api", "config", "discovered", "discovery", "durations", "early_signals", "expansion", "files",
+        "lines", "logs", "periods", "queries", "sids", "statistics",
+    },
     "simulator": {"sids"},
     "demo": {"config", "simulator"},
     "config_check": {"batches", "config", "durations", "expansion", "queries", "server", "statistics"},

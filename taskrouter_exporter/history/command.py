@@ -1,0 +1,251 @@
+"""The command `taskrouter-exporter backfill`: wiring, the question before it starts, and exit statuses."""
+
+import argparse
+import asyncio
+import hashlib
+import math
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from taskrouter_exporter.config.errors import ConfigError
+from taskrouter_exporter.config.loader import load_config
+from taskrouter_exporter.config.model import Config
+from taskrouter_exporter.discovered import Discovered
+from taskrouter_exporter.durations import format_duration
+from taskrouter_exporter.early_signals import release_signals
+from taskrouter_exporter.expansion import expand
+from taskrouter_exporter.history.asking import Asking, RequestCount, connect
+from taskrouter_exporter.history.errors import BackfillError
+from taskrouter_exporter.history.flags import parse
+from taskrouter_exporter.history.journal import Header, Journal, difference, resumed
+from taskrouter_exporter.history.openmetrics import check_output, write
+from taskrouter_exporter.history.plan import Points, Range, earliest_start, lost_points
+from taskrouter_exporter.history.progress import Progress, show_progress
+from taskrouter_exporter.logs import flush_logs, set_up_logging
+from taskrouter_exporter.queries import Query
+from taskrouter_exporter.sids import sid_key
+
+_INTERRUPTED: Final = 130
+_JOURNAL: Final = Path("backfill.journal")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a backfill and return its exit status: 0, 1 after an error, 130 if it was interrupted."""
+    flags = parse(sys.argv[2:] if arguments is None else arguments)
+    release_signals()
+    set_up_logging("warn", "logfmt")
+    try:
+        return _Backfill(flags).run()
+    except (ConfigError, BackfillError) as error:
+        flush_logs()
+        _say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command to continue")
+        return _INTERRUPTED
+
+
+class _Backfill:
+    """One run.
+
+    Args:
+        flags: Of the command line.
+    """
+
+    def __init__(self, flags: argparse.Namespace) -> None:
+        self._flags = flags
+        self._now = datetime.now(UTC)
+        if flags.output is not None:
+            check_output(flags.output)
+        self._config = load_config(flags.config_file, os.environ)
+        self._requests = RequestCount()
+        self._clients = connect(self._config, os.environ, self._requests)
+
+    def run(self) -> int:
+        """Ask for what is missing, and write the output."""
+        flags = self._flags
+        path = flags.journal or (
+            _JOURNAL if flags.output is None else flags.output.with_name(f"{flags.output.name}.journal")
+        )
+        with Journal(path) as journal, asyncio.Runner() as runner:
+            asked = _identity(flags, self._config)
+            header = journal.header()
+            if header is None:
+                header = runner.run(self._plan(asked))
+                points = header.points
+                if not self._confirmed(header, points):
+                    return 1
+                journal.begin(header)
+            else:
+                if differing := difference(header, asked):
+                    raise BackfillError(
+                        f"{path}: is the journal of another run, with a different {differing}; repeat that "
+                        "run's command, or remove the file"
+                    )
+                points = resumed(header, journal)
+                if not self._confirmed(header, points):
+                    return 1
+            if not runner.run(self._ask(header, points, journal)):
+                journal.sync()
+                _say(f"interrupted; {path} has what was answered: run the same command to continue")
+                return _INTERRUPTED
+            self._finish(header, journal)
+        return 0
+
+    async def _plan(self, asked: Mapping[str, Any]) -> Header:
+        """Return what to ask for, now that the lists are known."""
+        progress = show_progress(0, 0)
+        discovered = await Asking(self._clients, self._flags.rate, progress).discover(self._config)
+        queries = _selected(self._config, discovered, self._flags)
+        span = _range(self._flags, queries, self._now)
+        return Header(asked, span, queries)
+
+    def _confirmed(self, header: Header, points: Points) -> bool:
+        """Print what a run takes, and return whether it is to start."""
+        rate = self._flags.rate
+        seconds = math.ceil(points.left / rate)
+        print(  # noqa: T201 -- the command's output
+            f"{len(header.queries)} queries from {_utc(header.span.start)} to {_utc(header.span.end)}, every "
+            f"{format_duration(timedelta(seconds=header.span.step))}: {points.left} API requests, "
+            f"{format_duration(timedelta(seconds=seconds))} at {rate:g} per second",
+            flush=True,
+        )
+        if lost := lost_points(header.queries, points, rate, self._now):
+            _say(f"warning: TaskRouter forgets {lost} of these points before their turn; raise --rate")
+        if self._flags.yes or not points.left:
+            return True
+        if not sys.stdin.isatty():
+            _say("not started: pass --yes to start without a terminal")
+            return False
+        return input("Start? [y/N] ").strip().lower() in ("y", "yes")
+
+    async def _ask(self, header: Header, points: Points, journal: Journal) -> bool:
+        """Ask for the points that are left; return False if a signal ended that early."""
+        total = points.left
+        progress = show_progress(total, 0)
+        asking = Asking(self._clients, self._flags.rate, progress)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, asking.stop)
+        try:
+            await asking.ask(header.queries, points, journal.record)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+            progress.close()
+            for client in self._clients.values():
+                client.close()
+        _report_expired(progress)
+        return not asking.stopped
+
+    def _finish(self, header: Header, journal: Journal) -> None:
+        journal.sync()
+        answers = journal.answers(len(header.queries))
+        samples = write(self._flags.output, header, answers, self._flags.labels)
+        journal.remove()
+        print(f"{self._flags.output}: {samples} samples, {self._requests.requests} API requests")  # noqa: T201 -- the command's output
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 -- one line, as a compiler writes them
+
+
+def _report_expired(progress: Progress) -> None:
+    if progress.expired_points:
+        _say(
+            f"warning: {progress.expired_points} points are missing: they are older than the 30 days that "
+            "TaskRouter keeps"
+        )
+
+
+def _utc(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _identity(flags: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """Return what makes a run the same as another one, by the flag or file that decides it."""
+    targets = repr((config.workspaces, config.workspace_discoveries))
+    urls = repr(sorted((name, account.base_url) for name, account in config.accounts.items()))
+    return {
+        "--from": flags.start.text,
+        "--to": flags.end.text,
+        "--step": flags.step.total_seconds(),
+        "--windows": flags.windows,
+        "--workspace": sorted(flags.workspaces),
+        "--channel": sorted(flags.channels),
+        "--label": flags.labels,
+        "--prometheus": flags.prometheus.url if flags.prometheus else None,
+        "configuration": hashlib.sha256((targets + urls).encode()).hexdigest(),
+    }
+
+
+def _selected(
+    config: Config, discovered: Mapping[str, Discovered], flags: argparse.Namespace
+) -> tuple[Query, ...]:
+    """Return the queries of a configuration that have a past and that the flags select.
+
+    Raises:
+        BackfillError: there are none.
+    """
+    queries, cut = expand(config, discovered)
+    if cut:
+        raise BackfillError(f"{flags.config_file}: has too many queries; select some with --workspace")
+    roles = {"anchored", "window"} if flags.windows else {"anchored"}
+    for flag, wanted, names in (
+        ("--workspace", flags.workspaces, {query.target.workspace for query in queries}),
+        ("--channel", flags.channels, {query.target.channel for query in queries}),
+    ):
+        known = {sid_key(name) for name in names}
+        for name in wanted:
+            if sid_key(name) not in known:
+                expected = ", ".join(sorted(names)) or "none"
+                raise BackfillError(
+                    f"{flag}: {name!r} is not in {flags.config_file} (expected one of: {expected})"
+                )
+    workspaces, channels = (set(map(sid_key, names)) for names in (flags.workspaces, flags.channels))
+    selected = tuple(
+        query
+        for query in queries
+        if query.period.role in roles
+        and (not workspaces or sid_key(query.target.workspace) in workspaces)
+        and (not channels or sid_key(query.target.channel) in channels)
+    )
+    if not selected:
+        more = "" if flags.windows else ", or pass --windows"
+        raise BackfillError(
+            f"{flags.config_file}: nothing to ask for; set counters of workers or tasks{more}"
+        )
+    return selected
+
+
+def _range(flags: argparse.Namespace, queries: Sequence[Query], now: datetime) -> Range:
+    """Return the range that the flags ask for.
+
+    Raises:
+        BackfillError: it is empty, in the future, or further back than TaskRouter's statistics.
+    """
+    start, end = flags.start.resolve(now), flags.end.resolve(now)
+    for flag, moment, text in (("--from", start, flags.start.text), ("--to", end, flags.end.text)):
+        if moment > now:
+            raise BackfillError(f"{flag}={text}: is in the future; now is {_utc(int(now.timestamp()))}")
+    if start >= end:
+        raise BackfillError(f"--from={flags.start.text}: is not before --to={flags.end.text}")
+    span = Range(math.ceil(start.timestamp()), int(end.timestamp()), int(flags.step.total_seconds()))
+    if not span.steps:
+        raise BackfillError(
+            f"--step={format_duration(flags.step)}: is larger than the range from {_utc(span.start)} to "
+            f"{_utc(span.end)}"
+        )
+    earliest = earliest_start(queries, now)
+    if start < earliest:
+        allowed = _utc(math.ceil(earliest.timestamp()))
+        raise BackfillError(
+            f"--from={flags.start.text}: is further back than TaskRouter keeps the statistics: 30 days, with "
+            f"the start of the period of every query; the earliest possible is {allowed}"
+        )
+    return span
