@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="taskrouter-exporter",
         description="Prometheus exporter for Twilio TaskRouter.",
+        epilog="Commands: backfill writes the past of the statistics (taskrouter-exporter backfill --help).",
         allow_abbrev=False,
         add_help=False,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from typing import Any, Final, Protocol, TypeVar
 
 from taskrouter_exporter import __version__
@@ -29,12 +30,14 @@ from taskrouter_exporter.statistics.kind import Statistics
 from taskrouter_exporter.statistics.parsing import parse
 
 _USER_AGENT: Final = f"taskrouter-exporter/{__version__} (backfill)"
-_MOST_IN_FLIGHT: Final = 8
+MOST_IN_FLIGHT: Final = 8
 _FIRST_BACKOFF_SECONDS: Final = 1.0
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
 _QUEUED_SECONDS: Final = 60.0
 _BAD_ANSWERS: Final = 10
 """So many unusable answers to the same request in a row are no outage."""
+
+_REFUSALS: Final = frozenset({Reason.AUTH, Reason.FORBIDDEN, Reason.NOT_FOUND})
 
 _Result = TypeVar("_Result")
 
@@ -92,7 +95,7 @@ class Pacer:
         self._next = max(self._next, asyncio.get_running_loop().time() + seconds)
 
 
-def connect(config: Config, environ: Mapping[str, str], count: RequestCount) -> dict[str, Client]:
+def connect(config: Config, environ: Mapping[str, str], observer: RequestCount) -> dict[str, Client]:
     """Return a client for each account, which carries out single attempts.
 
     Raises:
@@ -101,18 +104,16 @@ def connect(config: Config, environ: Mapping[str, str], count: RequestCount) -> 
     accounts = config.accounts.values()
     if problems := network_problems((account.base_url for account in accounts), environ):
         raise ConfigError(problems)
-    polling = replace(
-        config.polling, attempts=1, concurrency=min(config.polling.concurrency, _MOST_IN_FLIGHT)
-    )
+    polling = replace(config.polling, attempts=1, concurrency=min(config.polling.concurrency, MOST_IN_FLIGHT))
     executor = FairExecutor(polling.concurrency, len(config.accounts))
     try:
         return {
             account.name: Client(
                 account,
                 polling,
-                RequestsTransport(account.base_url, polling.concurrency, environ, _USER_AGENT),
+                RequestsTransport(account.base_url, polling.concurrency, environ, _USER_AGENT, repeated=0),
                 executor,
-                count,
+                observer,
             )
             for account in accounts
         }
@@ -127,6 +128,7 @@ class Asking:
         clients: By account.
         rate: Requests per second.
         observer: Receives what happens.
+        concurrency: Most requests in flight.
         clock: Tells the time.
     """
 
@@ -135,12 +137,16 @@ class Asking:
         clients: Mapping[str, PointClient],
         rate: float,
         observer: Observer,
+        *,
+        concurrency: int = MOST_IN_FLIGHT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clients = clients
         self._pacer = Pacer(rate)
         self._observer = observer
+        self._concurrency = concurrency
         self._clock = clock
+        self._numbers = count()
         self._stopped = asyncio.Event()
         self._failure: BackfillError | None = None
 
@@ -186,7 +192,7 @@ class Asking:
         Raises:
             BackfillError: a query is refused, or an answer cannot be recorded. No request is in flight then.
         """
-        in_flight = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        in_flight = asyncio.Semaphore(self._concurrency)
         tasks: set[asyncio.Task[None]] = set()
 
         async def carry_out(point: Point) -> None:
@@ -245,11 +251,10 @@ class Asking:
             if self.stopped:
                 return None
 
-    @staticmethod
-    def _call(query: Query, parameters: Mapping[str, str]) -> Call:
-        claim = Claim(
-            query.target.workspace_sid, f"{query.target.workspace_sid}/{query.kind.rate_limited_as}"
-        )
+    def _call(self, query: Query, parameters: Mapping[str, str]) -> Call:
+        # A resource of its own: the executor would spread the requests of one that has a rate limit over the
+        # time until their deadlines, which here is the pacer's task.
+        claim = Claim(query.target.workspace_sid, f"request {next(self._numbers)}")
         return Call(query.path, parameters, time.monotonic() + _QUEUED_SECONDS, claim)
 
     async def _unless_stopped(self, waiting: Coroutine[Any, Any, None]) -> None:
@@ -278,9 +283,7 @@ class _Backoff:
         """Return the seconds to wait after a failure, None where repeating does not help."""
         bad = error.reason is Reason.BAD_RESPONSE
         self._bad_answers = self._bad_answers + 1 if bad else 0
-        if not (error.retryable or error.reason is Reason.SERVER_ERROR or bad) or _is_refusal(error):
-            return None
-        if self._bad_answers == _BAD_ANSWERS:
+        if error.reason in _REFUSALS or _is_refusal(error) or self._bad_answers == _BAD_ANSWERS:
             return None
         longest = min(_FIRST_BACKOFF_SECONDS * 2**self._failures, _LONGEST_BACKOFF_SECONDS)
         self._failures += 1

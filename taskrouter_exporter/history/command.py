@@ -19,9 +19,11 @@ from taskrouter_exporter.discovered import Discovered
 from taskrouter_exporter.durations import format_duration
 from taskrouter_exporter.early_signals import release_signals
 from taskrouter_exporter.expansion import expand
-from taskrouter_exporter.history.asking import Asking, RequestCount, connect
+from taskrouter_exporter.history.asking import MOST_IN_FLIGHT, Asking, RequestCount, connect
+from taskrouter_exporter.history.endpoint import HttpClient
 from taskrouter_exporter.history.errors import BackfillError
 from taskrouter_exporter.history.flags import parse
+from taskrouter_exporter.history.gaps import find_gaps
 from taskrouter_exporter.history.journal import Header, Journal, difference, resumed
 from taskrouter_exporter.history.openmetrics import check_output, write
 from taskrouter_exporter.history.plan import Points, Range, earliest_start, lost_points
@@ -62,6 +64,8 @@ class _Backfill:
         self._now = datetime.now(UTC)
         if flags.output is not None:
             check_output(flags.output)
+        servers = flags.prometheus, flags.remote_write
+        self._prometheus, self._remote_write = (HttpClient(each) if each else None for each in servers)
         self._config = load_config(flags.config_file, os.environ)
         self._requests = RequestCount()
         self._clients = connect(self._config, os.environ, self._requests)
@@ -78,6 +82,9 @@ class _Backfill:
             if header is None:
                 header = runner.run(self._plan(asked))
                 points = header.points
+                if not points.left:
+                    _say("nothing is missing: Prometheus has samples at every step")
+                    return 0
                 if not self._confirmed(header, points):
                     return 1
                 journal.begin(header)
@@ -103,7 +110,10 @@ class _Backfill:
         discovered = await Asking(self._clients, self._flags.rate, progress).discover(self._config)
         queries = _selected(self._config, discovered, self._flags)
         span = _range(self._flags, queries, self._now)
-        return Header(asked, span, queries)
+        if self._prometheus is None:
+            return Header(asked, span, queries)
+        gaps = find_gaps(self._prometheus, queries, span, self._flags.labels)
+        return Header(asked, span, queries, gaps)
 
     def _confirmed(self, header: Header, points: Points) -> bool:
         """Print what a run takes, and return whether it is to start."""
@@ -128,7 +138,8 @@ class _Backfill:
         """Ask for the points that are left; return False if a signal ended that early."""
         total = points.left
         progress = show_progress(total, 0)
-        asking = Asking(self._clients, self._flags.rate, progress)
+        concurrency = min(self._config.polling.concurrency, MOST_IN_FLIGHT)
+        asking = Asking(self._clients, self._flags.rate, progress, concurrency=concurrency)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, asking.stop)
@@ -145,10 +156,18 @@ class _Backfill:
 
     def _finish(self, header: Header, journal: Journal) -> None:
         journal.sync()
-        answers = journal.answers(len(header.queries))
-        samples = write(self._flags.output, header, answers, self._flags.labels)
+        answers, labels = journal.answers(len(header.queries)), self._flags.labels
+        if self._remote_write is None:
+            target = self._flags.output
+            samples = write(target, header, answers, labels)
+        else:
+            # Not before: protobuf and snappy take 5 MB.
+            from taskrouter_exporter.history.remote_write import send  # noqa: PLC0415 -- see above
+
+            target = self._flags.remote_write.url
+            samples = send(self._remote_write, header, answers, labels, _say)
         journal.remove()
-        print(f"{self._flags.output}: {samples} samples, {self._requests.requests} API requests")  # noqa: T201 -- the command's output
+        print(f"{target}: {samples} samples, {self._requests.requests} API requests")  # noqa: T201 -- the command's output
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from taskrouter_exporter.durations import parse_duration
+from taskrouter_exporter.history.endpoint import Server
 
 _DAY: Final = timedelta(days=1)
 _SECOND: Final = timedelta(seconds=1)
@@ -41,25 +42,6 @@ class When:
     def resolve(self, now: datetime) -> datetime:
         """Return the instant."""
         return self.moment or now - self.before_now
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server of the Prometheus API, and how to authenticate.
-
-    Attributes:
-        url: Its URL.
-        username: For basic authentication.
-        password_file: Contains the password of the user.
-        token_file: Contains a bearer token.
-        ca_file: Contains the certificate authorities to trust.
-    """
-
-    url: str
-    username: str | None
-    password_file: Path | None
-    token_file: Path | None
-    ca_file: Path | None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -121,11 +103,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_server(parser: argparse.ArgumentParser, name: str, text: str) -> None:
     add = parser.add_argument
-    add(f"--{name}", type=_url, metavar="URL", help=text)
-    add(f"--{name}.username", metavar="NAME", help=f"User for basic authentication at --{name}.")
-    add(f"--{name}.password-file", type=Path, metavar="FILE", help="File with the password of that user.")
-    add(f"--{name}.token-file", type=Path, metavar="FILE", help=f"File with a bearer token for --{name}.")
-    add(f"--{name}.ca-file", type=Path, metavar="FILE",
+    key = name.replace("-", "_")
+    add(f"--{name}", dest=key, type=_url, metavar="URL", help=text)
+    add(
+        f"--{name}.username",
+        dest=f"{key}.username",
+        metavar="NAME",
+        help=f"User for basic authentication at --{name}.",
+    )
+    add(
+        f"--{name}.password-file",
+        dest=f"{key}.password_file",
+        type=Path,
+        metavar="FILE",
+        help="File with the password of that user.",
+    )
+    add(
+        f"--{name}.token-file",
+        dest=f"{key}.token_file",
+        type=Path,
+        metavar="FILE",
+        help=f"File with a bearer token for --{name}.",
+    )
+    add(f"--{name}.ca-file", dest=f"{key}.ca_file", type=Path, metavar="FILE",
         help=f"File with the certificate authorities of --{name}. (default: the system's)")  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _server(parser: argparse.ArgumentParser, flags: argparse.Namespace, name: st
         parser.error(f"--{flag}.username and --{flag}.password-file require each other")
     if parts["username"] is not None and parts["token_file"] is not None:
         parser.error(f"--{flag}.token-file excludes --{flag}.username")
-    return Server(values[name], **parts)
+    return Server(f"--{flag}", values[name], **parts)
 
 
 def _when(text: str) -> When:
