@@ -9,6 +9,7 @@ from typing import Any, Final
 from cramjam import snappy
 
 from taskrouter_exporter.history.endpoint import HttpClient, UnreachableError
+from taskrouter_exporter.history.errors import BackfillError
 from taskrouter_exporter.history.journal import Answers, Header
 from taskrouter_exporter.history.messages import WriteRequest
 from taskrouter_exporter.history.series import Series, series_of
@@ -19,6 +20,9 @@ _MOST_SAMPLES: Final = 2_000
 """In one request, as Prometheus itself sends at most."""
 
 _LONGEST_BACKOFF_SECONDS: Final = 30.0
+_TOO_OLD: Final = "too old sample"
+"""Prometheus 2.42 answers 500, not 400, to a sample that is older than its out_of_order_time_window."""
+
 _HEADERS: Final = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
@@ -121,6 +125,8 @@ def _post(client: HttpClient, request: Any, waiting: Callable[[str], None]) -> N
         try:
             client.post("", body, _HEADERS)
         except UnreachableError as error:
+            if _TOO_OLD in str(error):
+                raise BackfillError(str(error)) from None
             seconds = max(random.uniform(0, longest), error.retry_after or 0)  # noqa: S311 -- no cryptography
             waiting(f"{error}; waiting {seconds:.0f} s")
             time.sleep(seconds)

@@ -12,17 +12,18 @@ from typing import Any, Final
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.backfill import STAMP, Backfills, configuration, samples
-from support.blocks import Blocks
-from support.exporter import PREFIX, labelled
+from support.blocks import Blocks, needed, read_rules, recordings
+from support.exporter import PREFIX, ROOT, labelled
 from support.faults import Fault, FaultySimulator
 from support.history import History
 from support.prometheus import Prometheus
 from support.waiting import wait_until
 
 from taskrouter_exporter.simulator import ContactCentre
-from taskrouter_exporter.simulator.model import TaskEventKind
+from taskrouter_exporter.simulator.model import Outcome, TaskEventKind
 
 FAST: Final = ("--rate=1000", "--yes")
+RULES: Final = ROOT / "monitoring" / "rules" / "taskrouter.yaml"
 _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 
@@ -409,10 +410,13 @@ def stored(prometheus: Prometheus, past: Past) -> dict[Any, float]:
     }
 
 
+@pytest.mark.parametrize(
+    ("window", "answer"), [(None, "status 400: out of bounds"), ("1h", "status 500: too old sample")]
+)
 def test_a_refusal_of_remote_write_is_one_line_and_the_answers_are_kept(
-    program: Any, tmp_path: Path, past: Past, backfills: Backfills
+    *, program: Any, tmp_path: Path, past: Past, backfills: Backfills, window: str | None, answer: str
 ) -> None:
-    prometheus = receiver(program("prometheus", "prometheus"), tmp_path / "prometheus", None)
+    prometheus = receiver(program("prometheus", "prometheus"), tmp_path / "prometheus", window)
     journal = tmp_path / "journal"
     url = f"http://{prometheus.address}/api/v1/write"
     try:
@@ -420,7 +424,7 @@ def test_a_refusal_of_remote_write_is_one_line_and_the_answers_are_kept(
     finally:
         prometheus.stop()
     assert done.status == 1
-    assert done.text.splitlines()[-1] == f"--remote-write={url}: status 400: out of bounds"
+    assert done.text.splitlines()[-1] == f"--remote-write={url}: {answer}"
     assert journal.exists()
 
 
@@ -486,3 +490,35 @@ def test_the_journal_of_another_run_is_refused(
     done = backfills.run(config, *during(today - _DAY, today), *FAST, output)
     assert "with a different configuration;" in done.text
     assert (tmp_path / "history.om.journal").read_bytes() == before
+
+
+def test_the_baselines_of_the_alerts_exist_right_after_a_backfill(
+    *, program: Any, tmp_path: Path, centre: ContactCentre, simulator: FaultySimulator, backfills: Backfills,
+    today: datetime,
+) -> None:  # fmt: skip
+    begin, output = today - _DAY, tmp_path / "history.om"
+    config = write_config(tmp_path, simulator, target(centre, channels=["voice"], windows=["15m"]))
+    done = backfills.run(config, *during(begin, today, "5m"), *FAST, "--windows", f"--output={output}")
+    assert done.status == 0, done.text
+    recorded = recordings(read_rules(RULES))
+    rules = [
+        {"interval": "5m", **rule}
+        for rule in needed([{"expr": "taskrouter:ratio:baseline"}], recorded)
+        if not rule["record"].startswith("taskrouter:queue_")
+    ]
+    blocks = Blocks(
+        program("prometheus", "prometheus"),
+        program("promtool", "prometheus"),
+        tmp_path / "blocks",
+        longest="24h",
+    )
+    blocks.add_scrapes(output)
+    blocks.add_recordings(rules, begin, today)
+    with blocks.serve() as prometheus:
+        series = prometheus.query("taskrouter:ratio:baseline", today.timestamp())
+    found = {dict(labels)["ratio"]: value for labels, value in series.items()}
+    log = centre.reservations(centre.workspaces[0].sid, begin, today - 3 * _HOUR, "voice")
+    for outcome in (Outcome.REJECTED, Outcome.TIMED_OUT):
+        lost = sum(each.outcome is outcome for each in log)
+        # 50 reservations of the default, 15 %, weigh as much as those of the past.
+        assert found[outcome] == pytest.approx((lost + 0.15 * 50) / (len(log) + 50), rel=0.1)
