@@ -9,6 +9,7 @@ from typing import Final
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from taskrouter_exporter import __version__
 from taskrouter_exporter.config.passwords import PasswordError, read_password_file
 from taskrouter_exporter.files import FileError, read_regular_file
 from taskrouter_exporter.history.errors import BackfillError
@@ -73,6 +74,7 @@ class HttpClient:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"taskrouter-exporter/{__version__} (backfill)"
         self._auth = self._authentication()
         if server.ca_file is not None and not server.ca_file.is_file():
             raise BackfillError(f"{server.flag}.ca-file: {server.ca_file} is not a file")
