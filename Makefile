@@ -48,6 +48,7 @@ actionlint: ## Check the workflows with actionlint (needs Go, and uses shellchec
 
 bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short run)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
+	PYTHONPATH=. $(BIN)/python benchmarks/history.py $(BENCH_ARGS)
 
 docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json and the tables of docs/metrics.md
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md

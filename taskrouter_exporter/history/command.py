@@ -98,7 +98,6 @@ class _Backfill:
                 if not self._confirmed(header, points):
                     return 1
             if not runner.run(self._ask(header, points, journal)):
-                journal.sync()
                 _say(f"interrupted; {path} has what was answered: run the same command to continue")
                 return _INTERRUPTED
             self._finish(header, journal)
@@ -155,7 +154,6 @@ class _Backfill:
         return not asking.stopped
 
     def _finish(self, header: Header, journal: Journal) -> None:
-        journal.sync()
         answers, labels = journal.answers(len(header.queries)), self._flags.labels
         if self._remote_write is None:
             target = self._flags.output

@@ -7,7 +7,6 @@ whatever way, continues from it.
 import fcntl
 import json
 import os
-import time
 from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -24,14 +23,8 @@ from taskrouter_exporter.queries import Query, Row, Target
 from taskrouter_exporter.statistics import KINDS
 from taskrouter_exporter.statistics.kind import Sample, Statistics
 
-_SYNC_SECONDS: Final = 0.2
-"""Answers are on the disk after so long. At the default rate each one is synced at once."""
-
 _KIND: Final = "taskrouter-exporter backfill"
 _BEGIN: Final = f'{{"journal":"{_KIND}",'.encode()
-
-Samples = tuple[tuple[Sample, ...], ...]
-"""The samples of each family of a query's kind, in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +71,6 @@ class Journal:
             os.close(self._file)
             raise BackfillError(f"{path}: another backfill is writing it") from None
         self._size = os.fstat(self._file).st_size
-        self._synced = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -129,18 +121,10 @@ class Journal:
                 "gaps": header.gaps,
             }
         )
-        self.sync()
 
     def record(self, point: Point, statistics: Statistics) -> None:
-        """Append an answer."""
+        """Append an answer, and wait until it is on the disk: a power cut must not cost a request."""
         self._append([point.query, point.step, statistics.samples])
-        if time.monotonic() - self._synced >= _SYNC_SECONDS:
-            self.sync()
-
-    def sync(self) -> None:
-        """Wait until all that was appended is on the disk."""
-        os.fsync(self._file)
-        self._synced = time.monotonic()
 
     def answered(self) -> Iterator[Point]:
         """Yield the points that have an answer.
@@ -172,6 +156,7 @@ class Journal:
         try:
             while written < len(line):
                 written += os.write(self._file, line[written:])
+            os.fdatasync(self._file)
         except OSError as error:
             os.ftruncate(self._file, self._size)
             raise BackfillError(f"{self.path}: cannot be written: {reason_of(error)}") from None
@@ -217,16 +202,13 @@ class Answers:
             self._steps[point.query].append(point.step)
             self._places[point.query].extend((offset, length))
 
-    def of(self, query: int) -> Iterator[tuple[int, Samples]]:
-        """Yield the answers of a query with their steps, the oldest first."""
+    def of(self, query: int, family: int) -> Iterator[tuple[int, tuple[Sample, ...]]]:
+        """Yield the samples of one family of a query's answers with their steps, the oldest first."""
         steps, places = self._steps[query], self._places[query]
         for index in sorted(range(len(steps)), key=steps.__getitem__):
             line = os.pread(self._file, places[2 * index + 1], places[2 * index])
             _, step, families = json.loads(line)
-            yield (
-                step,
-                tuple(tuple((tuple(labels), value) for labels, value in family) for family in families),
-            )
+            yield step, tuple((tuple(labels), value) for labels, value in families[family])
 
 
 def _parsed(line: bytes) -> Any:  # noqa: ANN401 -- any JSON value, None for what is not JSON

@@ -1,11 +1,8 @@
 """The output: OpenMetrics with timestamps, family by family and series by series."""
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, Final
 
 from taskrouter_exporter.history.errors import BackfillError, reason_of
@@ -17,7 +14,7 @@ from taskrouter_exporter.statistics import KINDS
 from taskrouter_exporter.statistics.kind import Family, Kind, Role
 
 _ROLES: Final[tuple[Role, ...]] = ("window", "anchored")
-_BUFFER_BYTES: Final = 1024 * 1024
+_BUFFER_BYTES: Final = 128 * 1024
 _MILLISECONDS: Final = 1000
 
 
@@ -46,7 +43,7 @@ def write(output: Path, header: Header, answers: Answers, labels: Mapping[str, s
     partial = output.with_name(f"{output.name}.partial")
     try:
         with partial.open("wb", _BUFFER_BYTES) as file:
-            number_of_samples = _write_families(file, output.parent, header, answers, labels)
+            number_of_samples = _write_families(file, header, answers, labels)
             file.write(b"# EOF\n")
             file.flush()
             os.fsync(file.fileno())
@@ -74,45 +71,29 @@ def _publish(partial: Path, output: Path) -> None:
         os.close(directory)
 
 
-def _write_families(
-    output: IO[bytes], directory: Path, header: Header, answers: Answers, labels: Mapping[str, str]
-) -> int:
+def _write_families(output: IO[bytes], header: Header, answers: Answers, labels: Mapping[str, str]) -> int:
     """Write the families of each kind and role, to which no other has series.
 
-    The series of one query are in memory at a time. Those of a family, which can have many queries, meet in a
-    temporary file.
+    One family of one query is in memory at a time: a month takes hardly more than a day. The answers are read
+    once for each of its families.
     """
     samples = 0
     for kind, role in ((kind, role) for kind in KINDS for role in _ROLES):
         members = [
-            index
+            (index, query)
             for index, query in enumerate(header.queries)
             if query.kind is kind and query.period.role == role
         ]
-        if not members:
-            continue
-        families = kind.families[role]
-        with ExitStack() as stack:
-            parts = {
-                family.name: stack.enter_context(TemporaryFile(buffering=_BUFFER_BYTES // 8, dir=directory))
-                for family in families
-            }
-            for index in members:
-                query = header.queries[index]
-                for series in series_of(query, header.span, answers.of(index)):
+        for number_in_answer, family in enumerate(kind.families.get(role, ()) if members else ()):
+            has_head = False
+            for index, query in members:
+                for series in series_of(query, family, header.span, answers.of(index, number_in_answer)):
+                    if not has_head:
+                        output.write(_head(kind, family))
+                        has_head = True
                     samples += len(series)
-                    parts[series.family.name].writelines(_lines(query, series, labels))
-            for family in families:
-                _append_part(output, kind, family, parts[family.name])
+                    output.writelines(_lines(query, series, labels))
     return samples
-
-
-def _append_part(output: IO[bytes], kind: Kind, family: Family, part: IO[bytes]) -> None:
-    if part.tell():
-        part.seek(0)
-        output.write(_head(kind, family))
-        shutil.copyfileobj(part, output)
-    part.close()
 
 
 def _head(kind: Kind, family: Family) -> bytes:

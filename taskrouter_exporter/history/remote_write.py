@@ -54,7 +54,7 @@ def send(
 ) -> int:
     """Send all series of a backfill, and return the number of samples.
 
-    The series of one query are in memory at a time. What was sent before, by a run that was interrupted, is
+    One family of one query is in memory at a time. What was sent before, by a run that was interrupted, is
     sent again: the same sample twice is one sample.
 
     Args:
@@ -84,11 +84,16 @@ def send(
 def _runs(header: Header, answers: Answers, labels: Mapping[str, str]) -> Iterator[_Run]:
     """Yield every series in runs that fit into a request."""
     for index, query in enumerate(header.queries):
-        for series in series_of(query, header.span, answers.of(index)):
-            for whole in _named(query, series, labels):
-                for first in range(0, len(whole.times), _MOST_SAMPLES):
-                    part = slice(first, first + _MOST_SAMPLES)
-                    yield _Run(whole.labels, whole.times[part], whole.values[part])
+        for number, family in enumerate(query.kind.families[query.period.role]):
+            for series in series_of(query, family, header.span, answers.of(index, number)):
+                yield from _parts(query, series, labels)
+
+
+def _parts(query: Query, series: Series, labels: Mapping[str, str]) -> Iterator[_Run]:
+    for whole in _named(query, series, labels):
+        for first in range(0, len(whole.times), _MOST_SAMPLES):
+            part = slice(first, first + _MOST_SAMPLES)
+            yield _Run(whole.labels, whole.times[part], whole.values[part])
 
 
 def _named(query: Query, series: Series, labels: Mapping[str, str]) -> Iterator[_Run]:

@@ -1,23 +1,21 @@
 """From the answers about a query's past to the series that are published of them."""
 
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final
 
-from taskrouter_exporter.history.journal import Samples
 from taskrouter_exporter.history.plan import Range, interval
 from taskrouter_exporter.periods import Anchored
 from taskrouter_exporter.queries import Query
-from taskrouter_exporter.statistics.kind import Family
+from taskrouter_exporter.statistics.kind import Family, Sample
 
 _MILLISECONDS: Final = 1000
 
-Key = tuple[int, tuple[str, ...]]
-"""A series of a query: the index of its family, and the values of the family's own labels."""
+Answer = tuple[int, tuple[Sample, ...]]
+"""A step, and the samples of one family at it."""
 
 
 @dataclass(slots=True)
@@ -41,74 +39,76 @@ class Series:
     def __len__(self) -> int:
         return len(self.times)
 
+    def add(self, time: int, value: float, begun: int) -> None:
+        """Append a sample of a counter that began at `begun`."""
+        self.times.append(time)
+        self.values.append(value)
+        self.anchors.append(begun)
 
-def series_of(query: Query, span: Range, answers: Iterable[tuple[int, Samples]]) -> list[Series]:
-    """Return the series of a query, by family, in the order in which they appeared.
+
+def series_of(query: Query, family: Family, span: Range, answers: Iterable[Answer]) -> list[Series]:
+    """Return the series of one family of a query, in the order in which they appeared.
 
     Args:
         query: What was asked.
+        family: One of those of its kind and role.
         span: The steps of the backfill.
         answers: The samples at each step, the oldest first.
     """
-    families = query.kind.families[query.period.role]
-    collect = _gauges if query.period.role == "window" else _counters
-    found = {
-        key: Series(families[key[0]], key[1], *columns)
-        for key, columns in collect(query, span, answers).items()
-    }
-    return [series for _, series in sorted(found.items(), key=lambda item: item[0][0])]
+    collect = _collect_gauges if family.type == "gauge" else _collect_counters
+    found: dict[tuple[str, ...], Series] = {}
+    collect(query, family, span, answers, found)
+    return list(found.values())
 
 
-_Columns = tuple["array[int]", "array[float]", "array[int]"]
+_Found = dict[tuple[str, ...], Series]
 
 
-def _columns() -> _Columns:
-    return array("q"), array("d"), array("q")
+def _series(found: _Found, family: Family, labels: tuple[str, ...]) -> Series:
+    series = found.get(labels)
+    if series is None:
+        series = found[labels] = Series(family, labels)
+    return series
 
 
-def _flat(samples: Samples) -> Iterator[tuple[Key, float]]:
-    for family, members in enumerate(samples):
-        for labels, value in members:
-            yield (family, labels), value
-
-
-def _gauges(_query: Query, _span: Range, answers: Iterable[tuple[int, Samples]]) -> Mapping[Key, _Columns]:
-    found: defaultdict[Key, _Columns] = defaultdict(_columns)
+def _collect_gauges(
+    _query: Query, family: Family, _span: Range, answers: Iterable[Answer], found: _Found
+) -> None:
     for step, samples in answers:
-        for key, value in _flat(samples):
-            times, values, _ = found[key]
-            times.append(step * _MILLISECONDS)
-            values.append(value)
-    return found
+        for labels, value in samples:
+            series = _series(found, family, labels)
+            series.times.append(step * _MILLISECONDS)
+            series.values.append(value)
 
 
-def _counters(query: Query, span: Range, answers: Iterable[tuple[int, Samples]]) -> Mapping[Key, _Columns]:
-    """Return the counters, which do not fall within an anchored period.
+def _collect_counters(
+    query: Query, family: Family, span: Range, answers: Iterable[Answer], found: _Found
+) -> None:
+    """Collect counters, which do not fall within an anchored period.
 
     The last sample of a period is a millisecond before the next anchor, at which the counter is 0: then
     `increase()` over the period has all of it. There is no such 0 where the point at the anchor was not to
     be asked for: the series has other samples there.
     """
-    found: defaultdict[Key, _Columns] = defaultdict(_columns)
     reset: int | None = None
-    zeroed: set[Key] = set()
+    zeroed: set[tuple[str, ...]] = set()
     for begun, members in groupby(answers, lambda answer: _begun(query, answer[0])):
-        highest: dict[Key, float] = {}
-        step = begun
+        end, step = _end(query, begun), begun
+        highest: dict[tuple[str, ...], float] = {}
         for step, samples in members:
-            if not found and not highest and step == span.steps.start:
+            if step == span.steps.start:
                 reset = span.start
-            at = step * _MILLISECONDS - (step == _end(query, begun))
-            for key, value in _flat(samples):
-                if key not in highest and key not in zeroed and reset == begun:
-                    _append(found[key], begun * _MILLISECONDS, 0, begun)
-                highest[key] = max(value, highest.get(key, 0))
-                _append(found[key], at, highest[key], begun)
-        reset = step if step == _end(query, begun) else None
-        zeroed = set(highest) if reset else set()
-        for key in highest if reset else ():
-            _append(found[key], step * _MILLISECONDS, 0, step)
-    return found
+            for labels, value in samples:
+                series = _series(found, family, labels)
+                if labels not in highest and labels not in zeroed and reset == begun:
+                    series.add(begun * _MILLISECONDS, 0, begun)
+                highest[labels] = max(value, highest.get(labels, 0))
+                series.add(step * _MILLISECONDS - (step == end), highest[labels], begun)
+        reset, zeroed = None, set()
+        if step == end:
+            reset, zeroed = end, set(highest)
+            for labels in highest:
+                found[labels].add(end * _MILLISECONDS, 0, end)
 
 
 def _begun(query: Query, step: int) -> int:
@@ -121,10 +121,3 @@ def _end(query: Query, begun: int) -> int:
     if not isinstance(query.period, Anchored):
         raise TypeError(f"{query.period} has no anchor")
     return int(query.period.end(datetime.fromtimestamp(begun, UTC)).timestamp())
-
-
-def _append(columns: _Columns, time: int, value: float, begun: int) -> None:
-    times, values, anchors = columns
-    times.append(time)
-    values.append(value)
-    anchors.append(begun)

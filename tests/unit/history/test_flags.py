@@ -1,7 +1,9 @@
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.exporter import ROOT
 
 from taskrouter_exporter.history.endpoint import Server
 from taskrouter_exporter.history.flags import parse
@@ -91,3 +93,12 @@ def test_a_flag_that_cannot_be_used_is_one_line(
     assert exit_.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_the_page_on_history_lists_every_flag_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    flags = set(re.findall(r"^\s+(?:-[a-z], )?(--[a-z.-]+)", capsys.readouterr().out, re.MULTILINE))
+    page = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`--.*?) \|", page, re.MULTILINE)
+    assert {flag for row in rows for flag in re.findall(r"`(--[a-z.-]+)", row)} == flags

@@ -53,9 +53,10 @@ def test_answers_are_read_in_the_order_of_their_steps(journal: Journal) -> None:
     for point in (Point(1, 7200), Point(0, 3600), Point(1, 3600)):
         journal.record(point, statistics())
     answers = journal.answers(len(QUERIES))
-    assert list(answers.of(1)) == [(3600, SAMPLES), (7200, SAMPLES)]
-    assert list(answers.of(0)) == [(3600, SAMPLES)]
-    assert list(answers.of(2)) == []
+    assert list(answers.of(1, 1)) == [(3600, SAMPLES[1]), (7200, SAMPLES[1])]
+    assert list(answers.of(0, 0)) == [(3600, SAMPLES[0])]
+    assert list(answers.of(0, 2)) == [(3600, ())]
+    assert list(answers.of(2, 0)) == []
 
 
 def test_the_points_left_are_those_without_an_answer(journal: Journal) -> None:

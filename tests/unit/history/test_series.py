@@ -3,13 +3,14 @@ from datetime import UTC, datetime
 import pytest
 
 from taskrouter_exporter.history.plan import Range
-from taskrouter_exporter.history.series import Series, series_of
+from taskrouter_exporter.history.series import Answer, Series, series_of
 from taskrouter_exporter.periods import Anchored, Window
 from taskrouter_exporter.queries import Query, Target
 
 TARGET = Target("default", f"WS{0:032x}", "support", "all")
 COUNTER = Query(TARGET, Anchored("day"))
 WINDOW = Query(TARGET, Window(15))
+RESERVATIONS = COUNTER.kind.families["anchored"][0]
 MIDNIGHT = int(datetime(2026, 11, 25, tzinfo=UTC).timestamp())
 HOUR = 3600
 DAY = 24 * HOUR
@@ -21,11 +22,9 @@ def span(start: int = MIDNIGHT, end: int = MIDNIGHT + DAY, step: int = 6 * HOUR)
     return Range(start, end, step)
 
 
-def created(
-    *values: tuple[int, float | None],
-) -> list[tuple[int, tuple[tuple[tuple[tuple[str, ...], float], ...], ...]]]:
-    """Answers whose first family has these values, by their steps."""
-    return [(step, (() if value is None else (((), value),), (), ())) for step, value in values]
+def created(*values: tuple[int, float | None]) -> list[Answer]:
+    """Answers with these values of a family without labels, by their steps."""
+    return [(step, () if value is None else (((), value),)) for step, value in values]
 
 
 def points(series: Series) -> list[tuple[int, float]]:
@@ -40,7 +39,7 @@ def only(found: list[Series]) -> Series:
 
 def test_a_counter_is_0_at_its_anchors_and_has_its_total_just_before_the_next_one() -> None:
     answers = created(*((MIDNIGHT + 6 * HOUR * step, 10.0 * step) for step in range(1, 5)))
-    series = only(series_of(COUNTER, span(), answers))
+    series = only(series_of(COUNTER, RESERVATIONS, span(), answers))
     assert points(series) == [
         (0, 0), (6 * MS, 10), (12 * MS, 20), (18 * MS, 30), (24 * MS - 1, 40), (24 * MS, 0),
     ]  # fmt: skip
@@ -52,45 +51,51 @@ def test_a_counter_does_not_fall_within_a_period_and_does_between_two() -> None:
         (MIDNIGHT + 6 * HOUR, 5), (MIDNIGHT + 12 * HOUR, 3), (MIDNIGHT + 18 * HOUR, 6), (MIDNIGHT + DAY, 6),
         (MIDNIGHT + 30 * HOUR, 1),
     )  # fmt: skip
-    series = only(series_of(COUNTER, span(end=MIDNIGHT + 30 * HOUR), answers))
+    series = only(series_of(COUNTER, RESERVATIONS, span(end=MIDNIGHT + 30 * HOUR), answers))
     assert [value for _, value in points(series)] == [0, 5, 5, 6, 6, 0, 1]
 
 
 def test_a_range_that_starts_within_a_period_has_no_0_before_it() -> None:
     answers = created((MIDNIGHT + 12 * HOUR, 5))
-    series = only(series_of(COUNTER, span(start=MIDNIGHT + 7 * HOUR), answers))
+    series = only(series_of(COUNTER, RESERVATIONS, span(start=MIDNIGHT + 7 * HOUR), answers))
     assert points(series) == [(12 * MS, 5)]
 
 
 def test_a_gap_that_starts_after_the_anchor_has_no_0_at_it() -> None:
     answers = created((MIDNIGHT + 12 * HOUR, 5))
-    assert points(only(series_of(COUNTER, span(), answers))) == [(12 * MS, 5)]
+    assert points(only(series_of(COUNTER, RESERVATIONS, span(), answers))) == [(12 * MS, 5)]
 
 
 def test_a_series_that_appears_later_was_0_at_the_anchor() -> None:
     answers = created((MIDNIGHT + 6 * HOUR, None), (MIDNIGHT + 12 * HOUR, 2))
-    assert points(only(series_of(COUNTER, span(), answers))) == [(0, 0), (12 * MS, 2)]
+    assert points(only(series_of(COUNTER, RESERVATIONS, span(), answers))) == [(0, 0), (12 * MS, 2)]
 
 
 def test_what_an_answer_lacks_has_no_sample() -> None:
     answers = created((MIDNIGHT + 6 * HOUR, 1), (MIDNIGHT + 12 * HOUR, None), (MIDNIGHT + 18 * HOUR, 2))
-    assert points(only(series_of(COUNTER, span(), answers))) == [(0, 0), (6 * MS, 1), (18 * MS, 2)]
+    assert points(only(series_of(COUNTER, RESERVATIONS, span(), answers))) == [
+        (0, 0),
+        (6 * MS, 1),
+        (18 * MS, 2),
+    ]
 
 
 @pytest.mark.parametrize("value", [3.0, 0.0])
 def test_a_window_has_the_value_of_each_step(value: float) -> None:
     answers = created((MIDNIGHT + 6 * HOUR, 7), (MIDNIGHT + 12 * HOUR, value))
-    series = only(series_of(WINDOW, span(), answers))
+    series = only(series_of(WINDOW, WINDOW.kind.families["window"][0], span(), answers))
     assert points(series) == [(6 * MS, 7), (12 * MS, value)]
     assert not series.anchors
 
 
-def test_series_are_in_the_order_of_the_families() -> None:
-    families = (((), ((("accepted",), 1.0), (("rejected",), 2.0)), ()), ((((), 3.0),), (), ()))
-    answers = [(MIDNIGHT + 6 * HOUR * (index + 1), samples) for index, samples in enumerate(families)]
-    found = series_of(COUNTER, span(), answers)
-    assert [(series.family.name, series.labels) for series in found] == [
-        ("reservations", ()),
-        ("reservation_outcomes", ("accepted",)),
-        ("reservation_outcomes", ("rejected",)),
+def test_series_are_in_the_order_in_which_they_appear() -> None:
+    family = COUNTER.kind.families["anchored"][1]
+    answers: list[Answer] = [
+        (MIDNIGHT + 6 * HOUR, ((("rejected",), 2.0),)),
+        (MIDNIGHT + 12 * HOUR, ((("accepted",), 1.0), (("rejected",), 3.0))),
+    ]
+    found = series_of(COUNTER, family, span(), answers)
+    assert [(series.labels, points(series)) for series in found] == [
+        (("rejected",), [(0, 0), (6 * MS, 2), (12 * MS, 3)]),
+        (("accepted",), [(0, 0), (12 * MS, 1)]),
     ]
