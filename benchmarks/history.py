@@ -91,7 +91,7 @@ def measure_writing(days: int) -> Iterator[Row]:
                 for query in range(len(queries)):
                     journal.record(Point(query, step), statistics[query])
             begin = time.perf_counter()
-            samples = write(Path(name) / "history.om", header, journal.answers(len(queries)), {})
+            samples = write(Path(name) / "history.om", header, journal.answers(header), {})
             seconds = time.perf_counter() - begin
     yield Row(f"{days} days, 8 queries: samples written per second", samples / seconds, None, "/s")
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +26,9 @@ from taskrouter_exporter.history.errors import BackfillError
 from taskrouter_exporter.history.flags import parse
 from taskrouter_exporter.history.gaps import find_gaps
 from taskrouter_exporter.history.journal import Header, Journal, difference, resumed
-from taskrouter_exporter.history.openmetrics import check_output, write
+from taskrouter_exporter.history.openmetrics import check_output, clean_up, is_complete, write
 from taskrouter_exporter.history.plan import Points, Range, earliest_start, lost_points
-from taskrouter_exporter.history.progress import Progress, show_progress
+from taskrouter_exporter.history.progress import Lines, Progress, show_progress
 from taskrouter_exporter.logs import flush_logs, set_up_logging
 from taskrouter_exporter.queries import Query
 from taskrouter_exporter.sids import sid_key
@@ -62,7 +63,8 @@ class _Backfill:
     def __init__(self, flags: argparse.Namespace) -> None:
         self._flags = flags
         self._now = datetime.now(UTC)
-        if flags.output is not None:
+        self._has_output = flags.output is not None and is_complete(flags.output)
+        if flags.output is not None and not self._has_output:
             check_output(flags.output)
         servers = flags.prometheus, flags.remote_write
         self._prometheus, self._remote_write = (HttpClient(each) if each else None for each in servers)
@@ -77,6 +79,10 @@ class _Backfill:
             _JOURNAL if flags.output is None else flags.output.with_name(f"{flags.output.name}.journal")
         )
         with Journal(path) as journal, asyncio.Runner() as runner:
+            if self._has_output:
+                self._clean_up(journal)
+                _print(f"{flags.output}: is complete")
+                return 0
             asked = _identity(flags, self._config)
             header = journal.header()
             if header is None:
@@ -105,7 +111,7 @@ class _Backfill:
 
     async def _plan(self, asked: Mapping[str, Any]) -> Header:
         """Return what to ask for, now that the lists are known."""
-        progress = show_progress(0, 0)
+        progress = Lines(0, 0, sys.stderr)  # a bar of no points would show nothing
         discovered = await Asking(self._clients, self._flags.rate, progress).discover(self._config)
         queries = _selected(self._config, discovered, self._flags)
         span = _range(self._flags, queries, self._now)
@@ -118,11 +124,13 @@ class _Backfill:
         """Print what a run takes, and return whether it is to start."""
         rate = self._flags.rate
         seconds = math.ceil(points.left / rate)
-        print(  # noqa: T201 -- the command's output
-            f"{len(header.queries)} queries from {_utc(header.span.start)} to {_utc(header.span.end)}, every "
-            f"{format_duration(timedelta(seconds=header.span.step))}: {points.left} API requests, "
-            f"{format_duration(timedelta(seconds=seconds))} at {rate:g} per second",
-            flush=True,
+        span = header.span
+        queries = _count(len(header.queries), "query", "queries")
+        requests = _count(points.left, "API request", "API requests")
+        step, duration = (format_duration(timedelta(seconds=each)) for each in (span.step, seconds))
+        _print(
+            f"{queries} from {_utc(span.start)} to {_utc(span.end)}, every {step}: {requests}, {duration} at "
+            f"{rate:g} per second"
         )
         if lost := lost_points(header.queries, points, rate, self._now):
             _say(f"warning: TaskRouter forgets {lost} of these points before their turn; raise --rate")
@@ -131,7 +139,10 @@ class _Backfill:
         if not sys.stdin.isatty():
             _say("not started: pass --yes to start without a terminal")
             return False
-        return input("Start? [y/N] ").strip().lower() in ("y", "yes")
+        try:
+            return input("Start? [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:  # Ctrl-D
+            return False
 
     async def _ask(self, header: Header, points: Points, journal: Journal) -> bool:
         """Ask for the points that are left; return False if a signal ended that early."""
@@ -154,7 +165,7 @@ class _Backfill:
         return not asking.stopped
 
     def _finish(self, header: Header, journal: Journal) -> None:
-        answers, labels = journal.answers(len(header.queries)), self._flags.labels
+        answers, labels = journal.answers(header), self._flags.labels
         if self._remote_write is None:
             target = self._flags.output
             samples = write(target, header, answers, labels)
@@ -164,8 +175,20 @@ class _Backfill:
 
             target = self._flags.remote_write.url
             samples = send(self._remote_write, header, answers, labels, _say)
+        self._clean_up(journal)
+        _print(f"{target}: {samples} samples, {self._requests.requests} API requests")
+
+    def _clean_up(self, journal: Journal) -> None:
+        """Remove what only an incomplete run needs; the journal first, which has all the answers."""
         journal.remove()
-        print(f"{target}: {samples} samples, {self._requests.requests} API requests")  # noqa: T201 -- the command's output
+        if self._flags.output is not None:
+            clean_up(self._flags.output)
+
+
+def _print(text: str) -> None:
+    # What cannot be printed, into a closed pipe for example, must not end a run of hours.
+    with suppress(OSError):
+        print(text, flush=True)  # noqa: T201 -- the command's output
 
 
 def _say(text: str) -> None:
@@ -178,6 +201,10 @@ def _report_expired(progress: Progress) -> None:
             f"warning: {progress.expired_points} points are missing: they are older than the 30 days that "
             "TaskRouter keeps"
         )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _utc(seconds: int) -> str:

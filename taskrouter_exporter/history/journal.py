@@ -9,7 +9,7 @@ import json
 import os
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -136,9 +136,9 @@ class Journal:
             if number > 1:
                 yield _point(_parsed(line), f"{self.path}:{number}")
 
-    def answers(self, queries: int) -> "Answers":
-        """Return the answers of each query."""
-        return Answers(self._file, queries, self._places())
+    def answers(self, header: Header) -> "Answers":
+        """Return the answers to the points of a header."""
+        return Answers(self._file, header, self._places())
 
     def _places(self) -> Iterator[tuple[Point, int, int]]:
         for number, (offset, line) in enumerate(self._lines(), 1):
@@ -190,25 +190,28 @@ class Answers:
 
     Args:
         file: Descriptor of the journal.
-        queries: Number of queries.
+        header: Of the journal.
         places: Of each answer: its point, its offset and its length in bytes.
     """
 
-    def __init__(self, file: int, queries: int, places: Iterator[tuple[Point, int, int]]) -> None:
+    def __init__(self, file: int, header: Header, places: Iterable[tuple[Point, int, int]]) -> None:
         self._file = file
-        self._steps = [array("q") for _ in range(queries)]
-        self._places = [array("q") for _ in range(queries)]
+        self._steps = header.span.steps
+        points = len(header.queries) * len(self._steps)
+        # 12 bytes for each point: there can be half a million.
+        self._offsets = array("q", [0]) * points
+        self._lengths = array("I", [0]) * points
         for point, offset, length in places:
-            self._steps[point.query].append(point.step)
-            self._places[point.query].extend((offset, length))
+            index = point.query * len(self._steps) + self._steps.index(point.step)
+            self._offsets[index], self._lengths[index] = offset, length
 
     def of(self, query: int, family: int) -> Iterator[tuple[int, tuple[Sample, ...]]]:
         """Yield the samples of one family of a query's answers with their steps, the oldest first."""
-        steps, places = self._steps[query], self._places[query]
-        for index in sorted(range(len(steps)), key=steps.__getitem__):
-            line = os.pread(self._file, places[2 * index + 1], places[2 * index])
-            _, step, families = json.loads(line)
-            yield step, tuple((tuple(labels), value) for labels, value in families[family])
+        for index, step in enumerate(self._steps, query * len(self._steps)):
+            if self._lengths[index]:
+                line = os.pread(self._file, self._lengths[index], self._offsets[index])
+                _, _, families = json.loads(line)
+                yield step, tuple((tuple(labels), value) for labels, value in families[family])
 
 
 def _parsed(line: bytes) -> Any:  # noqa: ANN401 -- any JSON value, None for what is not JSON

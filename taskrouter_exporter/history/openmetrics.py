@@ -35,12 +35,13 @@ def check_output(output: Path) -> None:
 def write(output: Path, header: Header, answers: Answers, labels: Mapping[str, str]) -> int:
     """Write all series of a backfill, and return the number of samples.
 
-    The file appears under its name when it is complete. An existing one is not replaced.
+    The file appears under its name when it is complete. An existing one is not replaced. It has another name
+    until `clean_up`, by which a run that was interrupted in between is recognized.
 
     Raises:
         BackfillError: it cannot be written.
     """
-    partial = output.with_name(f"{output.name}.partial")
+    partial = _partial(output)
     try:
         with partial.open("wb", _BUFFER_BYTES) as file:
             number_of_samples = _write_families(file, header, answers, labels)
@@ -54,11 +55,25 @@ def write(output: Path, header: Header, answers: Answers, labels: Mapping[str, s
     return number_of_samples
 
 
+def is_complete(output: Path) -> bool:
+    """Return whether a file was written by a run that was interrupted before `clean_up`."""
+    partial = _partial(output)
+    return output.exists() and partial.exists() and output.samefile(partial)
+
+
+def clean_up(output: Path) -> None:
+    """Remove the other name of a complete file."""
+    _partial(output).unlink(missing_ok=True)
+
+
+def _partial(output: Path) -> Path:
+    return output.with_name(f"{output.name}.partial")
+
+
 def _publish(partial: Path, output: Path) -> None:
     """Give a complete file its name, unless that has been taken since the start."""
     try:
         output.hardlink_to(partial)
-        partial.unlink()
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links

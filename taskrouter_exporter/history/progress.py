@@ -1,5 +1,6 @@
 """The progress of a backfill: a bar on a terminal, plain lines elsewhere."""
 
+import shutil
 import sys
 import time
 from datetime import timedelta
@@ -45,8 +46,16 @@ class Bar:
         from tqdm import tqdm  # noqa: PLC0415 -- see above
 
         self.expired_points = 0
+        size = shutil.get_terminal_size()
         self._bar = tqdm(
-            total=total, initial=answered, file=stream, unit="point", dynamic_ncols=True, smoothing=0.05
+            total=total,
+            initial=answered,
+            file=stream,
+            unit="point",
+            # In a container, a terminal can have the size 0: tqdm itself would show nothing.
+            ncols=size.columns,
+            nrows=size.lines,
+            smoothing=0.05,
         )
 
     def answered(self) -> None:

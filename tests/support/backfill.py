@@ -11,12 +11,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from support.exporter import ROOT, Labels, labelled
+from support.faults import FaultySimulator
+from taskrouter_exporter.simulator import ContactCentre
 
+FAST: Final = ("--rate=1000", "--yes")
+DAY: Final = timedelta(days=1)
+HOUR: Final = timedelta(hours=1)
 STAMP: Final = ("--label=job=taskrouter", "--label=instance=localhost:10142")
 """The labels of `support.history`."""
 
@@ -141,3 +147,18 @@ def configuration(simulator: Any, targets: Sequence[dict[str, Any]], **more: Any
         "base_url": simulator.base_url,
     }
     return {"accounts": {"default": account}, "targets": list(targets), **more}
+
+
+def target(centre: ContactCentre, **more: Any) -> dict[str, Any]:
+    workspace = centre.workspaces[0]
+    return {"workspace": workspace.sid, "name": "support", "counters": "day", **more}
+
+
+def write_config(directory: Path, api: FaultySimulator, *targets: dict[str, Any], **more: Any) -> str:
+    file = directory / "config.yaml"
+    file.write_text(json.dumps(configuration(api, targets, **more)), encoding="utf-8")
+    return f"--config.file={file}"
+
+
+def during(start: datetime, end: datetime, step: str = "1h") -> tuple[str, ...]:
+    return f"--from={start.isoformat()}", f"--to={end.isoformat()}", f"--step={step}"

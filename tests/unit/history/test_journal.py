@@ -52,7 +52,7 @@ def test_a_header_is_read_as_it_was_written(path: Path) -> None:
 def test_answers_are_read_in_the_order_of_their_steps(journal: Journal) -> None:
     for point in (Point(1, 7200), Point(0, 3600), Point(1, 3600)):
         journal.record(point, statistics())
-    answers = journal.answers(len(QUERIES))
+    answers = journal.answers(HEADER)
     assert list(answers.of(1, 1)) == [(3600, SAMPLES[1]), (7200, SAMPLES[1])]
     assert list(answers.of(0, 0)) == [(3600, SAMPLES[0])]
     assert list(answers.of(0, 2)) == [(3600, ())]

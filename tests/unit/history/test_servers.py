@@ -164,7 +164,8 @@ def test_series_are_sent_in_requests_of_a_bounded_size(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr("taskrouter_exporter.history.remote_write.time.sleep", slept.append)
-    header = Header({}, Range(0, 5_000, 1), (QUERY,))
+    monkeypatch.setattr("taskrouter_exporter.history.remote_write._MOST_SAMPLES", 20)
+    header = Header({}, Range(0, 50, 1), (QUERY,))
     journal.begin(header)
     families = len(QUERY.kind.families["window"])
     for step in header.span.steps:
@@ -173,8 +174,8 @@ def test_series_are_sent_in_requests_of_a_bounded_size(
     received.answers = [(500, b"busy", {}), (429, b"slow down", {"Retry-After": "9"})]
     waits: list[str] = []
     assert (
-        send(client(received.url), header, journal.answers(1), {"job": "a", "empty": ""}, waits.append)
-        == 5_000
+        send(client(received.url), header, journal.answers(header), {"job": "a", "empty": ""}, waits.append)
+        == 50
     )
     assert [wait.split("; ")[0].split(": ", 1)[1] for wait in waits] == [
         "status 500: busy",
@@ -187,9 +188,9 @@ def test_series_are_sent_in_requests_of_a_bounded_size(
     ]
     assert messages[0] == messages[1] == messages[2]
     assert [len(series.samples) for message in messages[2:] for series in message.timeseries] == [
-        2000,
-        2000,
-        1000,
+        20,
+        20,
+        10,
     ]
     (series,) = messages[2].timeseries
     assert [(label.name, label.value) for label in series.labels] == [
