@@ -48,6 +48,7 @@ actionlint: ## Check the workflows with actionlint (needs Go, and uses shellchec
 
 bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short run)
 	$(BIN)/python benchmarks/scrape.py $(BENCH_ARGS)
+	PYTHONPATH=. $(BIN)/python benchmarks/history.py $(BENCH_ARGS)
 
 compare: $(DEV_ENV) ## Compare with bare loops, and write docs/performance.md (COMPARE_ARGS="--json-exporter PATH")
 	$(BIN)/python benchmarks/compare.py --write $(COMPARE_ARGS)

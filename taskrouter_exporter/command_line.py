@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -53,6 +54,12 @@ def config_path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not a path (expected e.g. {CONFIG_FILE})")
     return Path(text)
+
+
+def config_files(given: Sequence[Path] | None, environ: Mapping[str, str]) -> Sequence[Path]:
+    """Return the configuration files and directories of a command: as given, or as for the exporter."""
+    names = environ.get(variable_of("--config.file"), "").split(SEPARATOR)
+    return given or [Path(name.strip()) for name in names if name.strip()] or [CONFIG_FILE]
 
 
 def timeout_seconds(text: str) -> float:

@@ -93,10 +93,10 @@ class _Parser(Parser):
         super().__init__(
             prog="taskrouter-exporter",
             description="Prometheus exporter for Twilio TaskRouter.",
-            epilog="Commands: query (ask TaskRouter once, and print the answer). "
-            "query --help lists its flags. Every flag but --help and --version can also be set by an "
-            f"environment variable, such as {variable_of('--log.level')} for --log.level. "
-            "The flag takes precedence.",
+            epilog="Commands: backfill (write the past of the statistics), query (ask TaskRouter once, and "
+            "print the answer). COMMAND --help lists the flags of each. Every flag but --help and --version "
+            f"can also be set by an environment variable, such as {variable_of('--log.level')} for "
+            "--log.level. The flag takes precedence.",
             allow_abbrev=False,
             add_help=False,
         )

@@ -49,6 +49,16 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
+def family_name(kind: Kind, family: Family) -> str:
+    """Return the full name of a family of a kind; that of a counter is without `_total`."""
+    return PREFIX + kind.prefix + family.name
+
+
+def own_labels(family: Family, values: tuple[str, ...]) -> str:
+    """Return a sample's labels beside those that its query's samples have in common, to be put after them."""
+    return _own_labels(family.labels, values)
+
+
 def number(value: float) -> str:
     """Return a sample's value as both formats write it."""
     if -_SAME_AS_PYTHON < value < _SAME_AS_PYTHON:
@@ -72,27 +82,24 @@ def statistics_lines(
     """
     created = "" if anchor is None else number(anchor.timestamp())
     return tuple(
-        "".join(_lines(family, kind.prefix, samples, common, created)).encode()
+        "".join(_lines(family, family_name(kind, family), samples, common, created)).encode()
         for family, samples in zip(statistics.families, statistics.samples, strict=True)
     )
 
 
-def _lines(
-    family: Family, prefix: str, samples: Iterable[Sample], common: str, created: str
-) -> Iterator[str]:
+def _lines(family: Family, name: str, samples: Iterable[Sample], common: str, created: str) -> Iterator[str]:
     """Yield the lines of one family.
 
     Args:
         family: The family.
-        prefix: What precedes its name.
+        name: Its full name.
         samples: Those of one answer.
         common: The labels of all of them.
         created: When its counters began; none where they are gauges.
     """
-    name = PREFIX + prefix + family.name
     counts = family.type == "counter"
     for values, value in samples:
-        own = _own_labels(family.labels, values) if values else ""
+        own = own_labels(family, values) if values else ""
         if counts:
             yield f"{name}_total{{{common}{own}}} {number(value)}\n"
             if created:

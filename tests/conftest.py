@@ -22,6 +22,7 @@ LONGEST_FIRST = (
     "tests/integration/test_weeks.py",
     "tests/integration/test_image.py",
     "tests/integration/test_dashboards.py",
+    "tests/integration/test_backfill.py",
     "tests/integration/test_alert_chain.py",
     "tests/integration/test_rules.py",
     "tests/integration/test_wheel.py",
@@ -31,7 +32,10 @@ LONGEST_FIRST = (
 )
 # Their fixtures are too expensive to be set up by each worker.
 ON_ONE_WORKER = {
-    *(f"tests/integration/test_{name}.py" for name in ("dashboards", "docs", "image", "landing", "wheel")),
+    *(
+        f"tests/integration/test_{name}.py"
+        for name in ("backfill", "dashboards", "docs", "image", "landing", "wheel")
+    ),
     "tests/fuzz/test_http_fuzz.py",
 }
 

@@ -85,18 +85,33 @@ class RequestsTransport:
     requests prepares what is sent: URL, headers and authentication; proxies and certificate authorities come
     from the environment. A `.netrc` never replaces the configured credentials.
 
+    Args:
+        base_url: Of the API.
+        connections: How many to keep alive.
+        environ: Environment variables.
+        user_agent: Value of that header.
+        repeated: How many requests to keep prepared, because they are sent again and again.
+
     Raises:
         NetworkSettingError: a variable of the environment cannot be used.
     """
 
-    def __init__(self, base_url: str, connections: int, environ: Mapping[str, str], user_agent: str) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        connections: int,
+        environ: Mapping[str, str],
+        user_agent: str,
+        *,
+        repeated: int = _MOST_PREPARED,
+    ) -> None:
         self._headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip"}
         self._proxies = environment_proxies(base_url)
         self._verify = certificate_authorities(environ)
         self._adapter = ExchangeAdapter(connections)
         self._newest: _PreparedRequest | None = None
         # Once for each query: preparing takes a good part of a request's CPU time.
-        self._prepared = lru_cache(_MOST_PREPARED)(self._prepare)
+        self._prepared = lru_cache(repeated)(self._prepare)
 
     def get(
         self, url: str, parameters: Mapping[str, str], auth: tuple[str, str], deadline: Deadline

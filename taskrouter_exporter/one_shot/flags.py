@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from taskrouter_exporter.command_line import (
     CONFIG_FILE,
-    SEPARATOR,
     Parser,
+    config_files,
     config_path,
     timeout_seconds,
     variable_of,
@@ -72,15 +72,10 @@ def parse_flags(arguments: Sequence[str], now: datetime, environ: Mapping[str, s
         parser.error(str(error))
     return Flags(
         question,
-        () if flags.demo else flags.config_files or _config_files(environ),
+        () if flags.demo else config_files(flags.config_files, environ),
         flags.output,
         flags.timeout,
     )
-
-
-def _config_files(environ: Mapping[str, str]) -> Sequence[Path]:
-    names = environ.get(_CONFIG_VARIABLE, "").split(SEPARATOR)
-    return [Path(name.strip()) for name in names if name.strip()] or [CONFIG_FILE]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,8 @@ from support.certificates import Authority
 from support.chart import CHART, DEMO, NAMESPACE, TARGETS, VALUES_FILES, Objects, Values, render
 from support.exporter import ROOT, Exporter
 
+from taskrouter_exporter.history.flags import parse
+
 MONITORING = ROOT / "monitoring"
 RULES = MONITORING / "rules/taskrouter.yaml"
 PASSWORD = "invented-secret-of-an-api-key-00"
@@ -60,6 +62,33 @@ def test_the_exporter_accepts_its_arguments_and_configuration(file: Path, tmp_pa
     done = subprocess.run(check, env=os.environ | login, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "config.yaml: valid" in done.stdout
+
+
+def _backfill(**values: Any) -> dict[str, Any]:
+    backfill = {"enabled": True, "existingClaim": "history", **values}
+    return render({**TARGETS, "backfill": backfill}).one("Job")
+
+
+def test_the_command_accepts_the_flags_of_the_backfill() -> None:
+    labels, url = {"job": "a b", "instance": "x:1"}, "http://prometheus:9090/api/v1/write"
+    job = _backfill(
+        labels=labels, remoteWriteUrl=url, prometheusUrl="http://prometheus:9090", extraArgs=["--windows"]
+    )
+    command, *flags = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert command == "backfill"
+    parsed = parse(flags, {})
+    assert (parsed.labels, parsed.remote_write.url, parsed.windows, parsed.yes) == (labels, url, True, True)
+    assert parsed.start.text == "now-29d"
+    (container,) = _backfill()["spec"]["template"]["spec"]["containers"]
+    assert parse(container["args"][1:], {}).output == Path("/backfill/history.om")
+
+
+def test_a_backfill_with_another_pod_is_another_job_that_the_service_does_not_select() -> None:
+    names = [_backfill(step=step)["metadata"]["name"] for step in ("5m", "5m", "15m")]
+    assert names[0] == names[1] != names[2]
+    objects = render({**TARGETS, "backfill": {"enabled": True, "existingClaim": "history"}})
+    labels = objects.one("Job")["spec"]["template"]["metadata"]["labels"]
+    assert not objects.one("Service")["spec"]["selector"].items() <= labels.items()
 
 
 def test_the_demo_serves_with_its_arguments(start_exporter: Callable[..., Exporter]) -> None:

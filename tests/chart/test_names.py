@@ -1,6 +1,7 @@
 """Names that YAML would read as a number, a boolean, a date or null arrive as the strings they are."""
 
 import base64
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -108,14 +109,16 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _content(objects: Objects) -> list[Any]:
-    """Return the objects with the files in ConfigMaps and Secrets read, and without the checksum of one."""
+    """Return the objects with the files in ConfigMaps and Secrets read, and without checksums."""
     content = list(objects)
     for each in content:
         for name, text in each.get("data", {}).items():
             plain = base64.b64decode(text).decode() if each["kind"] == "Secret" else text
             each["data"][name] = yaml.safe_load(plain) if name.endswith(("yaml", "yml")) else plain
-        if each["kind"] == "Deployment":
+        if each["kind"] in ("Deployment", "Job"):
             each["spec"]["template"]["metadata"].get("annotations", {}).pop("checksum/config", None)
+        if each["kind"] == "Job":
+            each["metadata"]["name"] = re.sub("-[0-9a-f]{8}$", "", each["metadata"]["name"])
     return content
 
 

@@ -36,6 +36,11 @@ def _accounts(**keys: object) -> Values:
             {**TARGETS, "web": {"basicAuthSecret": "login"}},
             "web.basicAuthSecret requires web.config.basic_auth_users",
         ),
+        ({**DEMO, "backfill": {"enabled": True}}, "backfill.enabled and demo.enabled are mutually exclusive"),
+        (
+            {**TARGETS, "backfill": {"enabled": True}},
+            "backfill.enabled requires backfill.remoteWriteUrl, or backfill.existingClaim",
+        ),
     ],
 )
 def test_impossible_values_are_refused_with_advice(values: Values, line: str) -> None:

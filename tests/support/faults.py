@@ -7,7 +7,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -219,15 +219,23 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: dict[str, Fault] = {}
+        self._following: dict[str, list[Fault]] = {}
 
     def set(self, workspace_sid: str, fault: Fault) -> None:
         """Set the fault of a workspace, in place of a previous one."""
         with self._lock:
             self._faults[sid_key(workspace_sid)] = fault
 
+    def follow(self, workspace_sid: str, faults: Iterable[Fault]) -> None:
+        """Set faults of a workspace, each when the one before it is used up."""
+        with self._lock:
+            first, *rest = faults
+            self._faults[sid_key(workspace_sid)], self._following[sid_key(workspace_sid)] = first, rest
+
     def clear(self, workspace_sid: str | None = None) -> None:
         """Remove the fault of a workspace, or every fault."""
         with self._lock:
+            self._following.clear()
             if workspace_sid is None:
                 self._faults.clear()
             else:
@@ -243,6 +251,8 @@ class Faults:
             if fault.times is not None:
                 if fault.times > 1:
                     self._faults[key] = replace(fault, times=fault.times - 1)
+                elif following := self._following.get(key):
+                    self._faults[key] = following.pop(0)
                 else:
                     del self._faults[key]
             return fault

@@ -41,6 +41,11 @@ ALLOWED: Final[dict[str, set[str]]] = {
         "api", "config", "discovered", "durations", "failures", "lines", "metrics", "periods", "poll_history",
         "queries", "revision", "runtime", "statistics",
     },
+    "history": {
+        "command_line",
+        "api", "config", "discovered", "discovery", "durations", "early_signals", "expansion", "files",
+        "lines", "logs", "periods", "queries", "sids", "statistics",
+    },
     "simulator": {"sids"},
     "demo": {"config", "simulator"},
     "config_check": {

@@ -78,6 +78,12 @@ app.kubernetes.io/name: {{ printf "%s-test" (include "taskrouter-exporter.name" 
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{- /* Labels of the backfill's Pod, which the Service must not select either. */}}
+{{- define "taskrouter-exporter.backfillLabels" -}}
+app.kubernetes.io/name: {{ printf "%s-backfill" (include "taskrouter-exporter.name" .) | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
 {{- define "taskrouter-exporter.serviceAccountName" -}}
 {{- default (ternary (include "taskrouter-exporter.fullname" .) "default" .Values.serviceAccount.create)
       .Values.serviceAccount.name }}
@@ -112,6 +118,19 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- else if .Values.credentials.files }}
 {{- include "taskrouter-exporter.fullname" . }}-credentials
 {{- end }}
+{{- end }}
+
+{{- /* Source of the volume with config.yaml and the files next to it. */}}
+{{- define "taskrouter-exporter.configVolume" -}}
+projected:
+  defaultMode: 0440
+  sources:
+    - configMap:
+        name: {{ include "taskrouter-exporter.fullname" . | quote }}
+    {{- with include "taskrouter-exporter.credentialsSecret" . }}
+    - secret:
+        name: {{ . | quote }}
+    {{- end }}
 {{- end }}
 
 {{- /* Content of web.yml. `{}` without a web configuration. */}}
@@ -258,6 +277,13 @@ secret:
 {{- fail "nothing to export: set config.targets (or config.accounts.NAME.workspaces: auto), or demo.enabled=true for the demo" }}
 {{- else if not (or $config.accounts .Values.extraEnv .Values.extraEnvFrom) }}
 {{- fail "no credentials: set config.accounts and credentials.existingSecret, or set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN with extraEnvFrom" }}
+{{- end }}
+{{- if .Values.backfill.enabled }}
+{{- if .Values.demo.enabled }}
+{{- fail "backfill.enabled and demo.enabled are mutually exclusive: the demo has no past to keep" }}
+{{- else if not (or .Values.backfill.remoteWriteUrl .Values.backfill.existingClaim) }}
+{{- fail "backfill.enabled requires backfill.remoteWriteUrl, or backfill.existingClaim for the output" }}
+{{- end }}
 {{- end }}
 {{- if and .Values.web.basicAuthSecret (not .Values.web.config.basic_auth_users) }}
 {{- fail "web.basicAuthSecret requires web.config.basic_auth_users" }}

@@ -1,0 +1,1 @@
+"""The past of a configuration's statistics: `taskrouter-exporter backfill`."""
