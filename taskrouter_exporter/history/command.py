@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a backfill and return its exit status: 0, 1 after an error, 130 if it was interrupted."""
     flags = parse(sys.argv[2:] if arguments is None else arguments)
     release_signals()
-    set_up_logging("warn", "logfmt")
+    # Warnings are about what is tried again, which the progress shows.
+    set_up_logging("error", "logfmt")
     try:
         return _Backfill(flags).run()
     except (ConfigError, BackfillError) as error:
