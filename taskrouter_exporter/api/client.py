@@ -30,7 +30,7 @@ from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.fair_queue import Job
 from taskrouter_exporter.api.secrets import Secrets
 from taskrouter_exporter.api.streams import Deadline
-from taskrouter_exporter.api.transport import RequestsTransport, Transport
+from taskrouter_exporter.api.transport import MOST_PREPARED, RequestsTransport, Transport
 from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.model import Account, Config, Polling
 
@@ -191,9 +191,21 @@ class Client:
 
 
 def build_clients(
-    config: Config, environ: Mapping[str, str], executor: FairExecutor, observer: RequestObserver
+    config: Config,
+    environ: Mapping[str, str],
+    executor: FairExecutor,
+    observer: RequestObserver,
+    *,
+    repeated: int = MOST_PREPARED,
 ) -> dict[str, Client]:
     """Return the client of each account of a configuration.
+
+    Args:
+        config: The configuration.
+        environ: Environment variables.
+        executor: Carries the requests out.
+        observer: Receives each of them.
+        repeated: See RequestsTransport.
 
     Raises:
         ConfigError: a network setting of the environment, or a password file, cannot be used.
@@ -205,7 +217,13 @@ def build_clients(
             name: Client(
                 account,
                 config.polling,
-                RequestsTransport(account.base_url, config.polling.concurrency, environ, _USER_AGENT),
+                RequestsTransport(
+                    account.base_url,
+                    config.polling.concurrency,
+                    environ,
+                    _USER_AGENT,
+                    repeated=repeated,
+                ),
                 executor,
                 observer,
             )

@@ -41,7 +41,7 @@ from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.streams import Deadline
 
 _DISTRUST_SECONDS: Final = 60.0
-_MOST_PREPARED: Final = 10_000
+MOST_PREPARED: Final = 10_000
 _MOST_ROUTES: Final = 16
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -103,7 +103,7 @@ class RequestsTransport:
         environ: Mapping[str, str],
         user_agent: str,
         *,
-        repeated: int = _MOST_PREPARED,
+        repeated: int = MOST_PREPARED,
     ) -> None:
         self._headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip"}
         self._proxies = environment_proxies(base_url)

@@ -10,15 +10,11 @@ from functools import partial
 from itertools import count
 from typing import Any, Final, Protocol, TypeVar
 
-from taskrouter_exporter import __version__
 from taskrouter_exporter.api.call import Call, HttpAnswer
-from taskrouter_exporter.api.client import Client
-from taskrouter_exporter.api.environment import network_problems
+from taskrouter_exporter.api.client import Client, build_clients
 from taskrouter_exporter.api.errors import ApiError, Reason
 from taskrouter_exporter.api.executor import FairExecutor
 from taskrouter_exporter.api.fair_queue import Claim
-from taskrouter_exporter.api.transport import RequestsTransport
-from taskrouter_exporter.config.errors import ConfigError
 from taskrouter_exporter.config.model import Config
 from taskrouter_exporter.discovered import Discovered
 from taskrouter_exporter.discovery import Discovery
@@ -29,7 +25,6 @@ from taskrouter_exporter.statistics.answer import BadStatisticsError
 from taskrouter_exporter.statistics.kind import Statistics
 from taskrouter_exporter.statistics.parsing import parse
 
-_USER_AGENT: Final = f"taskrouter-exporter/{__version__} (backfill)"
 MOST_IN_FLIGHT: Final = 8
 _FIRST_BACKOFF_SECONDS: Final = 1.0
 _LONGEST_BACKOFF_SECONDS: Final = 60.0
@@ -101,24 +96,10 @@ def connect(config: Config, environ: Mapping[str, str], observer: RequestCount) 
     Raises:
         ConfigError: the environment's network settings, or a password file, cannot be used.
     """
-    accounts = config.accounts.values()
-    if problems := network_problems((account.base_url for account in accounts), environ):
-        raise ConfigError(problems)
     polling = replace(config.polling, attempts=1, concurrency=min(config.polling.concurrency, MOST_IN_FLIGHT))
     executor = FairExecutor(polling.concurrency, len(config.accounts))
-    try:
-        return {
-            account.name: Client(
-                account,
-                polling,
-                RequestsTransport(account.base_url, polling.concurrency, environ, _USER_AGENT, repeated=0),
-                executor,
-                observer,
-            )
-            for account in accounts
-        }
-    except (OSError, ValueError) as error:  # a password file that went away since it was checked
-        raise ConfigError([str(error)]) from error
+    # Each request is sent once: none is worth keeping.
+    return build_clients(replace(config, polling=polling), environ, executor, observer, repeated=0)
 
 
 class Asking:

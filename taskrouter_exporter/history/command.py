@@ -39,7 +39,8 @@ _JOURNAL: Final = Path("backfill.journal")
 def main(arguments: Sequence[str]) -> int:
     """Run a backfill and return its exit status: 0, 1 after an error, 130 if it was interrupted."""
     flags = parse(arguments, os.environ)
-    set_up_logging("warn", "logfmt")
+    # Warnings are about what is tried again, which the progress shows.
+    set_up_logging("error", "logfmt")
     try:
         return _Backfill(flags).run()
     except (ConfigError, BackfillError) as error:

@@ -194,8 +194,8 @@ def _url(text: str) -> str:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or "@" in parts.netloc or not text.isprintable() or " " in text or parts.fragment:
-        # It is not quoted: it could contain a password.
+    if not usable or "@" in parts.netloc or not text.isprintable() or set(text) & set(" ?#"):
+        # It is not quoted: it could contain a password, as could a query.
         raise argparse.ArgumentTypeError(
             "is not a URL without credentials (expected e.g. http://localhost:9090)"
         )

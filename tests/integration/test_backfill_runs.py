@@ -266,3 +266,21 @@ def test_a_run_that_was_interrupted_after_its_end_is_complete(
     assert output.read_bytes() == before
     assert api.requests.count() == requests
     assert {file.name for file in tmp_path.iterdir()} == {"config.yaml", "history.om"}
+
+
+def test_lists_of_queues_are_read_again_after_an_outage_and_a_refusal_is_one_line(
+    tmp_path: Path, centre: ContactCentre, api: FaultySimulator, backfills: Backfills, today: datetime
+) -> None:
+    config = write_config(tmp_path, api, target(centre, statistics=["tasks"], queues="auto"))
+    flags = (config, *during(today - DAY, today, "12h"), *FAST, f"--output={tmp_path / 'history.om'}")
+    sid = centre.workspaces[0].sid
+    api.faults.set(sid, Fault.status(401).where(lambda path: path.endswith("/TaskQueues")))
+    done = backfills.run(*flags)
+    assert done.status == 1
+    (line,) = done.text.splitlines()
+    assert line.startswith(f"/v1/Workspaces/{sid}/TaskQueues: auth: status 401, ")
+    assert not (tmp_path / "history.om.journal").exists()
+    api.faults.set(sid, Fault.status(503, 2).where(lambda path: path.endswith("/TaskQueues")))
+    done = backfills.run(*flags)
+    assert done.status == 0, done.text
+    assert 'queue="' in (tmp_path / "history.om").read_text(encoding="utf-8")

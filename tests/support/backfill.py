@@ -36,7 +36,7 @@ for line in sys.stdin:
         os.dup2(os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order["most_bytes"], order["most_bytes"]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["most_bytes"], resource.RLIM_INFINITY))
         status = 70
         try:
             status = command.main(order["arguments"])
@@ -44,6 +44,10 @@ for line in sys.stdin:
             status = error.code
         finally:
             sys.stdout.flush()
+            if "coverage" in sys.modules and (measured := sys.modules["coverage"].Coverage.current()):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+                measured.stop()
+                measured.save()
             os._exit(status)
     print(child, flush=True)
     _, status = os.waitpid(child, 0)
