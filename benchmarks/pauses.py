@@ -1,10 +1,9 @@
-"""How long the largest configuration keeps an exporter from answering anything else, seen from outside.
+"""How long the largest account keeps an exporter from answering anything else, seen from outside.
 
 One client asks for `/-/healthy` again and again, while another one lets the exporter do what takes long. What
-the first one waits is at least the longest pause of the event loop.
+the first one waits is at least the longest pause of the event loop. `make pauses` prints it.
 """
 
-import argparse
 import http.client
 import threading
 import time
@@ -14,14 +13,18 @@ from typing import Final
 
 import requests
 from scrape import Row, running_exporter
-from slow_api import start_api
+from slow_api import CHANNELS, WORKSPACES, start_api
 
-_CHANNELS: Final = 15
-"""The most TaskChannels that a workspace can have, and 5,000 workspaces are the most of an account."""
+_QUERIES: Final = WORKSPACES * CHANNELS
+_API_SECONDS: Final = 0.02
+_REFRESHES_SECONDS: Final = 60
+"""Long enough for a refresh of every list that changes nothing."""
+
+_MOST_MS: Final = 50
 
 
-class Patience:
-    """The longest time that `/-/healthy` took, while the block ran."""
+class Watch:
+    """Asks for `/-/healthy`, and knows the longest time that it took."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -29,14 +32,14 @@ class Patience:
         self.longest = 0.0
 
     @contextmanager
-    def watching(self) -> Iterator["Patience"]:
+    def watching(self) -> Iterator[None]:
         """Watch during the block."""
         self.longest = 0.0
         self._stop.clear()
         thread = threading.Thread(target=self._watch)
         thread.start()
         try:
-            yield self
+            yield
         finally:
             self._stop.set()
             thread.join()
@@ -52,50 +55,38 @@ class Patience:
         connection.close()
 
 
-def measure(workspaces: int) -> Iterator[Row]:
-    """Measure the pauses of so many workspaces with 15 TaskChannels each."""
-    queries = workspaces * _CHANNELS
-    channels = [f"channel-{number}" for number in range(_CHANNELS)]
-    targets: list[dict[str, object]] = [
-        {"workspace": f"WS{number:032x}", "name": f"w{number}", "channels": channels}
-        for number in range(workspaces)
-    ]
-    api, process = start_api(0.02)
-    with running_exporter(api, targets, 64) as exporter:
+def measure() -> Iterator[Row]:
+    """Measure the pauses with every TaskChannel of 5,000 discovered workspaces."""
+    api, process = start_api(_API_SECONDS)
+    discovered = {"workspaces": "auto", "channels": ["auto"], "windows": ["15m"]}
+    with running_exporter(api, [], 64, discovered=discovered) as exporter:
         url = f"http://127.0.0.1:{exporter.port}"
-        patience = Patience(exporter.port)
+        probe = {"workspace": "workspace 7", "channel": "channel-3"}
+        found = len(requests.get(f"{url}/sd", timeout=120).json())
+        if found != _QUERIES:
+            raise RuntimeError(f"{found} targets")
+        watch = Watch(exporter.port)
         actions: dict[str, Callable[[], object]] = {
             "/sd": lambda: requests.get(f"{url}/sd", timeout=120).content,
             "/": lambda: requests.get(url, timeout=120).content,
-            "/probe": lambda: (
-                requests.get(
-                    f"{url}/probe", params={"workspace": "w7", "channel": "channel-3"}, timeout=120
-                ).content
-            ),
-            "reload": lambda: requests.post(f"{url}/-/reload", timeout=120).raise_for_status(),
+            "/probe": lambda: requests.get(f"{url}/probe", params=probe, timeout=120).content,
+            "a reload": lambda: requests.post(f"{url}/-/reload", timeout=120).raise_for_status(),
+            "the discovery": lambda: time.sleep(_REFRESHES_SECONDS),
         }
-        yield Row(f"{queries} queries: start to /-/ready", exporter.started_in, None, "s")
+        yield Row(f"{_QUERIES} queries: start until all are discovered", exporter.started_in, None, "s")
         for name, act in actions.items():
-            with patience.watching():
+            with watch.watching():
                 begin = time.perf_counter()
                 act()
                 took = time.perf_counter() - begin
-            yield Row(f"{queries} queries: {name}", took, None, "s")
+            yield Row(f"{_QUERIES} queries: {name}", took, None, "s")
             yield Row(
-                f"{queries} queries: longest wait of others during {name}", patience.longest * 1000, 50, "ms"
+                f"{_QUERIES} queries: longest pause during {name}", watch.longest * 1000, _MOST_MS, "ms"
             )
-        yield Row(f"{queries} queries: largest resident memory", exporter.peak(), None, "MB")
+        yield Row(f"{_QUERIES} queries: largest resident memory", exporter.peak(), None, "MB")
     process.terminate()
 
 
-def main() -> None:
-    """Run all measurements."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workspaces", type=int, default=5000, help="(default: %(default)s)")
-    flags = parser.parse_args()
-    for row in measure(flags.workspaces):
-        print(row, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    for row in measure():
+        print(row, flush=True)

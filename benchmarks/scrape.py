@@ -96,11 +96,17 @@ def workers_of(queries: int) -> list[dict[str, object]]:
 
 @contextmanager
 def running_exporter(
-    api: str, targets: list[dict[str, object]], concurrency: int, environ: Mapping[str, str] | None = None
+    api: str,
+    targets: list[dict[str, object]],
+    concurrency: int,
+    environ: Mapping[str, str] | None = None,
+    discovered: Mapping[str, object] | None = None,
 ) -> Iterator[Exporter]:
-    """Start the exporter with these targets of one account against an API."""
+    """Start the exporter with these targets of one account, and what it discovers, against an API."""
+    account = {"username": "AC" + "0" * 32, "password": "bench", "base_url": api, **(discovered or {})}
     config = {
-        "accounts": {"bench": {"username": "AC" + "0" * 32, "password": "bench", "base_url": api}},
+        "accounts": {"bench": account},
+        "discovery": {"interval": "10s"},
         "polling": {"concurrency": concurrency},
         "targets": [{**target, "account": "bench"} for target in targets],
     }

@@ -75,8 +75,43 @@ _OF_A_QUEUE: Final = {
 _PATH: Final = re.compile(rf"/v1/Workspaces/{WORKSPACE}/(?:TaskQueues/(?P<queue>WQ\w+)/)?(?P<resource>\w+)")
 
 
+WORKSPACES: Final = 5000
+CHANNELS: Final = 15
+"""The most workspaces that an account can have, and the most TaskChannels of each."""
+
+_PAGE: Final = 250
+_LIST: Final = re.compile(
+    r"GET (/v1/Workspaces(?:/(?P<workspace>WS\w+)/TaskChannels)?)\?(?:\S*&)?(?:Page=(?P<page>\d+))?"
+)
+
+
+def _list(head: str) -> dict[str, Any] | None:
+    """Return a page of the workspaces or of the TaskChannels of one, None where no list is asked for."""
+    found = _LIST.match(head)
+    if found is None:
+        return None
+    created = {"date_created": "2026-01-01T00:00:00Z"}
+    if found["workspace"]:
+        listed = [
+            {"sid": f"TC{number:032x}", "unique_name": f"channel-{number}", **created}
+            for number in range(CHANNELS)
+        ]
+        return {"meta": {"next_page_url": None}, "channels": listed}
+    page = int(found["page"] or 0)
+    first = page * _PAGE
+    numbers = range(first, min(first + _PAGE, WORKSPACES))
+    listed = [
+        {"sid": f"WS{number:032x}", "friendly_name": f"workspace {number}", **created} for number in numbers
+    ]
+    host = re.search(r"(?i)\r\nhost: (\S+)", head)
+    more = f"http://{host[1] if host else ''}/v1/Workspaces?PageSize={_PAGE}&Page={page + 1}"
+    return {"meta": {"next_page_url": more if first + _PAGE < WORKSPACES else None}, "workspaces": listed}
+
+
 def _answer(head: str, body: bytes) -> bytes:
-    """Return the answer to a request about the workspace with many queues."""
+    """Return the answer to a request for a list, or about the workspace with many queues."""
+    if (page := _list(head)) is not None:
+        return _http(json.dumps(page).encode())
     found = _PATH.match(head.split(" ", 2)[1])
     assert found is not None, head  # noqa: S101 -- the benchmark asks for nothing else
     queue, resource = found["queue"], found["resource"]
@@ -90,11 +125,12 @@ def _answer(head: str, body: bytes) -> bytes:
         document = {"meta": {"key": "task_queues", "next_page_url": None}, "task_queues": listed}
     else:
         document = _of_a_queue(queue, resource) if queue else _STATISTICS[resource]
-    text = (document if isinstance(document, str) else json.dumps(document)).encode()
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
-        len(text),
-        text,
-    )
+    return _http((document if isinstance(document, str) else json.dumps(document)).encode())
+
+
+def _http(text: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(text)
+    return head + text
 
 
 def _of_a_queue(sid: str, resource: str) -> str:

@@ -71,12 +71,14 @@ class Discovery:
         self._changed = changed
         self._lists_at_once = asyncio.Semaphore(_LISTS_AT_ONCE)
         self._missing: dict[str, set[str]] = {}
+        self._publishing: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def attempted(self) -> bool:
-        """Whether every account has had a refresh, successful or not."""
-        return all(account.refreshed is not None for account in self.discovered.values())
+        """Whether every account has had a refresh, successful or not, and its queries are polled."""
+        refreshed = all(account.refreshed is not None for account in self.discovered.values())
+        return refreshed and not self._publishing
 
     def start(self) -> None:
         """Refresh each account at once, and every interval from then on."""
@@ -207,7 +209,11 @@ class Discovery:
         # After the first refresh, SIDs of queues are polled that no list has, or could be read.
         is_first = previous.refreshed is None and current.refreshed is not None and self._names_rows(account)
         if is_first or _lists(previous) != _lists(current):
-            await self._changed()
+            self._publishing.add(account)
+            try:
+                await self._changed()
+            finally:
+                self._publishing.discard(account)
 
     def _names_rows(self, account: str) -> bool:
         return any(

@@ -196,11 +196,13 @@ def test_workspaces_are_published_before_all_channels_are_known() -> None:
         async def changed() -> None:
             found = subject.discovered["main"]
             seen.append((len(found.workspaces), len(found.channels)))
+            assert not subject.attempted, "a scrape now would lack what was found"
 
         config = configuration(main={"workspaces": "auto", "channels": "auto"})
         subject = Discovery(config, {"main": api}, observer=Recorder(), changed=changed)
         await subject.refresh("main")
         assert seen == [(1, 0), (1, 1)]
+        assert subject.attempted
 
     run_virtually(scenario())
 
