@@ -55,8 +55,8 @@ def _closed_transports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close every connection at the end: no test here waits until a snapshot has retired."""
     transports: list[RequestsTransport] = []
 
-    def transport(*arguments: Any) -> RequestsTransport:
-        transports.append(RequestsTransport(*arguments))
+    def transport(*arguments: Any, **named: Any) -> RequestsTransport:
+        transports.append(RequestsTransport(*arguments, **named))
         return transports[-1]
 
     monkeypatch.setattr("taskrouter_exporter.api.client.RequestsTransport", transport)
