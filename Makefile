@@ -8,7 +8,7 @@ DEV_ENV := $(VENV)/.installed-dev
 unexport PYTHONDONTWRITEBYTECODE
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test coverage help stress weeks lint actionlint bench compare rules alerts dashboards picture docs chart dist lock clean
+.PHONY: run test coverage help stress weeks lint actionlint bench compare scale pauses rules alerts dashboards picture docs chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -52,6 +52,12 @@ bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short ru
 
 compare: $(DEV_ENV) ## Compare with bare loops, and write docs/performance.md (COMPARE_ARGS="--json-exporter PATH")
 	$(BIN)/python benchmarks/compare.py --write $(COMPARE_ARGS)
+
+scale: $(DEV_ENV) ## Measure 10 to 5,000 targets, for docs/scaling.md (5 minutes)
+	$(BIN)/python benchmarks/scale.py
+
+pauses: $(DEV_ENV) ## Measure how long 75,000 targets keep the exporter from answering (3 minutes)
+	$(BIN)/python benchmarks/pauses.py
 
 docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json and the tables of docs/metrics.md
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
