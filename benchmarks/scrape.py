@@ -233,11 +233,12 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
 
-    show(measure_start(3 if few else 9))
-    show(measure(200, 20, 1.10, 2 if few else 10))
-    show(measure(1000, 64, 1.20, 2 if few else 10))
+    show(measure_start(1 if few else 9))
+    show(measure(200, 20, 1.02, 1 if few else 10))
+    if not few:
+        show(measure(1000, 64, 1.03, 10))
     show(measure_queues(1 if few else 10))
-    show(measure_memory(1000, 64, 10 if few else 200))
+    show(measure_memory(1000, 64, 3 if few else 200))
     api, process = start_api(0)
     show(
         iter(

@@ -24,6 +24,7 @@ BASE: Final[Values] = {
         "tlsSecret": "tls",
         "basicAuthSecret": "login",
     },
+    "backfill": {**ON, "remoteWriteUrl": "http://prometheus/api/v1/write"},
     "serviceMonitor": ON,
     "scrapeConfig": ON,
     "podMonitoring": {**ON, "username": "prometheus"},
@@ -38,7 +39,7 @@ BASE: Final[Values] = {
 CONTEXTS: Final[dict[str, Values]] = {
     "autoscaling": {"autoscaling": ON, "verticalPodAutoscaler": {"enabled": False}},
     "credentials.files": {"credentials": {"existingSecret": "", "files": {"auth_token": "a"}}},
-    "demo": {"demo": ON},
+    "demo": {"demo": ON, "backfill": {"enabled": False}},
     "grafanaDashboards": {"grafanaDashboards": ON},
     "prometheusRule": {"prometheusRule": ON},
 }

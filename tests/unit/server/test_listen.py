@@ -17,6 +17,7 @@ from taskrouter_exporter.server.listen import (
 )
 
 HAS_IPV6 = socket.has_dualstack_ipv6()
+FIRST_DESCRIPTOR = 800
 V4, V6 = "127.0.0.1", "::1"
 
 
@@ -209,16 +210,20 @@ def test_sockets_that_systemd_does_not_pass_to_this_process_are_an_error(environ
 @pytest.fixture
 def first_descriptor(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let systemd's descriptors begin where this process has none."""
-    with socket.socket() as free:
-        number = free.fileno()
-    monkeypatch.setattr("taskrouter_exporter.server.listen._FIRST_DESCRIPTOR", number)
-    return number
+    monkeypatch.setattr("taskrouter_exporter.server.listen._FIRST_DESCRIPTOR", FIRST_DESCRIPTOR)
+    return FIRST_DESCRIPTOR
+
+
+def moved(given: socket.socket, descriptor: int) -> socket.socket:
+    """Give a socket another descriptor, which is free."""
+    with given:
+        return socket.socket(fileno=os.dup2(given.fileno(), descriptor))
 
 
 def test_the_sockets_that_systemd_passes_are_those_to_listen_on(first_descriptor: int) -> None:
     with ExitStack() as stack:
-        given = [stack.enter_context(socket.create_server((V4, 0))) for _ in range(2)]
-        assert [each.fileno() for each in given] == [first_descriptor, first_descriptor + 1]
+        descriptors = first_descriptor, first_descriptor + 1
+        given = [stack.enter_context(moved(socket.create_server((V4, 0)), each)) for each in descriptors]
         addresses = [each.getsockname() for each in given]
         for each in given:
             each.set_inheritable(True)
@@ -234,11 +239,11 @@ def test_a_socket_from_systemd_that_is_not_tcp_or_does_not_listen_is_an_error(
     kind: str, first_descriptor: int
 ) -> None:
     family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM) as given:
+    unplaced = socket.socket(family, socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM)
+    with moved(unplaced, first_descriptor) as given:
         if kind == "unix":
             given.bind("")
             given.listen()
-        assert given.fileno() == first_descriptor
         message = f"^socket {first_descriptor} from systemd: not a listening TCP socket"
         with pytest.raises(ListenError, match=message):
             inherited_sockets(passed("1"))
