@@ -46,6 +46,9 @@ CONTEXTS: Final[dict[str, Values]] = {
 """What a value, or those below it, need to have an effect."""
 
 SAMPLES: Final[dict[str, Any]] = {
+    "backfill.prometheusUrl": "http://sample",
+    "backfill.remoteWriteUrl": "http://sample",
+    "backfill.step": "5m",
     "config": {**TARGETS["config"], "polling": {"concurrency": 7}},
     "credentials.files": {"auth_token": "b"},
     "image.digest": f"sha256:{'0' * 64}",
