@@ -19,6 +19,11 @@ from taskrouter_exporter import __version__
 NAME: Final = f"taskrouter_exporter-{__version__}"
 WHEEL: Final = f"{NAME}-py3-none-any.whl"
 NOT_IN_THE_CONTEXT: Final = shutil.ignore_patterns("__pycache__")
+BUNDLED: Final = (
+    "config.example.yaml", "contrib/systemd/*", "docs/config.schema.json", "monitoring/dashboards/*",
+    "monitoring/rules/*",
+)  # fmt: skip
+"""The files of the repository that the wheel contains beside its modules."""
 
 
 def build(source: Path, directory: Path, target: str) -> None:
@@ -90,6 +95,18 @@ def test_the_installed_program_prints_its_version(environment: Path) -> None:
     assert output.startswith(f"taskrouter-exporter {__version__} ")
 
 
+def test_the_installed_program_prints_the_example_and_where_the_other_files_are(environment: Path) -> None:
+    def run(flag: str) -> str:
+        command = [str(environment / "taskrouter-exporter"), flag]
+        return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+
+    assert run("--config.example") == (ROOT / "config.example.yaml").read_text(encoding="utf-8")
+    directory = Path(run("--files.directory").removesuffix("\n"))
+    assert directory.is_relative_to(environment.parent)
+    for name in bundled():
+        assert (directory / name).read_bytes() == (ROOT / name).read_bytes()
+
+
 def test_the_wheel_contains_the_revision_written_by_the_build(source: Path, tmp_path: Path) -> None:
     revision = source / "taskrouter_exporter" / "REVISION"
     revision.write_text("0123abc\n", encoding="ascii")
@@ -110,6 +127,8 @@ def test_the_image_installs_the_same_wheel(dist: Path, tmp_path: Path) -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     for sources, destination in re.findall(r"^COPY (?!--)(.+) (\S+)$", dockerfile, re.MULTILINE):
         for source in sources.split():
+            if destination.endswith("/"):
+                (context / destination).mkdir(exist_ok=True)
             if (ROOT / source).is_dir():
                 shutil.copytree(ROOT / source, context / destination, ignore=NOT_IN_THE_CONTEXT)
             else:
@@ -118,12 +137,19 @@ def test_the_image_installs_the_same_wheel(dist: Path, tmp_path: Path) -> None:
     assert (tmp_path / WHEEL).read_bytes() == (dist / WHEEL).read_bytes()
 
 
-def test_the_wheel_has_the_package_s_modules_and_nothing_else(dist: Path) -> None:
+def bundled() -> set[str]:
+    files = {str(file.relative_to(ROOT)) for pattern in BUNDLED for file in ROOT.glob(pattern)}
+    assert len(files) >= len(BUNDLED)
+    return files
+
+
+def test_the_wheel_has_the_package_s_modules_and_bundled_files_and_nothing_else(dist: Path) -> None:
     with zipfile.ZipFile(dist / WHEEL) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     package = ROOT / "taskrouter_exporter"
     modules = {str(file.relative_to(ROOT)) for file in package.rglob("*.py")}
     others = {"py.typed", "web/landing.css", "web/landing.js"}
+    others |= {f"share/{name}" for name in bundled()}
     assert names == modules | {f"taskrouter_exporter/{name}" for name in others}
 
 
