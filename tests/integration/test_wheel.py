@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 from packaging.metadata import Metadata
+from readme_renderer import markdown
 from support.exporter import ROOT, Exporter
 
 from taskrouter_exporter import __version__
 
 NAME: Final = f"taskrouter_exporter-{__version__}"
 WHEEL: Final = f"{NAME}-py3-none-any.whl"
+REPOSITORY: Final = "https://github.com/taskrouter-exporter/twilio-taskrouter-exporter"
+RAW: Final = REPOSITORY.replace("github.com", "raw.githubusercontent.com")
 NOT_IN_THE_CONTEXT: Final = shutil.ignore_patterns("__pycache__")
 BUNDLED: Final = (
     "config.example.yaml", "contrib/systemd/*", "docs/config.schema.json", "monitoring/dashboards/*",
@@ -168,7 +172,45 @@ def test_the_metadata_is_valid_and_matches_the_project(metadata: Metadata) -> No
     assert (metadata.name, str(metadata.version)) == ("taskrouter-exporter", __version__)
     assert metadata.license_expression == "Apache-2.0"
     assert metadata.description_content_type == "text/markdown"
-    assert metadata.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(metadata.project_urls or ()) == {"Changelog", "Documentation", "Homepage", "Issues", "Source"}
+    assert all(url.startswith(REPOSITORY) for url in (metadata.project_urls or {}).values())
+
+
+def test_the_description_is_the_readme_with_absolute_links(metadata: Metadata) -> None:
+    description = str(metadata.description)
+    tag = f"v{__version__}"
+    relative = description.replace(f"{REPOSITORY}/blob/{tag}/", "").replace(f"{RAW}/{tag}/", "")
+    assert relative == (ROOT / "README.md").read_text(encoding="utf-8")
+    html = str(markdown.render(description))
+    links = re.findall(r'(?:href|src)="([^"]+)"', html)
+    headings = {f"#{heading}" for heading in re.findall(r'id="([^"]+)"', html)}
+    own = [link for link in links if not link.startswith(("http://", "https://"))]
+    assert set(own) <= headings
+    files = [re.sub("#.*", "", link) for link in links if link.startswith((f"{REPOSITORY}/blob/", f"{RAW}/"))]
+    assert len(files) > 20
+    for file in files:
+        assert (ROOT / file.partition(f"/{tag}/")[2]).exists(), file
+    assert [link for link in files if link.startswith(RAW)] == re.findall(r'<img[^>]* src="([^"]+)"', html)
+
+
+def test_pypi_accepts_the_distributions(dist: Path) -> None:
+    check = [sys.executable, "-m", "twine", "check", "--strict", *(str(file) for file in dist.iterdir())]
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("PASSED")) == (0, 2), done.stdout
+
+
+def test_the_readme_installs_what_the_release_publishes() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(workflow)["jobs"]
+    owner, name = REPOSITORY.split("/")[-2:]
+    scripts = "".join(step.get("run", "") for job in ("image", "chart") for step in jobs[job]["steps"])
+    for variable, value in (("GITHUB_REPOSITORY", f"{owner}/{name}"), ("GITHUB_REPOSITORY_OWNER", owner)):
+        scripts = scripts.replace(f"${{{variable},,}}", value)
+    (image,) = re.findall(r'image="(ghcr\.io/.+)"', scripts)
+    (charts,) = re.findall(r'charts="(ghcr\.io/.+)"', scripts)
+    assert f"IMAGE={image}:{__version__}\n" in readme
+    assert f"oci://{charts}/taskrouter-exporter --version {__version__} " in readme
 
 
 def test_type_checkers_find_the_annotations(dist: Path) -> None:
