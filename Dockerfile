@@ -26,7 +26,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
         install --no-cache-dir --require-hashes --only-binary=:all: -r requirements.txt
 COPY pyproject.toml README.md LICENSE config.example.yaml ./
 COPY docs/config.schema.json docs/
-COPY contrib/systemd contrib/systemd
+COPY contrib contrib
 COPY monitoring/dashboards monitoring/dashboards
 COPY monitoring/rules monitoring/rules
 COPY taskrouter_exporter taskrouter_exporter

@@ -53,10 +53,11 @@ bench: $(DEV_ENV) ## Measure speed and memory (BENCH_ARGS=--short for a short ru
 compare: $(DEV_ENV) ## Compare with bare loops, and write docs/performance.md (COMPARE_ARGS="--json-exporter PATH")
 	$(BIN)/python benchmarks/compare.py --write $(COMPARE_ARGS)
 
-docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json and the tables of docs/metrics.md
+docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json, tables of docs/metrics.md, man page, completions
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
 	$(BIN)/python -m taskrouter_exporter.config.json_schema > docs/config.schema.json
 	$(BIN)/python -m tools.metrics_page
+	$(BIN)/python -m tools.shell_files
 
 rules: $(DEV_ENV) ## Generate the alert rules
 	$(BIN)/python -m tools.rules

@@ -29,6 +29,14 @@ BUNDLED: Final = (
 )  # fmt: skip
 """The files of the repository that the wheel contains beside its modules."""
 
+SHARED: Final = {
+    "bash-completion/completions/taskrouter-exporter": "contrib/completions/taskrouter-exporter.bash",
+    "fish/vendor_completions.d/taskrouter-exporter.fish": "contrib/completions/taskrouter-exporter.fish",
+    "man/man1/taskrouter-exporter.1": "contrib/man/taskrouter-exporter.1",
+    "zsh/site-functions/_taskrouter-exporter": "contrib/completions/taskrouter-exporter.zsh",
+}
+"""Where pip installs other files of the repository, below the environment's share."""
+
 
 def build(source: Path, directory: Path, target: str) -> None:
     """As `make dist` does: with the pinned build system, without the network."""
@@ -109,6 +117,8 @@ def test_the_installed_program_prints_the_example_and_where_the_other_files_are(
     assert directory.is_relative_to(environment.parent)
     for name in bundled():
         assert (directory / name).read_bytes() == (ROOT / name).read_bytes()
+    for installed, name in SHARED.items():
+        assert (environment.parent / "share" / installed).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_the_wheel_contains_the_revision_written_by_the_build(source: Path, tmp_path: Path) -> None:
@@ -154,7 +164,8 @@ def test_the_wheel_has_the_package_s_modules_and_bundled_files_and_nothing_else(
     modules = {str(file.relative_to(ROOT)) for file in package.rglob("*.py")}
     others = {"py.typed", "web/landing.css", "web/landing.js"}
     others |= {f"share/{name}" for name in bundled()}
-    assert names == modules | {f"taskrouter_exporter/{name}" for name in others}
+    shared = {f"{NAME}.data/data/share/{name}" for name in SHARED}
+    assert names == modules | shared | {f"taskrouter_exporter/{name}" for name in others}
 
 
 def test_the_source_distribution_can_be_tested(source: Path) -> None:
