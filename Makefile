@@ -8,7 +8,7 @@ DEV_ENV := $(VENV)/.installed-dev
 unexport PYTHONDONTWRITEBYTECODE
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test coverage help stress weeks lint actionlint bench compare rules alerts dashboards picture docs chart dist lock clean
+.PHONY: run test coverage help stress weeks lint actionlint bench compare rules alerts dashboards picture docs chart dist deb lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -71,6 +71,9 @@ chart: rules dashboards ## Generate rules, dashboards, schema and README of the 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(BIN)/python -m hatchling build
+
+deb: $(DEV_ENV) ## Build a Debian package into build/debian/ (DEB_ARGS="--release=trixie --architecture=arm64")
+	$(BIN)/python -m tools.debian $(DEB_ARGS)
 
 lock: $(DEV_ENV) ## Upgrade the pinned dependencies
 	$(BIN)/$(LOCK) --upgrade pyproject.toml -o requirements.txt
