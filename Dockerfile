@@ -24,7 +24,11 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements-build.txt && \
     pip/bin/pip --python /opt/taskrouter-exporter/bin/python \
         install --no-cache-dir --require-hashes --only-binary=:all: -r requirements.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE config.example.yaml ./
+COPY docs/config.schema.json docs/
+COPY contrib contrib
+COPY monitoring/dashboards monitoring/dashboards
+COPY monitoring/rules monitoring/rules
 COPY taskrouter_exporter taskrouter_exporter
 ARG REVISION=unknown
 RUN printf '%s\n' "${REVISION}" > taskrouter_exporter/REVISION && \

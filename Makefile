@@ -8,7 +8,7 @@ DEV_ENV := $(VENV)/.installed-dev
 unexport PYTHONDONTWRITEBYTECODE
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test coverage help stress weeks lint actionlint bench compare scale pauses rules alerts dashboards picture docs chart dist lock clean
+.PHONY: run test coverage help stress weeks lint actionlint bench compare scale pauses rules alerts dashboards picture docs chart dist deb lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -59,10 +59,11 @@ scale: $(DEV_ENV) ## Measure 10 to 5,000 targets, for docs/scaling.md (5 minutes
 pauses: $(DEV_ENV) ## Measure how long 75,000 targets keep the exporter from answering (3 minutes)
 	$(BIN)/python benchmarks/pauses.py
 
-docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json and the tables of docs/metrics.md
+docs: $(DEV_ENV) ## Generate docs/configuration.md, docs/config.schema.json, tables of docs/metrics.md, man page, completions
 	$(BIN)/python -m tools.configuration_page > docs/configuration.md
 	$(BIN)/python -m taskrouter_exporter.config.json_schema > docs/config.schema.json
 	$(BIN)/python -m tools.metrics_page
+	$(BIN)/python -m tools.shell_files
 
 rules: $(DEV_ENV) ## Generate the alert rules
 	$(BIN)/python -m tools.rules
@@ -76,6 +77,9 @@ chart: rules dashboards ## Generate rules, dashboards, schema and README of the 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(BIN)/python -m hatchling build
+
+deb: $(DEV_ENV) ## Build a Debian package into build/debian/ (DEB_ARGS="--release=trixie --architecture=arm64")
+	$(BIN)/python -m tools.debian $(DEB_ARGS)
 
 lock: $(DEV_ENV) ## Upgrade the pinned dependencies
 	$(BIN)/$(LOCK) --upgrade pyproject.toml -o requirements.txt

@@ -3,13 +3,14 @@
 import argparse
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
 from taskrouter_exporter import __version__
+from taskrouter_exporter.bundled_files import bundled_directory, example_configuration
 from taskrouter_exporter.command_line import (
     CONFIG_FILE,
     SEPARATOR,
@@ -18,6 +19,7 @@ from taskrouter_exporter.command_line import (
     config_path,
     timeout_seconds,
     variable_of,
+    write_output,
 )
 from taskrouter_exporter.config.fields import without_newline
 from taskrouter_exporter.logs import FORMATS, LEVELS
@@ -39,7 +41,7 @@ _SCENARIOS: Final = (
 )
 """Those of `demo.SCENARIOS`; its import would take as long as a tenth of all others at each start."""
 
-_ANSWERS: Final = {"-h", "--help", "--version"}
+_ANSWERS: Final = {"-h", "--help", "--version", "--config.example", "--files.directory"}
 """Flags that print something and exit, whatever is in the environment."""
 
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
@@ -49,8 +51,8 @@ _LONGEST_OFFSET_SECONDS: Final = 3600
 def parse_flags(arguments: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace:
     """Return the flags, each from the arguments or else from its environment variable.
 
-    Exits after `--help` and `--version`, and with status 2 and one line where a value cannot be used or flags
-    exclude each other.
+    Exits after a flag that only prints something, and with status 2 and one line where a value cannot be used
+    or flags exclude each other.
     """
     parser = _parser()
     given = {argument.partition("=")[0] for argument in arguments}
@@ -94,9 +96,9 @@ class _Parser(Parser):
             prog="taskrouter-exporter",
             description="Prometheus exporter for Twilio TaskRouter.",
             epilog="Commands: backfill (write the past of the statistics), query (ask TaskRouter once, and "
-            "print the answer). COMMAND --help lists the flags of each. Every flag but --help and --version "
-            f"can also be set by an environment variable, such as {variable_of('--log.level')} for "
-            "--log.level. The flag takes precedence.",
+            "print the answer). COMMAND --help lists the flags of each. Every flag but --help, --version, "
+            "--config.example and --files.directory can also be set by an environment variable, such as "
+            f"{variable_of('--log.level')} for --log.level. The flag takes precedence.",
             allow_abbrev=False,
             add_help=False,
         )
@@ -138,6 +140,22 @@ class _Parser(Parser):
         super().error(message)
 
 
+class _Print(argparse.Action):
+    """Prints a text and exits, without reading the other flags."""
+
+    def __init__(self, *, text: Callable[[], str], **properties: Any) -> None:  # noqa: ANN401 -- argparse's
+        super().__init__(nargs=0, **properties)
+        self._text = text
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the text; exit with status 1 and one line if its file cannot be read."""
+        try:
+            text = self._text()
+        except OSError as error:
+            parser.exit(1, f"{parser.prog}: {self.option_strings[0]}: {error.filename}: {error.strerror}\n")
+        parser.exit(write_output(text))
+
+
 def _parser() -> _Parser:
     parser = _Parser()
     parser.add_argument("-h", "--help", action="help", help="Show this help message and exit.")
@@ -148,6 +166,8 @@ def _parser() -> _Parser:
     add("--config.check", dest="config_check", action="store_true",
         help="Validate the configuration files, print what would be polled, and exit. With --web.config.file "
         f"alone, and without a {CONFIG_FILE}, validate only that file.")  # fmt: skip
+    parser.add_argument("--config.example", action=_Print, text=lambda: example_configuration().rstrip("\n"),
+        help="Print an example configuration with every key, and exit.")  # fmt: skip
     add("--config.auto-reload", dest="auto_reload", action="store_true",
         help="Check every 30 s whether the configuration files have changed, and reload them.")  # fmt: skip
     add("--web.listen-address", dest="listen_addresses", type=_listen_address, action="append",
@@ -183,6 +203,9 @@ def _parser() -> _Parser:
         help="Export metrics of an embedded TaskRouter simulator; needs no Twilio account.")  # fmt: skip
     add("--demo.scenario", dest="demo_scenario", choices=_SCENARIOS, default="calm",
         metavar="|".join(_SCENARIOS), help="Scenario of the simulator. (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--files.directory", action=_Print, text=lambda: str(bundled_directory()),
+        help="Print the directory with the alert rules, dashboards, systemd units and JSON Schema, and exit."
+        )  # fmt: skip
     version = f"taskrouter-exporter {__version__} (revision {revision()})"
     parser.add_argument("--version", action="version", version=version, help="Show the version and exit.")
     return parser

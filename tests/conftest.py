@@ -34,7 +34,7 @@ LONGEST_FIRST = (
 ON_ONE_WORKER = {
     *(
         f"tests/integration/test_{name}.py"
-        for name in ("backfill", "dashboards", "docs", "image", "landing", "wheel")
+        for name in ("backfill", "dashboards", "debian", "docs", "image", "landing", "wheel")
     ),
     "tests/fuzz/test_http_fuzz.py",
 }

@@ -222,14 +222,18 @@ def test_only_the_needed_files_reach_the_build(builder: Builder, tmp_path: Path)
     (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n", encoding="utf-8")
     builder.build(context, "localhost/context", {})
     arrived = builder.mount("localhost/context")
-    code = [path for path in (ROOT / "taskrouter_exporter").rglob("*") if "__pycache__" not in path.parts]
+    folders = ("contrib", "monitoring/dashboards", "monitoring/rules", "taskrouter_exporter")
+    paths = (path for folder in folders for path in (ROOT / folder).rglob("*"))
+    copied = [path for path in paths if "__pycache__" not in path.parts]
     assert {str(path.relative_to(arrived)) for path in arrived.rglob("*") if path.is_file()} == {
         "LICENSE",
         "README.md",
+        "config.example.yaml",
+        "docs/config.schema.json",
         "pyproject.toml",
         "requirements.txt",
         "requirements-build.txt",
-        *(str(path.relative_to(ROOT)) for path in code if path.is_file()),
+        *(str(path.relative_to(ROOT)) for path in copied if path.is_file()),
     }
 
 

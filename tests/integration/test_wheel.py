@@ -11,14 +11,31 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 from packaging.metadata import Metadata
+from readme_renderer import markdown
 from support.exporter import ROOT, Exporter
 
 from taskrouter_exporter import __version__
 
 NAME: Final = f"taskrouter_exporter-{__version__}"
 WHEEL: Final = f"{NAME}-py3-none-any.whl"
+REPOSITORY: Final = "https://github.com/taskrouter-exporter/twilio-taskrouter-exporter"
+RAW: Final = REPOSITORY.replace("github.com", "raw.githubusercontent.com")
 NOT_IN_THE_CONTEXT: Final = shutil.ignore_patterns("__pycache__")
+BUNDLED: Final = (
+    "config.example.yaml", "contrib/systemd/*", "docs/config.schema.json", "monitoring/dashboards/*",
+    "monitoring/rules/*",
+)  # fmt: skip
+"""The files of the repository that the wheel contains beside its modules."""
+
+SHARED: Final = {
+    "bash-completion/completions/taskrouter-exporter": "contrib/completions/taskrouter-exporter.bash",
+    "fish/vendor_completions.d/taskrouter-exporter.fish": "contrib/completions/taskrouter-exporter.fish",
+    "man/man1/taskrouter-exporter.1": "contrib/man/taskrouter-exporter.1",
+    "zsh/site-functions/_taskrouter-exporter": "contrib/completions/taskrouter-exporter.zsh",
+}
+"""Where pip installs other files of the repository, below the environment's share."""
 
 
 def build(source: Path, directory: Path, target: str) -> None:
@@ -90,6 +107,20 @@ def test_the_installed_program_prints_its_version(environment: Path) -> None:
     assert output.startswith(f"taskrouter-exporter {__version__} ")
 
 
+def test_the_installed_program_prints_the_example_and_where_the_other_files_are(environment: Path) -> None:
+    def run(flag: str) -> str:
+        command = [str(environment / "taskrouter-exporter"), flag]
+        return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+
+    assert run("--config.example") == (ROOT / "config.example.yaml").read_text(encoding="utf-8")
+    directory = Path(run("--files.directory").removesuffix("\n"))
+    assert directory.is_relative_to(environment.parent)
+    for name in bundled():
+        assert (directory / name).read_bytes() == (ROOT / name).read_bytes()
+    for installed, name in SHARED.items():
+        assert (environment.parent / "share" / installed).read_bytes() == (ROOT / name).read_bytes()
+
+
 def test_the_wheel_contains_the_revision_written_by_the_build(source: Path, tmp_path: Path) -> None:
     revision = source / "taskrouter_exporter" / "REVISION"
     revision.write_text("0123abc\n", encoding="ascii")
@@ -110,6 +141,8 @@ def test_the_image_installs_the_same_wheel(dist: Path, tmp_path: Path) -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     for sources, destination in re.findall(r"^COPY (?!--)(.+) (\S+)$", dockerfile, re.MULTILINE):
         for source in sources.split():
+            if destination.endswith("/"):
+                (context / destination).mkdir(exist_ok=True)
             if (ROOT / source).is_dir():
                 shutil.copytree(ROOT / source, context / destination, ignore=NOT_IN_THE_CONTEXT)
             else:
@@ -118,13 +151,21 @@ def test_the_image_installs_the_same_wheel(dist: Path, tmp_path: Path) -> None:
     assert (tmp_path / WHEEL).read_bytes() == (dist / WHEEL).read_bytes()
 
 
-def test_the_wheel_has_the_package_s_modules_and_nothing_else(dist: Path) -> None:
+def bundled() -> set[str]:
+    files = {str(file.relative_to(ROOT)) for pattern in BUNDLED for file in ROOT.glob(pattern)}
+    assert len(files) >= len(BUNDLED)
+    return files
+
+
+def test_the_wheel_has_the_package_s_modules_and_bundled_files_and_nothing_else(dist: Path) -> None:
     with zipfile.ZipFile(dist / WHEEL) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     package = ROOT / "taskrouter_exporter"
     modules = {str(file.relative_to(ROOT)) for file in package.rglob("*.py")}
     others = {"py.typed", "web/landing.css", "web/landing.js"}
-    assert names == modules | {f"taskrouter_exporter/{name}" for name in others}
+    others |= {f"share/{name}" for name in bundled()}
+    shared = {f"{NAME}.data/data/share/{name}" for name in SHARED}
+    assert names == modules | shared | {f"taskrouter_exporter/{name}" for name in others}
 
 
 def test_the_source_distribution_can_be_tested(source: Path) -> None:
@@ -142,7 +183,45 @@ def test_the_metadata_is_valid_and_matches_the_project(metadata: Metadata) -> No
     assert (metadata.name, str(metadata.version)) == ("taskrouter-exporter", __version__)
     assert metadata.license_expression == "Apache-2.0"
     assert metadata.description_content_type == "text/markdown"
-    assert metadata.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(metadata.project_urls or ()) == {"Changelog", "Documentation", "Homepage", "Issues", "Source"}
+    assert all(url.startswith(REPOSITORY) for url in (metadata.project_urls or {}).values())
+
+
+def test_the_description_is_the_readme_with_absolute_links(metadata: Metadata) -> None:
+    description = str(metadata.description)
+    tag = f"v{__version__}"
+    relative = description.replace(f"{REPOSITORY}/blob/{tag}/", "").replace(f"{RAW}/{tag}/", "")
+    assert relative == (ROOT / "README.md").read_text(encoding="utf-8")
+    html = str(markdown.render(description))
+    links = re.findall(r'(?:href|src)="([^"]+)"', html)
+    headings = {f"#{heading}" for heading in re.findall(r'id="([^"]+)"', html)}
+    own = [link for link in links if not link.startswith(("http://", "https://"))]
+    assert set(own) <= headings
+    files = [re.sub("#.*", "", link) for link in links if link.startswith((f"{REPOSITORY}/blob/", f"{RAW}/"))]
+    assert len(files) > 20
+    for file in files:
+        assert (ROOT / file.partition(f"/{tag}/")[2]).exists(), file
+    assert [link for link in files if link.startswith(RAW)] == re.findall(r'<img[^>]* src="([^"]+)"', html)
+
+
+def test_pypi_accepts_the_distributions(dist: Path) -> None:
+    check = [sys.executable, "-m", "twine", "check", "--strict", *(str(file) for file in dist.iterdir())]
+    done = subprocess.run(check, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.count("PASSED")) == (0, 2), done.stdout
+
+
+def test_the_readme_installs_what_the_release_publishes() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(workflow)["jobs"]
+    owner, name = REPOSITORY.split("/")[-2:]
+    scripts = "".join(step.get("run", "") for job in ("image", "chart") for step in jobs[job]["steps"])
+    for variable, value in (("GITHUB_REPOSITORY", f"{owner}/{name}"), ("GITHUB_REPOSITORY_OWNER", owner)):
+        scripts = scripts.replace(f"${{{variable},,}}", value)
+    (image,) = re.findall(r'image="(ghcr\.io/.+)"', scripts)
+    (charts,) = re.findall(r'charts="(ghcr\.io/.+)"', scripts)
+    assert f"IMAGE={image}:{__version__}\n" in readme
+    assert f"oci://{charts}/taskrouter-exporter --version {__version__} " in readme
 
 
 def test_type_checkers_find_the_annotations(dist: Path) -> None:

@@ -1,6 +1,7 @@
 """Images built by buildah on a local base image, and run by bubblewrap as a container runtime would."""
 
 import ast
+import fcntl
 import json
 import os
 import re
@@ -54,11 +55,9 @@ class Builder:
         return ended.stdout.strip()
 
     def make_base(self, mmdebstrap: str) -> str:
-        """Return an image of Debian's Python and pip. Created once, removed by `make clean`."""
-        if not _BASE_TREE.exists():
-            _bootstrap(mmdebstrap, self._directory / "bookworm.tar")
+        """Return an image of Debian's Python and pip."""
         container = self.run("from", "scratch")
-        self.run("add", container, _BASE_TREE, "/")
+        self.run("add", container, base_tree(mmdebstrap), "/")
         self.run("config", "--env=PATH=/usr/local/bin:/usr/bin:/bin", container)
         self.run("commit", "--rm", container, _BASE)
         return _BASE
@@ -82,6 +81,17 @@ class Builder:
         layout = self._directory / "layout"
         self.run("push", image, f"oci:{layout}")
         return sum(blob.stat().st_size for blob in (layout / "blobs" / "sha256").iterdir())
+
+
+def base_tree(mmdebstrap: str) -> Path:
+    """Return a tar archive of Debian's Python and pip. Created once, removed by `make clean`."""
+    _BASE_TREE.parent.mkdir(exist_ok=True)
+    with _BASE_TREE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two workers of the tests need it
+        if not _BASE_TREE.exists():
+            with tempfile.TemporaryDirectory(dir=_BASE_TREE.parent, prefix="base-") as directory:
+                _bootstrap(mmdebstrap, Path(directory, "bookworm.tar"))
+    return _BASE_TREE
 
 
 def _bootstrap(mmdebstrap: str, tree: Path) -> None:

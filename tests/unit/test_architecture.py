@@ -12,8 +12,8 @@ PACKAGE: Final = Path(taskrouter_exporter.__file__).parent
 MOST_LEVELS: Final = 10
 
 _LEAVES: Final = {
-    "auto_reload", "durations", "early_signals", "files", "healthcheck", "logs", "revision", "sids",
-    "systemd", "terminal",
+    "auto_reload", "bundled_files", "durations", "early_signals", "files", "healthcheck", "logs", "revision",
+    "sids", "systemd", "terminal",
 }  # fmt: skip
 _POLLING: Final = {"batches", "counters", "politeness", "poll_history", "poller", "standings"}
 ALLOWED: Final[dict[str, set[str]]] = {
@@ -60,7 +60,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
         "api", "auto_reload", "command_line", "config", "config_check", "demo", "early_signals", "flags",
         "logs", "metrics", "revision", "runtime", "server", "systemd", "web",
     },
-    "flags": {"command_line", "config", "durations", "logs", "revision", "server", "web"},
+    "flags": {"bundled_files", "command_line", "config", "durations", "logs", "revision", "server", "web"},
     "__main__": {"cli", "early_signals"},
 }  # fmt: skip
 """What each part may import. Nothing imports cli, and config imports nothing that it configures."""
