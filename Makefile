@@ -14,7 +14,7 @@ PROMETHEUS3_TESTS := $(addprefix tests/integration/test_, $(addsuffix .py, \
 	prometheus prometheus3 rules alert_chain alert_evaluation backfill opentelemetry statistics))
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test test-prometheus3 coverage help stress weeks lint actionlint bench compare rules alerts dashboards picture docs chart dist lock clean
+.PHONY: run test test-prometheus3 test-opentelemetry coverage help stress weeks lint actionlint bench compare rules alerts dashboards picture docs chart dist lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -33,6 +33,15 @@ $(PROMETHEUS3)/prometheus:
 	GOBIN=$(CURDIR)/$(PROMETHEUS3) go install \
 		-ldflags="-X github.com/prometheus/common/version.Version=$(PROMETHEUS3_VERSION)" \
 		$(addprefix $(PROMETHEUS3_MODULE)/, $(addsuffix @$(PROMETHEUS3_MODULE_VERSION), promtool prometheus))
+
+test-opentelemetry: $(DEV_ENV) ## Test the recipe for the OpenTelemetry Collector, built with Go (skipped without Go)
+	@if [ ! -x build/otelcol/otelcol ] && ! command -v go >/dev/null; \
+	then echo "skipped: building the Collector needs Go (https://go.dev/dl)"; exit 0; fi; \
+	set -ex; $(MAKE) --no-print-directory build/otelcol/otelcol; \
+	PATH="$(CURDIR)/build/otelcol:$$PATH" $(BIN)/python -m pytest tests/integration/test_opentelemetry.py $(PYTEST_ARGS)
+
+build/otelcol/otelcol: tests/data/collector-builder.yaml
+	go run go.opentelemetry.io/collector/cmd/builder@v0.163.0 --config=$<
 
 coverage: $(DEV_ENV) ## Report the coverage of `make test COVERAGE=1`; fail if it is below 95 %
 	$(BIN)/coverage combine --quiet

@@ -75,7 +75,7 @@ class Program:
 def bad_lines(log: str) -> Iterator[str]:
     """Yield the warnings and errors of a log, except that of the end by SIGTERM.
 
-    The format is that of go-kit (`ts=… level=warn msg="Received SIGTERM, …"`), and from Prometheus 3 on that of
+    The format is that of go-kit (`ts=… level=warn msg="Received SIGTERM, …"`) or, in Prometheus 3, that of
     slog (`time=… level=WARN source=… msg="Received an OS signal, …" signal=terminated`).
     """
     for line in log.splitlines():
