@@ -46,12 +46,12 @@ def start_server(
         prometheus.assert_clean_log()
 
 
-def since_the_last_hour(simulator: FaultySimulator) -> dict[str, Any]:
-    """A configuration whose counters begin less than an hour ago: in a zone where it is past midnight."""
+def since_the_hour(simulator: FaultySimulator, ago: int) -> dict[str, Any]:
+    """A configuration whose counters began so many full hours ago, in a zone where it was midnight then."""
     now = datetime.now(UTC)
     if now.minute == 59:
-        time.sleep(60 - now.second)  # or they would begin again during the test
-    hour = datetime.now(UTC).hour
+        time.sleep(60 - now.second)  # or an hour would begin during the test
+    hour = (datetime.now(UTC).hour - ago) % 24
     zone = f"Etc/GMT{hour:+}" if hour <= 12 else f"Etc/GMT-{24 - hour}"
     config = simulated(simulator)
     for target in config["targets"]:
@@ -62,7 +62,7 @@ def since_the_last_hour(simulator: FaultySimulator) -> dict[str, Any]:
 def test_counters_begin_with_0_at_their_creation_timestamp(
     simulator: FaultySimulator, start_exporter: StartExporter, start_server: StartServer
 ) -> None:
-    exporter = start_exporter(since_the_last_hour(simulator))
+    exporter = start_exporter(since_the_hour(simulator, 0))
     prometheus = start_server(scraping(exporter.address), ZERO_INGESTION)
     prometheus.wait_for(
         f"count_over_time({PREFIX}{FAMILY}[2h])", lambda found: bool(found) and min(found.values()) >= 2
@@ -76,10 +76,21 @@ def test_counters_begin_with_0_at_their_creation_timestamp(
     assert prometheus.query(f'{{__name__=~"{PREFIX}.+_created"}}') == {}, "the timestamp is no series"
 
 
+def test_a_creation_timestamp_of_hours_ago_changes_nothing(
+    simulator: FaultySimulator, start_exporter: StartExporter, start_server: StartServer
+) -> None:
+    exporter = start_exporter(since_the_hour(simulator, 3))
+    prometheus = start_server(scraping(exporter.address), ZERO_INGESTION)
+    found = prometheus.wait_for(f"{PREFIX}{FAMILY} > 0", bool)
+    samples = prometheus.samples(f"{PREFIX}{FAMILY}[5h]")
+    assert 0 not in {values[0] for labels, values in samples.items() if labels in found}
+    assert prometheus.query(f'{{__name__=~"{PREFIX}.+_created"}}') == {}
+
+
 def test_nothing_is_added_where_there_are_no_creation_timestamps(
     simulator: FaultySimulator, start_exporter: StartExporter, start_server: StartServer
 ) -> None:
-    exporter = start_exporter(since_the_last_hour(simulator), ["--web.disable-created"])
+    exporter = start_exporter(since_the_hour(simulator, 0), ["--web.disable-created"])
     prometheus = start_server(scraping(exporter.address), ZERO_INGESTION)
     found = prometheus.wait_for(f"{PREFIX}{FAMILY}", bool)
     samples = prometheus.samples(f"{PREFIX}{FAMILY}[2h]")
