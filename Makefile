@@ -6,9 +6,15 @@ RUN_ENV := $(VENV)/.installed-run
 DEV_ENV := $(VENV)/.installed-dev
 # Or each of the tests' hundreds of processes compiles the modules again.
 unexport PYTHONDONTWRITEBYTECODE
+PROMETHEUS3_VERSION := 3.16.0
+PROMETHEUS3_MODULE := github.com/prometheus/prometheus/cmd
+PROMETHEUS3_MODULE_VERSION := v0.316.0
+PROMETHEUS3 := build/prometheus-$(PROMETHEUS3_VERSION)
+PROMETHEUS3_TESTS := $(addprefix tests/integration/test_, $(addsuffix .py, \
+	prometheus prometheus3 rules alert_chain alert_evaluation backfill opentelemetry statistics))
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test coverage help stress weeks lint actionlint bench compare scale pauses rules alerts dashboards picture docs chart dist deb lock clean
+.PHONY: run test test-prometheus3 test-opentelemetry coverage help stress weeks lint actionlint bench compare scale pauses rules alerts dashboards picture docs chart dist deb lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -17,12 +23,32 @@ test: $(DEV_ENV) ## Run all tests (PYTEST_ARGS=... for pytest, COVERAGE=1 to mea
 	$(if $(COVERAGE),rm -rf build/coverage && mkdir -p build/coverage)
 	$(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest -n 4 $(PYTEST_ARGS)
 
+test-prometheus3: $(DEV_ENV) ## Run the tests that need Prometheus with Prometheus 3, built with Go (skipped without Go)
+	@if [ ! -x $(PROMETHEUS3)/prometheus ] && ! command -v go >/dev/null; \
+	then echo "skipped: building Prometheus 3 needs Go (https://go.dev/dl)"; exit 0; fi; \
+	set -ex; $(MAKE) --no-print-directory $(PROMETHEUS3)/prometheus; \
+	PATH="$(CURDIR)/$(PROMETHEUS3):$$PATH" $(BIN)/python -m pytest -n 4 $(PROMETHEUS3_TESTS) $(PYTEST_ARGS)
+
+$(PROMETHEUS3)/prometheus:
+	GOBIN=$(CURDIR)/$(PROMETHEUS3) go install \
+		-ldflags="-X github.com/prometheus/common/version.Version=$(PROMETHEUS3_VERSION)" \
+		$(addprefix $(PROMETHEUS3_MODULE)/, $(addsuffix @$(PROMETHEUS3_MODULE_VERSION), promtool prometheus))
+
+test-opentelemetry: $(DEV_ENV) ## Test the recipe for the OpenTelemetry Collector, built with Go (skipped without Go)
+	@if [ ! -x build/otelcol/otelcol ] && ! command -v go >/dev/null; \
+	then echo "skipped: building the Collector needs Go (https://go.dev/dl)"; exit 0; fi; \
+	set -ex; $(MAKE) --no-print-directory build/otelcol/otelcol; \
+	PATH="$(CURDIR)/build/otelcol:$$PATH" $(BIN)/python -m pytest tests/integration/test_opentelemetry.py $(PYTEST_ARGS)
+
+build/otelcol/otelcol: tests/data/collector-builder.yaml
+	go run go.opentelemetry.io/collector/cmd/builder@v0.163.0 --config=$<
+
 coverage: $(DEV_ENV) ## Report the coverage of `make test COVERAGE=1`; fail if it is below 95 %
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 stress: $(DEV_ENV) ## Run the stress and fuzz tests at full length, and write build/stress.md
 	STRESS=full $(BIN)/python -m pytest --timeout=900 tests/stress tests/fuzz $(PYTEST_ARGS)

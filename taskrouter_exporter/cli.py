@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 import structlog
+from prometheus_client import disable_created_metrics
 
 from taskrouter_exporter import __version__
 from taskrouter_exporter.api.environment import network_problems
@@ -116,8 +117,14 @@ async def _serve(
         flags: The flags.
     """
     systemd = Notifier(os.environ)
+    if flags.disable_created:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library's function has no types
     runtime = Runtime(
-        load, ExporterMetrics(__version__, revision()), systemd, trends=not flags.disable_trends
+        load,
+        ExporterMetrics(__version__, revision()),
+        systemd,
+        trends=not flags.disable_trends,
+        created=not flags.disable_created,
     )
     web = Web(
         runtime,

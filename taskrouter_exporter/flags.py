@@ -27,6 +27,12 @@ from taskrouter_exporter.revision import revision
 from taskrouter_exporter.server.listen import ListenAddress
 from taskrouter_exporter.web.paths import RESERVED_PATHS, RESERVED_PREFIXES
 
+DISABLE_CREATED: Final = "PROMETHEUS_DISABLE_CREATED_SERIES"
+"""A variable of prometheus-client, which means the same as `--web.disable-created`."""
+
+_TRUE_OF_THE_LIBRARY: Final = {"true", "1", "t"}
+"""Any other value of its variable does nothing (prometheus_client.metrics)."""
+
 HEALTH_URL: Final = "HEALTH_URL"
 """The variable of the health check, which is another program."""
 
@@ -64,6 +70,8 @@ def parse_flags(arguments: Sequence[str], environ: Mapping[str, str]) -> argpars
         if flag not in given and without_newline(environ.get(variable, ""))
     }
     flags = parser.parse_args([*chain.from_iterable(from_environment.values()), *arguments])
+    if environ.get(DISABLE_CREATED, "").lower() in _TRUE_OF_THE_LIBRARY:
+        flags.disable_created = True
     if flags.systemd_socket and flags.listen_addresses:
         exclusive = ("--web.systemd-socket", "--web.listen-address")
         names = [parser.variables[flag] if flag in from_environment else flag for flag in exclusive]
@@ -193,6 +201,8 @@ def _parser() -> _Parser:
         "(default: %(default)s)")  # fmt: skip
     add("--web.disable-trends", dest="disable_trends", action="store_true",
         help="Show no trends on the landing page, and keep none in memory.")  # fmt: skip
+    add("--web.disable-created", dest="disable_created", action="store_true",
+        help="Expose no _created series, which OpenMetrics has for counters and histograms.")  # fmt: skip
     add("--timeout-offset", dest="timeout_offset", type=_seconds, default=0.5, metavar="SECONDS",
         help="Offset to subtract from Prometheus's scrape timeout. (default: %(default)s)")  # fmt: skip
     add("--log.level", dest="log_level", type=_log_level, choices=LEVELS, default="info",

@@ -72,13 +72,14 @@ def statistics_lines(
 ) -> tuple[bytes, ...]:
     """Return the lines of each family of a query's statistics, in the order of its kind's families.
 
-    Those of a counter are as in OpenMetrics: each value is followed by when the counter began.
+    Those of a counter are as in OpenMetrics: each value is followed by when the counter began, unless that is
+    to be left out.
 
     Args:
         kind: What was asked.
         common: The labels that the query's statistics have in common, as text.
         statistics: The answer.
-        anchor: When its counters began.
+        anchor: When its counters began, None to leave that out.
     """
     created = "" if anchor is None else number(anchor.timestamp())
     return tuple(
@@ -95,7 +96,7 @@ def _lines(family: Family, name: str, samples: Iterable[Sample], common: str, cr
         name: Its full name.
         samples: Those of one answer.
         common: The labels of all of them.
-        created: When its counters began; none where they are gauges.
+        created: When its counters began, "" to leave that out.
     """
     counts = family.type == "counter"
     for values, value in samples:

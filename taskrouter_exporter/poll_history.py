@@ -47,6 +47,7 @@ class PollResult:
         begun: When the poll began, on the monotonic clock.
         together: Number of queries that its request was about.
         resource: Name of the API's resource that was asked, to which the rate limit applies.
+        created: Whether the lines say when the counters began; only given to the constructor.
         statistics: What the landing page shows of the answer, None where the poll failed.
         lines: The whole answer as it is published, family by family. A result is kept for long, and there may
             be thousands: nothing else has all of its samples.
@@ -64,10 +65,11 @@ class PollResult:
     asked: bool = True
     together: int = 1
     resource: str = ""
+    created: InitVar[bool] = True
     statistics: Statistics | None = field(init=False)
     lines: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self, answer: Statistics | None) -> None:
+    def __post_init__(self, answer: Statistics | None, created: bool) -> None:
         shown: Statistics | None = None
         lines: tuple[bytes, ...] = ()
         if answer is not None:
@@ -75,7 +77,8 @@ class PollResult:
             shown = answer.only(
                 {family for column in kind.columns for family in (column.family, column.whole)}
             )
-            lines = statistics_lines(kind, self.query.statistics_label_text, answer, self.anchor)
+            begun = self.anchor if created else None
+            lines = statistics_lines(kind, self.query.statistics_label_text, answer, begun)
         object.__setattr__(self, "statistics", shown)
         object.__setattr__(self, "lines", lines)
 

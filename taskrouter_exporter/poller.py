@@ -93,6 +93,7 @@ class Poller:
         history: Receives each result.
         cache: Seconds for which a good answer is used again.
         standings: Says which queries go first; it outlives the poller.
+        created: Whether the lines of counters say when these began.
         clock: Tells the time.
         monotonic: The clock of deadlines.
     """
@@ -104,6 +105,7 @@ class Poller:
         *,
         cache: float = 0,
         standings: Standings | None = None,
+        created: bool = True,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -111,6 +113,7 @@ class Poller:
         self._history = history
         self._cache = cache
         self._standings = standings or Standings()
+        self._created = created
         self._pauses = Pauses()
         self._batching = Batching()
         self._kept: frozenset[Query] | None = None
@@ -340,6 +343,7 @@ class Poller:
             duration=self._monotonic() - call.begun,
             attempts=tuple(call.attempts),
             answer=statistics,
+            created=self._created,
             error=error,
             rate_limit=call.rate_limit,
             anchor=poll.anchor,

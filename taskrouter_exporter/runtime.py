@@ -109,6 +109,7 @@ class Runtime:
         metrics: Of the exporter itself.
         systemd: Receives a notification of each reload, whoever requests it.
         trends: Whether to keep shares of the last hour.
+        created: Whether to say when counters began.
 
     Attributes:
         history: What is known of each query.
@@ -121,9 +122,16 @@ class Runtime:
     """
 
     def __init__(
-        self, load: Callable[[], Config], metrics: ExporterMetrics, systemd: Notifier, *, trends: bool = True
+        self,
+        load: Callable[[], Config],
+        metrics: ExporterMetrics,
+        systemd: Notifier,
+        *,
+        trends: bool = True,
+        created: bool = True,
     ) -> None:
         self.metrics = metrics
+        self._created = created
         self._systemd = systemd
         self.failures = Failures()
         self.trends = Trends() if trends else None
@@ -255,7 +263,13 @@ class Runtime:
         clients = build_clients(config, os.environ, self._executor, self.metrics.api)
         for name in clients:
             self.metrics.api.expect(name)
-        poller = Poller(clients, self.history, cache=config.polling.cache, standings=self._standings)
+        poller = Poller(
+            clients,
+            self.history,
+            cache=config.polling.cache,
+            standings=self._standings,
+            created=self._created,
+        )
         return Snapshot(config, static_queries(config), poller, clients)
 
     async def _retire(self, snapshot: Snapshot, discovery: Discovery) -> None:

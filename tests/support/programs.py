@@ -1,9 +1,9 @@
-"""Programs from Debian packages that serve HTTP on loopback and log as Prometheus does."""
+"""Programs that serve HTTP on loopback and log as Prometheus does: 2, from a Debian package, or 3."""
 
 import http.client
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,9 @@ IN_BACKGROUND: Final = ("nice", "-n", "15", "env", "GOGC=400")
 """Before the command of a long calculation, which must not take the time of programs with a deadline. A
 program in Go takes more memory and a fifth less time with GOGC=400."""
 
-LISTENING: Final = r'msg="?Listening on"? address=127\.0\.0\.1:(\d+)'
+SIGTERM: Final = r"Received SIGTERM|Received an OS signal, .*\bsignal=terminated\b"
+
+LISTENING: Final = r'msg="?Listening on"?(?: component=web)? address=127\.0\.0\.1:(\d+)'
 
 
 class Program:
@@ -67,5 +69,15 @@ class Program:
 
     def assert_clean_log(self) -> None:
         """Assert that the log contains no warning and no error."""
-        bad = [line for line in self.log.splitlines() if re.search("level=(warn|error)", line)]
-        assert [line for line in bad if "Received SIGTERM" not in line] == []
+        assert list(bad_lines(self.log)) == []
+
+
+def bad_lines(log: str) -> Iterator[str]:
+    """Yield the warnings and errors of a log, except that of the end by SIGTERM.
+
+    The format is that of go-kit (`ts=… level=warn msg="Received SIGTERM, …"`) or, in Prometheus 3, that of
+    slog (`time=… level=WARN source=… msg="Received an OS signal, …" signal=terminated`).
+    """
+    for line in log.splitlines():
+        if re.search(r"\blevel=(WARN|ERROR)\b", line, re.IGNORECASE) and not re.search(SIGTERM, line):
+            yield line

@@ -35,7 +35,7 @@ def scraping(target: str, **more: Any) -> dict[str, Any]:
 
 
 class Prometheus(Program):
-    """Debian's `prometheus` on a free port of loopback.
+    """A `prometheus`, version 2 or 3, on a free port of loopback.
 
     Args:
         program: Its path.

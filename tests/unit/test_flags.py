@@ -1,11 +1,13 @@
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from prometheus_client import metrics
 
 from taskrouter_exporter.command_line import VARIABLE_PREFIX, variable_of
-from taskrouter_exporter.flags import HEALTH_URL, _parser, misspelled_variables, parse_flags
+from taskrouter_exporter.flags import DISABLE_CREATED, HEALTH_URL, _parser, misspelled_variables, parse_flags
 from taskrouter_exporter.server.listen import ListenAddress
 
 FLAGS = _parser().variables
@@ -130,6 +132,14 @@ def test_a_bad_value_names_its_variable_on_one_line(
     assert caught.value.code == 2
     assert errors.startswith(f"taskrouter-exporter: {message}")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", "t", "T", "false", "0", "yes", ""])
+def test_the_variable_of_prometheus_client_means_what_it_means_there(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DISABLE_CREATED, text)
+    assert parse_flags([], os.environ).disable_created is not metrics._get_use_created()
 
 
 def test_flags_that_exclude_each_other_are_named_as_they_were_set(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,3 +61,13 @@ def test_the_lines_are_those_of_the_library(
         assert exposition.render([Families(WrittenFamily(head, [lines]))]) == exposition.render(
             [Families(family)]
         )
+
+
+def test_without_an_anchor_no_line_says_when_a_counter_began() -> None:
+    answer = statistics("anchored", reservations_created=3)
+    with_anchor, without = (statistics_lines(WORKERS, "", answer, anchor) for anchor in (ANCHOR, None))
+    assert b"_created{" in b"".join(with_anchor)
+    assert [
+        b"".join(line for line in lines.splitlines(keepends=True) if b"_created{" not in line)
+        for lines in with_anchor
+    ] == list(without)
