@@ -14,7 +14,7 @@ PROMETHEUS3_TESTS := $(addprefix tests/integration/test_, $(addsuffix .py, \
 	prometheus prometheus3 rules alert_chain alert_evaluation backfill opentelemetry statistics))
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: run test test-prometheus3 test-opentelemetry coverage help stress weeks lint actionlint bench compare scale pauses rules alerts dashboards picture docs chart dist deb lock clean
+.PHONY: run test test-prometheus3 test-opentelemetry coverage help stress weeks lint actionlint bench compare scale pauses rules alerts dashboards mixin picture docs chart dist deb lock clean
 
 run: $(RUN_ENV) ## Start the exporter, with config.yaml if it exists, otherwise with the embedded demo
 	@if [ -e config.yaml ]; then exec $(BIN)/python exporter.py; else exec $(BIN)/python exporter.py --demo; fi
@@ -97,7 +97,7 @@ rules: $(DEV_ENV) ## Generate the alert rules
 alerts: $(DEV_ENV) ## Evaluate the alerts on the labelled corpus, as in docs/alerting.md (an hour)
 	PYTHONPATH=tests:. $(BIN)/python benchmarks/alerts.py $(ALERTS_ARGS)
 
-chart: rules dashboards ## Generate rules, dashboards, schema and README of the Helm chart
+chart: rules dashboards mixin ## Generate rules, dashboards, schema and README of the Helm chart
 	$(BIN)/python -m tools.chart
 
 dist: $(DEV_ENV) ## Build the wheel and the source distribution into dist/
@@ -114,6 +114,9 @@ lock: $(DEV_ENV) ## Upgrade the pinned dependencies
 
 dashboards: rules ## Generate the Grafana dashboards
 	$(BIN)/python -m tools.dashboards
+
+mixin: rules dashboards ## Generate the JSON files of the monitoring mixin
+	$(BIN)/python -m tools.mixin
 
 picture: $(DEV_ENV) ## Generate the README's picture
 	PYTHONPATH=tests $(BIN)/python -m tools.picture

@@ -26,6 +26,7 @@ LONGEST_FIRST = (
     "tests/integration/test_alert_chain.py",
     "tests/integration/test_rules.py",
     "tests/integration/test_wheel.py",
+    "tests/integration/test_tutorial.py",
     "tests/stress/test_disturbed_connections.py",
     "tests/stress/test_stress.py",
     "tests/integration/test_scheduling.py",

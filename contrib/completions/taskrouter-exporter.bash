@@ -9,7 +9,7 @@ _shtab_taskrouter_exporter_subparsers=(backfill query)
 
 _shtab_taskrouter_exporter_backfill_option_strings=(-h --help --config.file --from --to --step --output --windows --workspace --channel --label --rate -y --yes --prometheus --prometheus.username --prometheus.password-file --prometheus.token-file --prometheus.ca-file --remote-write --remote-write.username --remote-write.password-file --remote-write.token-file --remote-write.ca-file --journal)
 _shtab_taskrouter_exporter_query_option_strings=(-h --help --config.file --demo --workspace --channel --queue --workflow --statistics --window --from --to --output --timeout)
-_shtab_taskrouter_exporter_option_strings=(-h --help --config.file --config.check --config.example --config.auto-reload --web.listen-address --web.systemd-socket --web.health-address --web.telemetry-path --web.external-url --web.config.file --web.max-requests --web.max-scrape-timeout --web.disable-trends --timeout-offset --log.level --log.format --demo --demo.scenario --files.directory --version)
+_shtab_taskrouter_exporter_option_strings=(-h --help --config.file --config.check --config.example --config.auto-reload --web.listen-address --web.systemd-socket --web.health-address --web.telemetry-path --web.external-url --web.config.file --web.max-requests --web.max-scrape-timeout --web.disable-trends --web.disable-created --timeout-offset --log.level --log.format --demo --demo.scenario --files.directory --version)
 
 _shtab_taskrouter_exporter_backfill___config_file_COMPGEN=_shtab_compgen_files
 _shtab_taskrouter_exporter_backfill___output_COMPGEN=_shtab_compgen_files
@@ -47,6 +47,7 @@ _shtab_taskrouter_exporter___config_example_nargs=0
 _shtab_taskrouter_exporter___config_auto_reload_nargs=0
 _shtab_taskrouter_exporter___web_systemd_socket_nargs=0
 _shtab_taskrouter_exporter___web_disable_trends_nargs=0
+_shtab_taskrouter_exporter___web_disable_created_nargs=0
 _shtab_taskrouter_exporter___demo_nargs=0
 _shtab_taskrouter_exporter___files_directory_nargs=0
 _shtab_taskrouter_exporter___version_nargs=0

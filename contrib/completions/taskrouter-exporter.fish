@@ -70,6 +70,7 @@ complete -c taskrouter-exporter -n _shtab_taskrouter_exporter_using -l web.confi
 complete -c taskrouter-exporter -n _shtab_taskrouter_exporter_using -l web.max-requests -x -d 'Maximum number of parallel requests. Use 0 to disable. (default: 40)'
 complete -c taskrouter-exporter -n _shtab_taskrouter_exporter_using -l web.max-scrape-timeout -x -d 'Longest scrape timeout; a longer one in a request is shortened to it. (default: 2m)'
 complete -c taskrouter-exporter -n _shtab_taskrouter_exporter_using -l web.disable-trends -d 'Show no trends on the landing page, and keep none in memory.'
+complete -c taskrouter-exporter -n _shtab_taskrouter_exporter_using -l web.disable-created -d 'Expose no _created series, which OpenMetrics has for counters and histograms.'
 complete -c taskrouter-exporter -n _shtab_taskrouter_exporter_using -l timeout-offset -x -d 'Offset to subtract from Prometheus'"'"'s scrape timeout. (default: 0.5)'
 complete -c taskrouter-exporter -n _shtab_taskrouter_exporter_using -l log.level -xka "debug info warn error" -d 'Only log messages with the given severity or above. (default: info)'
 complete -c taskrouter-exporter -n _shtab_taskrouter_exporter_using -l log.format -xka "logfmt json" -d 'Output format of log messages. (default: logfmt)'

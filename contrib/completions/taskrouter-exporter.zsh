@@ -31,6 +31,7 @@ _shtab_taskrouter_exporter_options=(
   "--web.max-requests[Maximum number of parallel requests. Use 0 to disable. (default\: 40)]:COUNT:"
   "--web.max-scrape-timeout[Longest scrape timeout\; a longer one in a request is shortened to it. (default\: 2m)]:DURATION:"
   "--web.disable-trends[Show no trends on the landing page, and keep none in memory.]"
+  "--web.disable-created[Expose no _created series, which OpenMetrics has for counters and histograms.]"
   "--timeout-offset[Offset to subtract from Prometheus\'s scrape timeout. (default\: 0.5)]:SECONDS:"
   "--log.level[Only log messages with the given severity or above. (default\: info)]:log_level:(debug info warn error)"
   "--log.format[Output format of log messages. (default\: logfmt)]:log_format:(logfmt json)"

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ PROMETHEUS = {"type": "prometheus", "uid": "${datasource}"}
 
 NEEDS_A_WEEK = "taskrouter:reservations:last_week"
 """The one query that has no values before a week is over. Its panel has another one."""
+
+ALERT_LIST = "max by (severity, alertname"
+"""The query of the alerts that fire, which a calm selection does not have."""
 
 Selection = Mapping[str, str | list[str]]
 """What is chosen of each variable."""
@@ -82,7 +86,7 @@ class Target(NamedTuple):
 
 def panels() -> Iterator[tuple[str, dict[str, Any]]]:
     for name, dashboard in DASHBOARDS.items():
-        yield from ((name, panel) for panel in dashboard["panels"])
+        yield from ((name, panel) for panel in dashboard["panels"] if panel["type"] != "row")
 
 
 def targets() -> Iterator[Target]:
@@ -177,11 +181,38 @@ def test_every_panel_has_a_description_and_a_unit() -> None:
             assert target.query["interval"] == "1m", f"{target} would trust the data source's 15 s"
 
 
+def test_panels_are_in_rows_that_have_names() -> None:
+    for name, dashboard in DASHBOARDS.items():
+        rows = [panel["title"] for panel in dashboard["panels"] if panel["type"] == "row"]
+        assert dashboard["panels"][0]["title"] == rows[0] == "Now", name
+        assert len(set(rows)) == len(rows) > 2, name
+        types = [panel["type"] for panel in dashboard["panels"]]
+        assert ("row", "row") not in list(pairwise(types)), f"{name} has an empty row"
+        assert types[-1] != "row", name
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_list_shows_the_alerts_of_the_selection(name: str, prometheus: Prometheus) -> None:
+    panel = next(panel for board, panel in panels() if (board, panel["title"]) == (name, "Alerts"))
+    assert panel["fieldConfig"]["defaults"]["noValue"] == "No alert is pending or firing"
+    renamed = panel["transformations"][0]["options"]["renameByName"]
+    (query,) = panel["targets"]
+    for selection in SELECTIONS.values():
+        expression = fill(query["expr"], name, selection)
+        shown = [dict(labels) for labels in prometheus.query(expression, LAST_SCRAPE.timestamp())]
+        assert bool(shown) == has_the_spike(selection)
+        for labels in shown:
+            assert labels.keys() <= renamed.keys()
+            assert labels["alertname"] in {"TaskRouterRejectionSpike", "TaskRouterQueueRejectionSpike"}
+            assert labels["alertstate"] == "firing"
+
+
 def test_a_panel_that_needs_counters_says_so_and_most_do_not() -> None:
     counters = r"taskrouter_(reservations|reservation_outcomes|activity_seconds)_total"
-    for name, dashboard in DASHBOARDS.items():
-        need = [each for each in dashboard["panels"] if re.search(counters, json.dumps(each["targets"]))]
-        assert len(need) < len(dashboard["panels"]) / 2, name
+    for name in DASHBOARDS:
+        shown = [panel for board, panel in panels() if board == name]
+        need = [each for each in shown if re.search(counters, json.dumps(each["targets"]))]
+        assert len(need) < len(shown) / 2, name
         for panel in need:
             assert "`counters: day`" in panel["description"], panel["title"]
 
@@ -321,8 +352,15 @@ def test_every_metric_is_documented_or_recorded() -> None:
         assert set(words) - LABELS - PROMQL <= known, target
 
 
+def has_the_spike(selection: Selection) -> bool:
+    """Whether its channel is selected."""
+    return selection["channel"] == "$__all" or "voice" in selection["channel"]
+
+
 def is_collected(target: Target, selection: Selection) -> bool:
     """Whether the demo has it. Queues, workflows and Workers of now are polled for the channel `all`."""
+    if ALERT_LIST in target.expression:
+        return has_the_spike(selection)
     of_all = re.search(r"twilio_taskrouter_(queue_|workflow_|workers)", target.expression)
     return not of_all or selection["channel"] == "$__all" or "all" in selection["channel"]
 
@@ -343,7 +381,9 @@ def test_every_query_has_values(prometheus: Prometheus, selection: Selection) ->
 
 def test_another_exporter_has_no_values(prometheus: Prometheus) -> None:
     selection = {**EVERYTHING, "instance": ["elsewhere:10142"]}
-    independent = re.compile(r"vector\(0\)|^max by \(severity\) \(taskrouter:threshold")
+    independent = re.compile(
+        rf"vector\(0\)|^max by \(severity\) \(taskrouter:threshold|{re.escape(ALERT_LIST)}"
+    )
     found = [
         str(target)
         for target in targets()
@@ -461,6 +501,8 @@ def test_no_panel_is_empty_on_a_demo_that_was_just_started(
         now = time.time()
         shows: dict[str, bool] = {}
         for target in targets():
+            if ALERT_LIST in target.expression:
+                continue
             expression = fill(target.expression, target.dashboard, EVERYTHING)
             panel = f"{target.dashboard} / {target.panel}"
             shows[panel] = bool(run(prometheus, target, expression, now)) or shows.get(panel, False)

@@ -189,3 +189,19 @@ def test_the_page_of_metrics_begins_with_a_warning_about_sums_over_channels() ->
 def test_readme_and_runbooks_mention_workspaces_with_more_than_100_workers(file: str) -> None:
     text = " ".join((ROOT / file).read_text(encoding="utf-8").split())
     assert "Worker statistics may not be accessible in workspaces with more than 100 Workers" in text
+
+
+def test_every_version_of_the_changelog_has_upgrade_notes() -> None:
+    versions = r"^## \[?(Unreleased|\d+\.\d+\.\d+)"
+    changelog, notes = (
+        re.findall(versions, file.read_text(encoding="utf-8"), re.MULTILINE)
+        for file in (ROOT / "CHANGELOG.md", DOCS / "upgrading.md")
+    )
+    assert changelog
+    assert notes == changelog
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    pages = {file.name for file in DOCS.glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"({page}" not in index} == set()

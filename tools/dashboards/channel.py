@@ -4,6 +4,7 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
+from tools.dashboards.alert_list import alert_list
 from tools.dashboards.colours import above
 from tools.dashboards.parts import (
     CHANNEL,
@@ -13,6 +14,7 @@ from tools.dashboards.parts import (
     SELECTED,
     SHARE,
     Panel,
+    add_row,
     alert_line,
     board,
     column,
@@ -45,8 +47,11 @@ def dashboard() -> builders.Dashboard:
         _routing("queue", "The channel's tasks by queue: what waits, and what came in the chosen window."),
         _routing("workflow", "The channel's tasks by the workflow that routes them, likewise."),
     )
-    for panel in (*_now(), _windows(), *_trends(), *routing, _activities(), *_activity_trends()):
-        made.with_panel(panel)
+    add_row(made, "Now", *_now())
+    add_row(made, "Alerts", alert_list())
+    add_row(made, "Reservations", _windows(), *_trends())
+    add_row(made, "Queues and workflows", *routing)
+    add_row(made, "Activities", _activities(), *_activity_trends())
     return made
 
 

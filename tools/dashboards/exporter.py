@@ -4,6 +4,7 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
+from tools.dashboards.alert_list import alert_list
 from tools.dashboards.colours import above, below, steps
 from tools.dashboards.parts import (
     ALERT,
@@ -15,6 +16,7 @@ from tools.dashboards.parts import (
     SELECTED_EXPORTERS,
     SHARE,
     Panel,
+    add_row,
     alert_line,
     board,
     column,
@@ -41,8 +43,11 @@ def dashboard() -> builders.Dashboard:
         "Whether the exporter gets its data, and what it costs.",
         more=(),
     )
-    for panel in (*_now(), *_polls(), *_api(), *_process()):
-        made.with_panel(panel)
+    add_row(made, "Now", *_now())
+    add_row(made, "Alerts", alert_list())
+    add_row(made, "Polls", *_polls())
+    add_row(made, "API requests", *_api())
+    add_row(made, "Processes", *_process())
     return made
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
 
+from tools.dashboards.alert_list import alert_list
 from tools.dashboards.colours import above, steps
 from tools.dashboards.parts import (
     COUNT,
@@ -14,6 +15,7 @@ from tools.dashboards.parts import (
     SELECTED,
     SHARE,
     Panel,
+    add_row,
     alert_line,
     board,
     column,
@@ -41,8 +43,10 @@ def dashboard() -> builders.Dashboard:
         "TaskRouter / Overview",
         "How reservations fare in every workspace and channel, worst first.",
     )
-    for panel in (*_now(), _channels(), *_history()):
-        made.with_panel(panel)
+    add_row(made, "Now", *_now())
+    add_row(made, "Alerts", alert_list())
+    add_row(made, "Channels", _channels())
+    add_row(made, "Over time", *_history())
     return made
 
 

@@ -57,11 +57,12 @@ _TARGETS: Final = 'workspace=~"$workspace", channel=~"$channel"'
 SELECTED: Final = f"{SELECTED_EXPORTERS}, {_TARGETS}"
 _POLLED: Final = f"and on (workspace, channel) twilio_taskrouter_up{{{SELECTED}}}"
 """Of recordings, which have no job and no instance, those that the chosen exporters poll."""
-_ALERTS: Final = (
-    'ALERTS{alertname=~"TaskRouter.*", alertstate="firing", job=~"$job|", instance=~"$instance|", '
-    'workspace=~"$workspace|", channel=~"$channel|"}'
+SELECTED_ALERTS: Final = (
+    'alertname=~"TaskRouter.*", job=~"$job|", instance=~"$instance|", workspace=~"$workspace|", '
+    'channel=~"$channel|"'
 )
 """Those of the exporter have no workspace, and the others have no job and no instance."""
+_ALERTS: Final = f'ALERTS{{{SELECTED_ALERTS}, alertstate="firing"}}'
 FIRING: Final = f"count({_ALERTS}) or vector(0)"
 
 NEEDS_COUNTERS: Final = " Only targets with `counters: day` (or `week`) have it."
@@ -151,6 +152,13 @@ def board(
             .current(VariableOption(text="15m", value="15m"))
         )
     return made
+
+
+def add_row(made: dashboard.Dashboard, title: str, *panels: Panel) -> None:
+    """Add a row, which can be collapsed, and its panels."""
+    made.with_row(dashboard.Row(title).collapsed(False))
+    for panel in panels:
+        made.with_panel(panel)
 
 
 def query(expr: str, legend: str = "__auto", *, instant: bool = False) -> prometheus.Dataquery:
@@ -245,7 +253,7 @@ def graph(
         if (ALERT + ", {{severity}}" if severity else ALERT) in legends:
             dashes = DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [10, 10]})
             made.override_by_name(f"{ALERT}, {severity}" if severity else ALERT, [_colour(colour), dashes])
-    return _filled(made, title, description, queries, 10, 12)
+    return filled(made, title, description, queries, 10, 12)
 
 
 def number(
@@ -262,7 +270,7 @@ def number(
         .thresholds(colours or steps("text"))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    return _filled(made, title, description, queries, 5, 6)
+    return filled(made, title, description, queries, 5, 6)
 
 
 def rows(  # noqa: PLR0913 -- what tells one table from another
@@ -296,7 +304,7 @@ def rows(  # noqa: PLR0913 -- what tells one table from another
         .with_transformation(DataTransformerConfig("merge", options={}))
         .with_transformation(DataTransformerConfig("organize", options=organize))
     )
-    return _filled(made, title, description, queries, 11, 24)
+    return filled(made, title, description, queries, 11, 24)
 
 
 def states(title: str, description: str, queried: prometheus.Dataquery) -> statetimeline.Panel:
@@ -311,7 +319,7 @@ def states(title: str, description: str, queried: prometheus.Dataquery) -> state
         .show_value(VisibilityMode.NEVER)
         .row_height(0.8)
     )
-    return _filled(made, title, description, [queried], 10, 12)
+    return filled(made, title, description, [queried], 10, 12)
 
 
 def column(made: table.Panel, heading: str, *, unit: str = "", alert: str = "", link: str = "") -> None:
@@ -333,7 +341,7 @@ def column(made: table.Panel, heading: str, *, unit: str = "", alert: str = "", 
     made.override_by_name(heading, properties)
 
 
-def _filled(  # noqa: PLR0913, PLR0917 -- what every panel has
+def filled(  # noqa: PLR0913, PLR0917 -- what every panel has
     made: _AnyPanel,
     title: str,
     description: str,
@@ -341,6 +349,7 @@ def _filled(  # noqa: PLR0913, PLR0917 -- what every panel has
     height: int,
     width: int,
 ) -> _AnyPanel:
+    """Return a panel with what every panel has, `height` and `width` in cells of the grid."""
     made.title(title).description(description).datasource(_DATASOURCE).height(height).span(width)
     made.no_value(no_value(each.build().expr for each in queries))
     for number, each in enumerate(queries):

@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models.common import (
     BigValueTextMode,
 )
 
+from tools.dashboards.alert_list import alert_list
 from tools.dashboards.colours import above, steps
 from tools.dashboards.parts import (
     COUNT,
@@ -19,6 +20,7 @@ from tools.dashboards.parts import (
     SELECTED,
     SHARE,
     Panel,
+    add_row,
     alert_line,
     board,
     column,
@@ -45,8 +47,10 @@ def dashboard() -> builders.Dashboard:
         more=("queue", "window"),
         first=("workspace",),
     )
-    for panel in (*_wall(), _table(), *_history()):
-        made.with_panel(panel)
+    add_row(made, "Now", *_wall())
+    add_row(made, "Queues", _table())
+    add_row(made, "Alerts", alert_list())
+    add_row(made, "Over time", *_history())
     return made
 
 
