@@ -185,13 +185,18 @@ def test_an_interrupted_query_ends_at_once_with_one_line(
 ) -> None:
     simulator.faults.set(simulator.centre.workspaces[0].sid, Fault.hang())
     (tmp_path / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "exporter.py"), "query"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
+    # Who starts the tests in the background lets every process ignore it.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "exporter.py"), "query"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ,
+        )
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     wait_until("request received", lambda: simulator.requests.count() > 0)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)

@@ -342,10 +342,13 @@ def test_an_alert_that_follows_from_another_is_not_notified(
     told: list[dict[str, str]],
     alertmanager: Alertmanager,
 ) -> None:
+    def inhibited() -> list[dict[str, str]]:
+        return [each["labels"] for each in alertmanager.alerts() if each["status"]["inhibitedBy"]]
+
     alertmanager.add(cause, *silent, *told)
-    alerts = alertmanager.alerts()
-    inhibited = [each["labels"] for each in alerts if each["status"]["inhibitedBy"]]
-    assert len(alerts) == 1 + len(silent) + len(told)
-    assert sorted(json.dumps(each, sort_keys=True) for each in inhibited) == sorted(
+    assert len(alertmanager.alerts()) == 1 + len(silent) + len(told)
+    # Alertmanager learns of a cause a moment after it shows it.
+    wait_until("inhibition", lambda: len(inhibited()) >= len(silent))
+    assert sorted(json.dumps(each, sort_keys=True) for each in inhibited()) == sorted(
         json.dumps(each, sort_keys=True) for each in silent
     )

@@ -53,6 +53,15 @@ class Fault:
         """Return the fault for the requests whose path is concerned."""
         return replace(self, concerns=concerns)
 
+    def after(self, seconds: float) -> "Fault":
+        """Return the fault with every answer delayed."""
+
+        def deliver(connection: Connection, answer: Answer) -> None:
+            if not connection.gone_within(seconds):
+                self.deliver(connection, answer)
+
+        return replace(self, deliver=deliver)
+
     @staticmethod
     def replaced(old: bytes, new: bytes, times: int | None = None) -> "Fault":
         """Replace some bytes of the body by others."""
