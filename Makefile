@@ -48,7 +48,7 @@ coverage: $(DEV_ENV) ## Report the coverage of `make test COVERAGE=1`; fail if i
 	$(BIN)/coverage report
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 stress: $(DEV_ENV) ## Run the stress and fuzz tests at full length, and write build/stress.md
 	STRESS=full $(BIN)/python -m pytest --timeout=900 tests/stress tests/fuzz $(PYTEST_ARGS)

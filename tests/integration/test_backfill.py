@@ -1,7 +1,8 @@
 """The command `backfill`: the simulator's past in a file, in blocks of promtool and in a real Prometheus."""
 
+import re
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,8 +50,10 @@ def test_the_increase_over_each_day_is_that_of_the_event_log(
     )
     blocks.add_scrapes(output)
     with blocks.serve() as prometheus:
+        # Prometheus 3 leaves out the sample at the start of a range (docs/history.md, "What is written").
+        before = timedelta(0) if prometheus.major_version < 3 else timedelta(milliseconds=1)
         for end in (today - 2 * DAY, today - DAY, today):
-            assert increases(prometheus, end) == events_of_a_day(centre, end - DAY)
+            assert increases(prometheus, end - before) == events_of_a_day(centre, end - DAY)
 
 
 def increases(prometheus: Prometheus, end: datetime) -> dict[str, dict[str, int]]:
@@ -223,7 +226,7 @@ def stored(prometheus: Prometheus, past: Past) -> dict[Any, float]:
 
 
 @pytest.mark.parametrize(
-    ("window", "answer"), [(None, "status 400: out of bounds"), ("1h", "status 500: too old sample")]
+    ("window", "answer"), [(None, "status 400: out of bounds"), ("1h", "status (500|400): too old sample")]
 )
 def test_a_refusal_of_remote_write_is_one_line_and_the_answers_are_kept(
     *, program: Any, tmp_path: Path, past: Past, backfills: Backfills, window: str | None, answer: str
@@ -236,7 +239,7 @@ def test_a_refusal_of_remote_write_is_one_line_and_the_answers_are_kept(
     finally:
         prometheus.stop()
     assert done.status == 1
-    assert done.text.splitlines()[-1] == f"--remote-write={url}: {answer}"
+    assert re.fullmatch(f"--remote-write={re.escape(url)}: {answer}", done.text.splitlines()[-1]), done.text
     assert journal.exists()
 
 

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.configurations import simulated
-from support.exporter import PREFIX, Exporter
+from support.exporter import PREFIX, ROOT, Exporter
 from support.faults import FaultySimulator
+from support.programs import bad_lines
 from support.prometheus import JOB, Prometheus, scraping
 
 StartExporter = Callable[..., Exporter]
@@ -59,6 +62,21 @@ def since_the_hour(simulator: FaultySimulator, ago: int) -> dict[str, Any]:
     return config
 
 
+def test_warnings_are_found_in_the_logs_of_both_versions() -> None:
+    bad = [
+        'ts=2026-11-25T15:00:00.000Z caller=main.go:1 level=error err="opening storage failed"',
+        'time=2026-11-25T15:00:00.000Z level=WARN source=scrape.go:1 msg="Error on ingesting samples"',
+        'time=2026-11-25T15:00:00.000Z level=ERROR msg="Received an OS signal, no" signal=killed',
+    ]
+    good = [
+        'ts=2026-11-25T15:00:00.000Z level=info msg="See you next time!"',
+        'ts=2026-11-25T15:00:00.000Z level=warn msg="Received SIGTERM, exiting gracefully..."',
+        'time=2026-11-25T15:00:00.000Z level=INFO source=web.go:1 msg="no level=warning"',
+        'time=2026-11-25T15:00:00Z level=WARN msg="Received an OS signal, exiting..." signal=terminated',
+    ]
+    assert list(bad_lines("\n".join([*good, *bad, *good]))) == bad
+
+
 def test_counters_begin_with_0_at_their_creation_timestamp(
     simulator: FaultySimulator, start_exporter: StartExporter, start_server: StartServer
 ) -> None:
@@ -102,10 +120,14 @@ def test_the_drop_rule_of_the_documentation_drops_created_series_and_nothing_els
     simulator: FaultySimulator, start_exporter: StartExporter, start_server: StartServer
 ) -> None:
     exporter = start_exporter(simulated(simulator))
-    rule = {"source_labels": ["__name__"], "regex": f"{PREFIX}.+_created", "action": "drop"}
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    (text,) = re.findall(
+        r"^  ```yaml\n(  metric_relabel_configs:\n.*?)^  ```$", page, re.MULTILINE | re.DOTALL
+    )
+    rules = yaml.safe_load(textwrap.dedent(text))
     config = scraping(exporter.address)
     (job,) = config["scrape_configs"]
-    config["scrape_configs"] = [job, job | {"job_name": "dropping", "metric_relabel_configs": [rule]}]
+    config["scrape_configs"] = [job, job | {"job_name": "dropping", **rules}]
     prometheus = start_server(config)
     names = {
         job: f'group by (__name__) ({{__name__=~"{PREFIX}.+", job="{job}"}})' for job in (JOB, "dropping")

@@ -75,6 +75,11 @@ class Prometheus(Program):
         assert not answer.get("warnings"), answer
         return answer["data"]
 
+    @property
+    def major_version(self) -> int:
+        """2 or 3."""
+        return int(self.api("status/buildinfo")["version"].partition(".")[0])
+
     def query(self, expression: str, at: float | None = None) -> Series:
         """Return the value of each series of an instant vector, at Unix seconds `at` or now."""
         return {
