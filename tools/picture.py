@@ -1,6 +1,6 @@
-"""The pictures of a rejection spike in the demo, as Chromium shows it: Prometheus's graph, and the landing page.
+"""The pictures of a rejection spike in the demo, as Chromium shows it: Prometheus's graph and the landing page.
 
-`make picture` takes them again. It needs the Debian packages prometheus, chromium, chromium-driver and faketime.
+`make picture` takes them again. It needs the Debian packages prometheus, chromium, chromium-driver, faketime.
 """
 
 import tempfile
