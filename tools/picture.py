@@ -1,4 +1,4 @@
-"""The pictures of a rejection spike in the demo, as Chromium shows it: Prometheus's graph and the landing page.
+"""The pictures of a rejection spike in the demo, in Chromium: Prometheus's graph and the landing page.
 
 `make picture` takes them again. It needs the Debian packages prometheus, chromium, chromium-driver, faketime.
 """
