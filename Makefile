@@ -118,7 +118,7 @@ dashboards: rules ## Generate the Grafana dashboards
 mixin: rules dashboards ## Generate the JSON files of the monitoring mixin
 	$(BIN)/python -m tools.mixin
 
-picture: $(DEV_ENV) ## Generate the README's picture
+picture: $(DEV_ENV) ## Generate the pictures of the README and the tutorial
 	PYTHONPATH=tests $(BIN)/python -m tools.picture
 
 clean: ## Remove the environment, caches and build results

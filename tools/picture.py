@@ -1,21 +1,27 @@
-"""The picture of a rejection spike: the graph of the real Prometheus, as Chromium shows it.
+"""The pictures of a rejection spike in the demo, in Chromium: Prometheus's graph and the landing page.
 
-`make picture` takes it again. It needs the Debian packages prometheus, chromium and chromium-driver.
+`make picture` takes them again. It needs the Debian packages prometheus, chromium, chromium-driver, faketime.
 """
 
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
 from support.blocks import Blocks
 from support.browser import Browser
-from support.exporter import ROOT
+from support.exporter import ROOT, Exporter
+from support.faked_clock import FakedClock
 from support.prometheus import Prometheus
 from support.spike import END, fill_with_spike
 
-FILE: Final = ROOT / "docs" / "images" / "rejection-spike.png"
+_IMAGES: Final = ROOT / "docs" / "images"
+FILE: Final = _IMAGES / "rejection-spike.png"
+LANDING_PAGE: Final = _IMAGES / "landing-page.png"
+_LENGTH: Final = timedelta(minutes=40)
+"""How long Prometheus has scraped the exporter on the landing page, once a minute."""
 _PROGRAMS: Final = Path("/usr/bin")
 """Where Debian puts them."""
 _EXPRESSION: Final = """
@@ -50,8 +56,25 @@ def show(prometheus: Prometheus, browser: Browser, expression: str) -> None:
         time.sleep(0.1)
 
 
+def show_landing_page(browser: Browser, directory: Path) -> None:
+    """Take the picture of the landing page after the first part of the demo's spike."""
+    now = datetime.now(UTC)
+    clock = FakedClock(now, str(_PROGRAMS / "faketime"), directory)
+    demo = ["--demo", "--demo.scenario=rejection-spike"]
+    exporter = Exporter(demo, directory / "exporter.log", clock.environment)
+    try:
+        for minute in range(int(_LENGTH / timedelta(minutes=1))):
+            clock.set(now + timedelta(minutes=minute))
+            exporter.scrape(60)
+        browser.show_as(1320, 560)
+        browser.open(f"http://127.0.0.1:{exporter.port}/")
+        browser.screenshot(LANDING_PAGE)
+    finally:
+        exporter.stop()
+
+
 def main() -> None:
-    """Take the picture."""
+    """Take the pictures."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         blocks = Blocks(str(_PROGRAMS / "prometheus"), str(_PROGRAMS / "promtool"), directory / "blocks")
@@ -62,6 +85,7 @@ def main() -> None:
             try:
                 show(prometheus, browser, _EXPRESSION.strip())
                 browser.screenshot_of(".graph_container", FILE)
+                show_landing_page(browser, directory)
             finally:
                 browser.close()
 
