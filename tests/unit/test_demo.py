@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 from support.config_files import targets_of
 
 from taskrouter_exporter.config.model import Config
@@ -33,6 +34,29 @@ def test_the_demo_has_a_target_for_each_workspace_and_channel_of_its_simulator()
         }
         assert {query.period.label for query in static_queries(config)} == {"15m", "4h", "8h", "day", ""}
         assert config.accounts["demo"].base_url == simulator.base_url
+
+
+def test_a_calm_day_meets_the_service_levels() -> None:
+    """Or a new Prometheus, which has no baseline, shows a critical alert within minutes."""
+    baseline_default = 0.15
+    with demo(Scenario.CALM) as (simulator, config):
+        account = config.accounts["demo"]
+        assert account.password is not None
+        queries = {
+            query.target.workspace_sid: ",".join(map(str, query.service_levels))
+            for query in static_queries(config)
+            if query.service_levels
+        }
+        for workspace, levels in queries.items():
+            answer = requests.get(
+                f"{simulator.base_url}/v1/Workspaces/{workspace}/CumulativeStatistics",
+                {"Minutes": "240", "SplitByWaitTime": levels},
+                auth=(account.username, account.password.get_secret_value()),
+                timeout=10,
+            ).json()
+            for sides in answer["split_by_wait_time"].values():
+                below, above = (sides[side]["reservations_accepted"] for side in ("below", "above"))
+                assert above / (above + below) < baseline_default
 
 
 def test_the_calm_demo_has_no_incident() -> None:
