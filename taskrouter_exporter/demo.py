@@ -92,7 +92,7 @@ def _targets(workspace: WorkspaceModel) -> list[dict[str, object]]:
         "queues": "auto",
         "workflows": "auto",
         # Which a calm day meets: as long as there is no baseline, the alerts compare with a fixed share.
-        "service_levels": ["2m", "5m"],
+        "service_levels": ["5m", "10m"],
     }
     calls = [name for name in channels if name == "voice"]
     return [

@@ -17,7 +17,10 @@ from support.faked_clock import FakedClock
 
 PAGE: Final = ROOT / "docs" / "tutorial.md"
 PORTS: Final = ("10142", "9190")
-NEEDED: Final = ("LICENSE", "README.md", "pyproject.toml", "taskrouter_exporter", "monitoring")
+NEEDED: Final = (
+    "LICENSE", "README.md", "config.example.yaml", "contrib", "docs", "monitoring", "pyproject.toml",
+    "taskrouter_exporter",
+)  # fmt: skip
 """What the tutorial uses of a checkout."""
 NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[-+]\d+)?")
 END: Final = "end of a block"
