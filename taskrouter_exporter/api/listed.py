@@ -29,7 +29,8 @@ _Time = Annotated[str | None, BeforeValidator(_text_or_none)]
 class Listed(BaseModel):
     """An object that the API lists. Attributes that the exporter does not use may be anything."""
 
-    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
+    # Built at the first list: see statistics.answer.
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True, defer_build=True)
 
 
 class DiscoveredWorkspace(Listed):

@@ -46,7 +46,10 @@ class _StrictModel(BaseModel):
     """A mapping with exactly the keys of its model."""
 
     # hide_input: otherwise an error that is not caught would show the input, which may be a password.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    # defer_build: once with the model of the file, not each model by itself at every start.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class SelectionModel(_StrictModel):

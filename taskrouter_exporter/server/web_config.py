@@ -258,7 +258,10 @@ _BcryptHash = Annotated[SecretStr, Allowed(_A_HASH), AfterValidator(_bcrypt_hash
 class _StrictModel(BaseModel):
     """A mapping with exactly these keys. null and "" count as missing, as in Go."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    # defer_build: once with the model of the file, not each model by itself at every start.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
     @model_validator(mode="before")
     @classmethod
