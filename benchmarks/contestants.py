@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -176,10 +178,20 @@ def running_contestants(
                 f"--config.file={folder / 'config.yaml'}",
                 f"--web.listen-address=127.0.0.1:{_JSON_EXPORTER_PORT}",
             ]
-            contestants["json_exporter"] = _JsonExporter(_started(running, command, environ), api, size)
+            process = _started(running, command, environ)
+            _wait_for_port(_JSON_EXPORTER_PORT, process)
+            contestants["json_exporter"] = _JsonExporter(process, api, size)
         exporter = running_exporter(api, workers_of(size.queries), size.concurrency, environ)
         contestants["this exporter"] = _OurExporter(running.enter_context(exporter))
         yield contestants
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            return
+        time.sleep(0.01)
+    raise RuntimeError(f"json_exporter ended with status {process.returncode}")
 
 
 def _started(running: ExitStack, command: list[str], environ: dict[str, str]) -> subprocess.Popen[str]:
