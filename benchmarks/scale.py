@@ -15,7 +15,7 @@ from typing import Final
 import psutil
 import requests
 from contestants import Size
-from scrape import API_SECONDS, Exporter, peak_memory, running_exporter, workers_of
+from scrape import API_SECONDS, PROMETHEUS, Exporter, peak_memory, running_exporter, workers_of
 from slow_api import start_api
 
 _SIZES: Final = (Size(8, 16), Size(200, 16), Size(1000, 64), Size(5000, 128))
@@ -79,8 +79,8 @@ def measure(size: Size) -> Scale:
     api, process = start_api(API_SECONDS)
     with running_exporter(api, workers_of(size.queries), size.concurrency) as exporter:
         url = f"http://127.0.0.1:{exporter.port}/metrics"
-        text = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=60).text
-        compressed = requests.get(url, headers={"Accept-Encoding": "gzip"}, timeout=60, stream=True)
+        text = requests.get(url, headers={**PROMETHEUS, "Accept-Encoding": "identity"}, timeout=60).text
+        compressed = requests.get(url, headers=PROMETHEUS, timeout=60, stream=True)
         sent = len(compressed.raw.read(decode_content=False))
         cpu = exporter.cpu()
         seconds = sum(exporter.scrape() for _ in range(_SCRAPES)) / _SCRAPES

@@ -101,6 +101,16 @@ def _inherited(descriptor: int) -> socket.socket:
         bound.close()
         raise ListenError(f"socket {descriptor} from systemd: not a listening TCP socket (ListenStream=port)")
     bound.setblocking(False)  # noqa: FBT003 -- its only argument
+    return _undelayed(bound)
+
+
+def _undelayed(bound: socket.socket) -> socket.socket:
+    """Let the connections of a socket send at once; they inherit it.
+
+    An answer's body would wait for the acknowledgement of its head otherwise, for 40 ms. asyncio does this
+    for sockets that know their protocol, which those of `create_server` do not (`socket.proto` is 0).
+    """
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return bound
 
 
@@ -120,11 +130,10 @@ def _bind_all(addresses: Sequence[_Resolved], *, dual: bool) -> list[socket.sock
         for family, (host, port, *scope) in addresses:
             assigned = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(
-                    socket.create_server(
-                        (host, assigned, *scope), family=family, backlog=BACKLOG, dualstack_ipv6=dual
-                    )
+                bound = socket.create_server(
+                    (host, assigned, *scope), family=family, backlog=BACKLOG, dualstack_ipv6=dual
                 )
+                sockets.append(_undelayed(bound))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE and not port and sockets:
                     raise _PortTakenError(*error.args) from error

@@ -207,6 +207,19 @@ def test_sockets_that_systemd_does_not_pass_to_this_process_are_an_error(environ
         inherited_sockets(environ)
 
 
+def sends_at_once(bound: socket.socket) -> bool:
+    """Whether a connection that is accepted does not wait with the second part of an answer."""
+    bound.settimeout(5)
+    with socket.create_connection(bound.getsockname()[:2]), bound.accept()[0] as accepted:
+        return bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+
+def test_connections_send_at_once() -> None:
+    (bound,) = ListenAddress(V4, 0).bind()
+    with bound:
+        assert sends_at_once(bound)
+
+
 @pytest.fixture
 def first_descriptor(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let systemd's descriptors begin where this process has none."""
@@ -230,6 +243,7 @@ def test_the_sockets_that_systemd_passes_are_those_to_listen_on(first_descriptor
         taken = inherited_sockets(passed("2"))
         assert [each.getsockname() for each in taken] == addresses
         assert not any(each.get_inheritable() or each.getblocking() for each in taken)
+        assert all(map(sends_at_once, taken))
         for each in taken:
             each.detach()
 
