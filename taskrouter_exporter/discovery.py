@@ -50,7 +50,7 @@ class Discovery:
         clients: By account.
         before: What an earlier configuration's discovery has found.
         observer: Receives the result of each refresh.
-        changed: Called when a list has changed.
+        changed: Awaited when a list has changed; the account counts as attempted afterwards.
 
     Attributes:
         discovered: By account.

@@ -23,6 +23,7 @@ from taskrouter_exporter.statistics.kind import Statistics
 log = structlog.get_logger()
 
 _BEGUN_AT_ONCE: Final = 16
+"""So many requests are prepared before the event loop lets them leave."""
 
 
 class StatisticsClient(Protocol):
@@ -164,7 +165,7 @@ class Poller:
         """Begin to poll queries: the first requests leave while others are prepared.
 
         Args:
-            queries: What is asked, the most promising queries first.
+            queries: What is asked; the most promising ones are begun first.
             deadline: See `poll`.
             ready: Receives the results at hand.
             polls: Receives the polls, those in flight and new ones.
